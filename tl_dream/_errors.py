@@ -1,0 +1,43 @@
+"""The one public exception, and the helpers that build messages a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class DreamError(ValueError):
+    """A mistake in what was asked for, or a model that cannot answer it.
+
+    The message says what was given, what was expected and what to do next. Where work was under way, `partial` holds
+    the result so far (for instance a `Dream` whose scores became NaN half way); otherwise it is None.
+    """
+
+    def __init__(self, message: str, partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+def nearest(name: str, options: Iterable[str], count: int = 4) -> list[str]:
+    """The `count` options most like `name`, best first; case is ignored and a shared substring counts as likeness."""
+    pool = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(name.lower(), pool, n=count, cutoff=0.5)
+    if len(close) < count:
+        inside = [low for low in pool if low not in close and (name.lower() in low or low in name.lower())]
+        close += sorted(inside, key=lambda low: abs(len(low) - len(name)))[: count - len(close)]
+    return [pool[low] for low in close]
+
+
+def unknown(kind: str, given: object, options: Iterable[str], advice: str = "") -> DreamError:
+    """The error for a name that is not among `options`: it lists the nearest real names."""
+    options = list(options)
+    close = nearest(str(given), options) or options[:6]
+    listed = ", ".join(close) if close else "none"
+    return DreamError(f"unknown {kind} {given!r}; nearest: {listed}" + (f". {advice}" if advice else ""))
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `DreamError(message)` unless `condition` holds."""
+    if not condition:
+        raise DreamError(message)

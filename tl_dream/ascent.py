@@ -1,0 +1,517 @@
+"""Annealed gradient ascent on a soft sentence (the article's method), a batch of starts at once.
+
+Every few steps the most likely tokens are scored for real, and the best real tokens ever seen are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream._errors import require, unknown
+from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
+from tl_dream.models import Host
+from tl_dream.objectives import Objective, Rows, evaluate
+from tl_dream.prompts import Sentence
+from tl_dream.results import History, Run, ScoredText
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The settings of annealed ascent.
+
+    Attributes:
+        steps: gradient steps.
+        learning_rate: of Adam, in logits a step.
+        schedule: "geometric", "linear", "cosine" or "constant".
+        start_temperature, end_temperature: of the softmax, dimensionless, > 0.
+        warmup: steps at the start temperature ("geometric").
+        decay: factor a step after the warm-up ("geometric"); None reaches `end_temperature` at the last step.
+        start: "sentence", "random" (standard normal logits) or "uniform" (all logits 0).
+        start_weight: the softmax weight of the sentence's tokens at the first step; None gives the article's cold
+            one-hot (logit 1), almost uniform.
+        noise: Gumbel noise on the logits.
+        straight_through: feed the model one-hot tokens, with the gradient of the soft ones.
+        candidates: tokens each position chooses from, the best by their gradient, renewed at every evaluation; None
+            takes the whole vocabulary.
+        evaluate_every: steps between two scorings of the real tokens.
+        top_k: tokens a position whose weights the history keeps.
+        normalize: climb the objective divided by the word's norm over all layers, as the article does; scores stay in
+            the objective's own units.
+    """
+
+    steps: int = 200
+    learning_rate: float = 0.3
+    schedule: str = "geometric"
+    start_temperature: float = 1.0
+    end_temperature: float = 0.1
+    warmup: int = 20
+    decay: float | None = None
+    start: str = "sentence"
+    start_weight: float | None = 0.5
+    noise: bool = False
+    straight_through: bool = False
+    candidates: int | None = 512
+    evaluate_every: int = 5
+    top_k: int = 10
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "evaluate_every", "top_k"):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of at least 1")
+        require(self.warmup >= 0, f"warmup = {self.warmup!r}: give 0 or more steps")
+        require(
+            self.learning_rate > 0 and math.isfinite(self.learning_rate),
+            f"learning_rate = {self.learning_rate!r}: give a number above 0",
+        )
+        require(
+            self.candidates is None or self.candidates >= 2,
+            f"candidates = {self.candidates!r}: give at least 2 tokens a position, or None for the whole vocabulary",
+        )
+        if self.start not in ("sentence", "random", "uniform"):
+            raise unknown("start", self.start, ("sentence", "random", "uniform"))
+        self.temperature()
+
+    def temperature(self) -> Schedule:
+        """The temperature of every step."""
+        if self.schedule == "geometric" and self.decay is not None:
+            from tl_dream.inputs import geometric
+
+            return geometric(
+                self.start_temperature, self.end_temperature, decay=self.decay, warmup=self.warmup, steps=self.steps
+            )
+        return schedule(
+            self.schedule, self.start_temperature, self.end_temperature, steps=self.steps, warmup=self.warmup
+        )
+
+
+ARTICLE = Annealing(
+    steps=3000,
+    learning_rate=0.1,
+    start_temperature=2.0,
+    end_temperature=0.1,
+    warmup=200,
+    decay=0.9995,
+    start_weight=None,
+    candidates=None,
+    evaluate_every=25,
+    normalize=True,
+)
+"""The settings of "What does BERT dream of?" (its published runs; see the README)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback sees after every evaluation: one entry a row of the batch.
+
+    Attributes:
+        step: steps done; `steps` of them will be.
+        temperature: of the softmax.
+        soft_scores, hard_scores, best_scores: of the soft sentences, the snapped tokens, the best real tokens so far.
+        texts: the snapped tokens as text.
+    """
+
+    step: int
+    steps: int
+    temperature: float
+    soft_scores: tuple[float, ...]
+    hard_scores: tuple[float, ...]
+    best_scores: tuple[float, ...]
+    texts: tuple[str, ...]
+
+
+Callback = Callable[[Progress], object]
+"""Called after every evaluation; a true return value stops the run and keeps its best."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that dream together: their sentences, and where each is free.
+
+    Attributes:
+        sentences: one a row; a start that is tried several times stands in several rows.
+        ids: their tokens, right-padded.
+        rows: what the objective needs to know of them.
+        free: the free positions of each row, 0 where `valid` is False (rows may have fewer than others).
+        allowed: tokens that free positions may take, Bool[d_vocab].
+        retokenize: whether only tokens whose text tokenizes back to themselves may be returned.
+    """
+
+    sentences: tuple[Sentence, ...]
+    ids: Int[Tensor, "batch pos"]
+    rows: Rows
+    free: Int[Tensor, "batch free"]
+    valid: Bool[Tensor, "batch free"]
+    allowed: Bool[Tensor, " vocab"]
+    retokenize: bool
+
+    @classmethod
+    def of(cls, host: Host, sentences: Sequence[Sentence], allowed: Tensor, retokenize: bool) -> Batch:
+        """A batch of sentences, each with at least one free position."""
+        ids, _ = host.pad([sentence.ids for sentence in sentences])
+        most = max(len(sentence.free) for sentence in sentences)
+        free = torch.zeros(len(sentences), most, dtype=torch.long)
+        valid = torch.zeros(len(sentences), most, dtype=torch.bool)
+        for i, sentence in enumerate(sentences):
+            require(bool(sentence.free), f"no position of {sentence.text!r} is free: free at least one word")
+            free[i, : len(sentence.free)] = torch.tensor(sentence.free)
+            valid[i, : len(sentence.free)] = True
+        device = host.device
+        return cls(
+            tuple(sentences),
+            ids,
+            Rows.of(host, sentences),
+            free.to(device),
+            valid.to(device),
+            allowed.to(device),
+            retokenize,
+        )
+
+    def fill(self, tokens: Int[Tensor, "batch free"]) -> Int[Tensor, "batch pos"]:
+        """The sentences with `tokens` at their free positions."""
+        filled = self.ids.clone()
+        row, slot = self.valid.nonzero(as_tuple=True)
+        filled[row, self.free[row, slot]] = tokens[row, slot]
+        return filled
+
+    def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> tuple[int, ...]:
+        """One row's tokens without its padding."""
+        return tuple(filled[row, : len(self.sentences[row])].tolist())
+
+
+class BestSeen:
+    """Scores real tokens, each only once, and keeps the best of every row; the start is the first seen."""
+
+    def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
+        self._host, self._objective, self._batch = host, objective, batch
+        self._known: list[dict[tuple[int, ...], float]] = [{} for _ in batch.sentences]
+        start = self._score([(i, sentence.ids) for i, sentence in enumerate(batch.sentences)])
+        retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
+        self.starts = [
+            ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
+            for sentence, value, again in zip(batch.sentences, start, retokenizes, strict=True)
+        ]
+        self.best = list(self.starts)
+
+    @torch.no_grad()
+    def _score(self, candidates: list[tuple[int, tuple[int, ...]]]) -> list[float]:
+        new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
+        if new:
+            index = [row for row, _ in new]
+            ids, _ = self._host.pad([ids for _, ids in new])
+            rows = Rows.of(self._host, [self._batch.sentences[row] for row in index])
+            for (row, key), value in zip(new, evaluate(self._host, self._objective, ids, rows).tolist(), strict=True):
+                self._known[row][key] = value
+        return [self._known[row][ids] for row, ids in candidates]
+
+    def see(self, filled: Int[Tensor, "batch pos"], step: int) -> list[float]:
+        """Score the rows' tokens, keep what is better and may be returned, and give back the scores.
+
+        Where tokens do not survive a round trip through text, what their text tokenizes to is tried in their place, if
+        it is as long and differs at free positions only.
+        """
+        vocabulary = self._host.vocabulary
+        raw = [self._batch.row_ids(filled, row) for row in range(len(filled))]
+        texts = vocabulary.decode_batch(raw)
+        real = vocabulary.encode_batch(texts) if self._batch.retokenize else raw
+        real = [
+            again if again == ids or self._fits(row, again) else ids
+            for row, (ids, again) in enumerate(zip(raw, real, strict=True))
+        ]
+        pairs = [(row, ids) for row, ids in enumerate(raw)] + [(row, ids) for row, ids in enumerate(real)]
+        scores = self._score(pairs)
+        better = [
+            row
+            for row, value in enumerate(scores[len(raw) :])
+            if math.isfinite(value) and value > self.best[row].score
+        ]
+        if better:
+            returns = vocabulary.retokenizes([real[row] for row in better])
+            for row, again in zip(better, returns, strict=True):
+                if again or not self._batch.retokenize:
+                    text = vocabulary.decode(real[row])
+                    tokens = vocabulary.tokens(real[row])
+                    self.best[row] = ScoredText(text, tokens, real[row], scores[len(raw) + row], step, again)
+        return scores[: len(raw)]
+
+    def _fits(self, row: int, ids: tuple[int, ...]) -> bool:
+        sentence = self._batch.sentences[row]
+        if len(ids) != len(sentence):
+            return False
+        free = set(sentence.free)
+        return all(
+            bool(self._batch.allowed[new]) if i in free else new == old
+            for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What `ascend` gives back: a run a row, why it stopped, and what went wrong if something did."""
+
+    runs: tuple[Run, ...]
+    stopped: str
+    failure: str | None = None
+
+
+def generators(seed: int, count: int) -> list[torch.Generator]:
+    """A local CPU generator a row, so that a row draws the same numbers whatever the batch around it."""
+    return [torch.Generator().manual_seed((seed * 1_000_003 + row) % 2**63) for row in range(count)]
+
+
+def ascend(
+    host: Host,
+    objective: Objective,
+    batch: Batch,
+    settings: Annealing,
+    *,
+    climb: Objective | None = None,
+    seed: int = 0,
+    copies: Sequence[int] | None = None,
+    callback: Callback | None = None,
+    tick: Callable[[int, float], object] | None = None,
+) -> Ascent:
+    """Annealed ascent of a batch of soft sentences.
+
+    Args:
+        objective: scores real tokens.
+        climb: what the gradient climbs; the objective itself by default.
+        copies: for each row how many rows of the same sentence came before it: the first starts at the sentence, the
+            others at the sentence plus standard normal noise.
+        tick: told the step and the best score, for a progress bar.
+    """
+    climb = climb or objective
+    temperature = settings.temperature()
+    draws = generators(seed, len(batch.sentences))
+    seen = BestSeen(host, objective, batch)
+    failure = _broken(seen, "at the start")
+    soft = _soft_start(host, climb, batch, settings, draws, copies or [0] * len(batch.sentences))
+    optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
+    base = host.W_E[batch.ids]
+    row, slot = batch.valid.nonzero(as_tuple=True)
+    where = (row, batch.free[row, slot])
+    records: list[_Record] = []
+    stopped = "steps"
+    for step in range(settings.steps + 1):
+        if failure:
+            break
+        degree = temperature(min(step, settings.steps - 1))
+        with torch.enable_grad():
+            weights = soft(
+                degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws
+            )
+            mixed = soft.embed(weights, host.W_E)
+            embeddings = base.index_put(where, mixed[row, slot])
+            scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
+        due = step % settings.evaluate_every == 0 or step == settings.steps
+        if not bool(torch.isfinite(scores).all()):
+            failure = f"the soft score became {scores.tolist()} at step {step}"
+            break
+        if due:
+            hard = seen.see(batch.fill(soft.snap()), step)
+            records.append(_record(step, degree, scores, hard, weights, soft, batch, settings.top_k, host))
+            failure = _broken(seen, f"at step {step}")
+            if tick is not None:
+                tick(step, max(best.score for best in seen.best))
+            if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
+                stopped = "callback"
+                break
+        if step == settings.steps:
+            break
+        (pull,) = torch.autograd.grad(scores.sum(), mixed, retain_graph=True)
+        (gradient,) = torch.autograd.grad(mixed, soft.logits, pull)
+        soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
+        optimizer.step()
+        if due and soft.candidates is not None and step > 0:
+            _renew(soft, weights.detach(), pull.detach(), host.W_E, batch.allowed, optimizer)
+    return Ascent(_runs(seen, records, batch), stopped if failure is None else "failure", failure)
+
+
+def _broken(seen: BestSeen, when: str) -> str | None:
+    """What is wrong with the scores of real tokens, if anything."""
+    values = [list(known.values())[-1] for known in seen._known]
+    bad = [value for value in values if not math.isfinite(value)]
+    return f"the score of real tokens became {bad[0]} {when}" if bad else None
+
+
+def _soft_start(
+    host: Host,
+    climb: Objective,
+    batch: Batch,
+    settings: Annealing,
+    draws: Sequence[torch.Generator],
+    copies: Sequence[int],
+) -> GumbelSoftmaxInput:
+    """The soft sentences before the first step."""
+    tokens = batch.ids.gather(1, batch.free)
+    shape = tokens.shape
+    count = min(settings.candidates or host.d_vocab, int(batch.allowed.sum()))
+    chosen: Tensor | None = None
+    if settings.candidates is not None and count < int(batch.allowed.sum()):
+        pull = start_gradient(host, climb, batch)
+        chosen = top_candidates(pull, host.W_E, batch.allowed, count, keep=tokens.unsqueeze(-1))
+    else:
+        count = host.d_vocab
+    if settings.start == "sentence":
+        choices = count if chosen is not None else int(batch.allowed.sum())
+        sharpness = (
+            1.0
+            if settings.start_weight is None
+            else sharpness_for(settings.start_weight, settings.start_temperature, choices)
+        )
+        soft = GumbelSoftmaxInput.from_ids(
+            tokens,
+            host.d_vocab,
+            sharpness=sharpness,
+            dtype=host.W_E.dtype,
+            allowed=None if chosen is not None else _reachable(batch, tokens),
+            candidates=chosen,
+        )
+    else:
+        logits = torch.zeros(*shape, count, dtype=host.W_E.dtype, device=host.device)
+        soft = GumbelSoftmaxInput(
+            logits, allowed=None if chosen is not None else batch.allowed, candidates=chosen
+        )
+    for row, earlier in enumerate(copies):
+        if settings.start == "random" or (settings.start == "sentence" and earlier > 0):
+            normal = torch.randn(shape[1], soft.logits.shape[2], generator=draws[row], dtype=torch.float64)
+            soft.logits.data[row] += normal.to(soft.logits)
+    return soft
+
+
+def _reachable(batch: Batch, tokens: Tensor) -> Tensor:
+    """The allowed tokens; the whole vocabulary's mask is the same for every row."""
+    return batch.allowed
+
+
+def start_gradient(host: Host, climb: Objective, batch: Batch) -> Float[Tensor, "batch free d_model"]:
+    """The gradient of the score with respect to the word embeddings at the free positions of the real sentences."""
+    with torch.enable_grad():
+        embeddings = host.W_E[batch.ids].requires_grad_()
+        total = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings).sum()
+    (gradient,) = torch.autograd.grad(total, embeddings)
+    return gradient.gather(1, batch.free.unsqueeze(-1).expand(-1, -1, gradient.shape[-1]))
+
+
+def top_candidates(
+    pull: Float[Tensor, "batch free d_model"],
+    W_E: Float[Tensor, "vocab d_model"],
+    allowed: Bool[Tensor, " vocab"],
+    count: int,
+    keep: Int[Tensor, "batch free kept"],
+) -> Int[Tensor, "batch free {count}"]:
+    """The `count` allowed tokens that raise the score most to first order, those in `keep` first, all different.
+
+    Tokens in `keep` stay even if they are not allowed (the sentence's own): a mask forbids them as a choice.
+    """
+    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf)
+    first_order.scatter_(2, keep, math.inf)
+    return first_order.topk(count, dim=2).indices
+
+
+def _renew(
+    soft: GumbelSoftmaxInput,
+    weights: Float[Tensor, "batch free choice"],
+    pull: Float[Tensor, "batch free d_model"],
+    W_E: Float[Tensor, "vocab d_model"],
+    allowed: Bool[Tensor, " vocab"],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Keep the heavier half of every position's candidates, and put the most promising other tokens in place of the
+    lighter half, with the lightest kept logit and no momentum."""
+    assert soft.candidates is not None
+    count = soft.candidates.shape[2]
+    half = count // 2
+    order = weights.argsort(dim=2, descending=True, stable=True)[..., :half]
+    kept = soft.candidates.gather(2, order)
+    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf).scatter_(2, kept, -math.inf)
+    fresh = first_order.topk(count - half, dim=2).indices
+    state = optimizer.state[soft.logits]
+    for values in (soft.logits.data, state["exp_avg"], state["exp_avg_sq"]):
+        old = values.gather(2, order)
+        fill = old.amin(2, keepdim=True) if values is soft.logits.data else torch.zeros_like(old[..., :1])
+        values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
+    soft.candidates.copy_(torch.cat([kept, fresh], 2))
+
+
+@dataclass(frozen=True)
+class _Record:
+    step: int
+    temperature: float
+    soft: list[float]
+    hard: list[float]
+    ids: Tensor
+    weights: Tensor
+    top_ids: Tensor
+    top_weights: Tensor
+
+
+@torch.no_grad()
+def _record(
+    step: int,
+    temperature: float,
+    scores: Tensor,
+    hard: list[float],
+    weights: Tensor,
+    soft: GumbelSoftmaxInput,
+    batch: Batch,
+    top_k: int,
+    host: Host,
+) -> _Record:
+    ids = batch.fill(soft.snap())
+    top = weights.detach().topk(min(top_k, weights.shape[2]), dim=2)
+    heaviest = torch.ones(ids.shape, dtype=weights.dtype, device=ids.device)
+    row, slot = batch.valid.nonzero(as_tuple=True)
+    heaviest[row, batch.free[row, slot]] = top.values[row, slot, 0]
+    return _Record(
+        step,
+        temperature,
+        scores.tolist(),
+        hard,
+        ids.cpu(),
+        heaviest.cpu(),
+        soft.token_ids(top.indices).cpu(),
+        top.values.cpu(),
+    )
+
+
+def _progress(record: _Record, steps: int, seen: BestSeen, batch: Batch, host: Host) -> Progress:
+    rows = [batch.row_ids(record.ids, row) for row in range(len(batch.sentences))]
+    return Progress(
+        record.step,
+        steps,
+        record.temperature,
+        tuple(record.soft),
+        tuple(record.hard),
+        tuple(best.score for best in seen.best),
+        tuple(host.vocabulary.decode_batch(rows)),
+    )
+
+
+def _runs(seen: BestSeen, records: Sequence[_Record], batch: Batch) -> tuple[Run, ...]:
+    vocabulary = batch.rows.vocabulary
+    runs = []
+    for row, sentence in enumerate(batch.sentences):
+        size, free = len(sentence), len(sentence.free)
+        history = History(
+            step=tuple(r.step for r in records),
+            temperature=tuple(r.temperature for r in records),
+            soft_score=tuple(r.soft[row] for r in records),
+            hard_score=tuple(r.hard[row] for r in records),
+            tokens=tuple(vocabulary.tokens(batch.row_ids(r.ids, row)) for r in records),
+            weights=tuple(tuple(r.weights[row, :size].tolist()) for r in records),
+            top_tokens=tuple(
+                tuple(vocabulary.tokens(ids) for ids in r.top_ids[row, :free].tolist()) for r in records
+            ),
+            top_weights=tuple(tuple(tuple(w) for w in r.top_weights[row, :free].tolist()) for r in records),
+            free=sentence.free,
+        )
+        soft = max(history.soft_score) if len(history) else None
+        runs.append(Run(seen.starts[row], seen.best[row], soft, history))
+    return tuple(runs)

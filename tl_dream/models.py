@@ -1,0 +1,437 @@
+"""Attach to a TransformerLens model: ONE forward pass, ids or soft tokens in, named activations out with their graph.
+
+Works on HookedEncoder and HookedTransformer (transformer-lens 3.x) and TransformerBridge (3.x and 4.x). Only own hook
+handles are added and removed; the user's hooks fire and compose, and everything is left as found. The pass ends, by a
+private exception, at the last hook that was asked for, so the deeper layers and the MLM head cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.checkpoints import Checkpoint, read_checkpoint
+from tl_dream.hook_names import ALIASES, HEADS, LAYERED, SHORT_NAMES, SWITCHED, WHOLE, layers_run, short_names
+from tl_dream.prompts import Vocabulary
+
+KINDS = {"encoder": "HookedEncoder", "transformer": "HookedTransformer", "bridge": "TransformerBridge"}
+
+class _Done(Exception):
+    """Raised inside the last hook read, to end the forward pass."""
+
+
+@dataclass
+class Meter:
+    """Counts what was run: sentences (one with its gradient counts as two) and rows x positions x layers."""
+
+    forwards: int = 0
+    forward_tokens: int = 0
+
+    def add(self, rows: int, positions: int, layers: int, backward: bool) -> None:
+        passes = rows * (2 if backward else 1)
+        self.forwards += passes
+        self.forward_tokens += passes * positions * layers
+
+
+@dataclass(frozen=True)
+class Host:
+    """A TransformerLens model as the library sees it, for the length of one call.
+
+    Attributes:
+        model: the user's HookedEncoder, HookedTransformer or TransformerBridge, untouched.
+        kind: "encoder", "transformer" or "bridge".
+        name: the model's name and its class, for receipts.
+        causal: whether a position sees only those before it.
+        vocabulary: text <-> ids.
+        W_E: the embedding matrix, Float[d_vocab, d_model]; its device and dtype are the model's.
+        head_trained: False where the checkpoint is known to carry no language-model head.
+        meter: what was run so far.
+    """
+
+    model: Any
+    kind: str
+    name: str
+    causal: bool
+    n_layers: int
+    n_ctx: int
+    vocabulary: Vocabulary
+    W_E: Tensor
+    head_trained: bool
+    meter: Meter = field(default_factory=Meter)
+    _points: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.W_E.device
+
+    @property
+    def d_vocab(self) -> int:
+        return int(self.W_E.shape[0])
+
+    @property
+    def _column(self) -> int:
+        return {"encoder": 0, "transformer": 2, "bridge": 3 if self.causal else 1}[self.kind]
+
+    def point(self, name: str) -> Any:
+        """The HookPoint of a full name (kept for this call only: SAELens replaces them between calls)."""
+        if not self._points:
+            self._points.update(self.model.hook_dict)
+        point = self._points.get(name)
+        if point is None and hasattr(self.model, "get_hook_point"):
+            point = self.model.get_hook_point(name)  # subclasses hide aliases from hook_dict
+            if point is not None:
+                self._points[name] = point
+        if point is None:
+            raise unknown("hook", name, (*SHORT_NAMES, *self._points), "`tl-dream hooks` lists them all.")
+        return point
+
+    def resolve(self, hook: str, layer: int | None = None) -> str:
+        """The full name of a hook: a full name means itself; a short name means the same tensor on every backend.
+
+        Raises:
+            DreamError: an unknown name or layer, a short name without its layer, a hook this backend has not got, or
+                one behind a head that the checkpoint does not carry.
+        """
+        short = ALIASES.get(hook, hook)
+        if short in LAYERED:
+            require(
+                layer is not None,
+                f"the hook {hook!r} is one of every layer: give layer= (0 to {self.n_layers - 1})",
+            )
+            require(
+                isinstance(layer, int) and 0 <= layer < self.n_layers,
+                f"layer {layer!r} does not exist: {self.name} has layers 0 to {self.n_layers - 1}",
+            )
+            inner = LAYERED[short][self._column]
+            full = inner and f"blocks.{layer}.{inner}"
+        elif short in WHOLE:
+            require(layer is None, f"the hook {hook!r} is the model's, not a layer's: leave layer= out")
+            full = WHOLE[short][self._column]
+        else:
+            self.point(hook)
+            require(layer is None, f"{hook!r} is a full hook name and says its layer itself: leave layer= out")
+            full = hook
+        require(
+            full is not None,
+            f"{self.name} has no hook for {hook!r}; `tl-dream hooks` lists those it has",
+        )
+        assert full is not None
+        self.point(full)
+        require(
+            self.head_trained or not full.startswith(HEADS),
+            f"the hook {full!r} lies behind the language-model head, and the checkpoint of {self.name} carries none: "
+            "its weights are random. Load a checkpoint with its MLM head (BertForMaskedLM), or use another hook",
+        )
+        return full
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """Unequal rows of ids as one right-padded batch and its mask of real tokens, on the model's device."""
+        longest = max(len(row) for row in rows)
+        ids = torch.full((len(rows), longest), self.vocabulary.pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.as_tensor(row)
+            mask[i, : len(row)] = True
+        return ids.to(self.device), mask.to(self.device)
+
+
+def _kind(model: Any) -> str | None:
+    hooks = getattr(model, "hook_dict", {})
+    if hasattr(model, "encoder_output") and "embed.hook_embed" in hooks:
+        return "encoder"
+    if hasattr(model, "original_model") and hasattr(model, "adapter"):
+        return "bridge"
+    if "hook_embed" in hooks and hasattr(model, "W_E"):
+        return "transformer"
+    return None
+
+
+def _host(model: Any) -> Host:
+    kind = _kind(model)
+    if kind is None:
+        raise DreamError(
+            f"a {type(model).__name__} is not a model this library attaches to: give a HookedEncoder, "
+            'HookedTransformer or TransformerBridge, or load one with load_model("minilm")'
+        )
+    cfg = model.cfg
+    require(model.tokenizer is not None, "the model has no tokenizer: set model.tokenizer first")
+    bert = kind == "encoder" or "Bert" in str(getattr(cfg, "architecture", "") or "")
+    W_E = model.W_E.detach()
+    prefix: tuple[int, ...] = ()
+    if not bert and getattr(cfg, "default_prepend_bos", False) and model.tokenizer.bos_token_id is not None:
+        prefix = (model.tokenizer.bos_token_id,)
+    label = getattr(model, "tl_dream_name", None) or getattr(cfg, "model_name", None) or "model"
+    return Host(
+        model=model,
+        kind=kind,
+        name=f"{label} ({KINDS[kind]})",
+        causal=not bert,
+        n_layers=int(cfg.n_layers),
+        n_ctx=int(cfg.n_ctx),
+        vocabulary=Vocabulary.of(model.tokenizer, int(W_E.shape[0]), int(cfg.n_ctx), prefix),
+        W_E=W_E,
+        head_trained=bool(getattr(model, "tl_dream_head_trained", True)),
+    )
+
+
+@contextmanager
+def attached(model: Any) -> Iterator[Host]:
+    """Attach to a model for one call: evaluation mode inside, every module's own mode again after, come what may.
+
+    An open `Host` is passed through, so that one public function can call another.
+    """
+    if isinstance(model, Host):
+        yield model
+        return
+    host = _host(model)
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        with torch.inference_mode(False):
+            yield host
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _owned(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
+    """A hook of our own for the length of a block; that very handle is removed after."""
+    known = {id(handle) for handle in point.fwd_hooks}
+    handle = point.add_hook(function, is_permanent=True, prepend=prepend)
+    if handle is None:  # transformer-lens 3 does not return it
+        handle = next(h for h in point.fwd_hooks if id(h) not in known)
+    try:
+        yield
+    finally:
+        handle.hook.remove()
+        point.fwd_hooks[:] = [h for h in point.fwd_hooks if h is not handle]
+
+
+def forward(
+    host: Host,
+    ids: Int[Tensor, "batch pos"],
+    hooks: Sequence[str],
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    mask: Bool[Tensor, "batch pos"] | None = None,
+    token_types: Int[Tensor, "batch pos"] | None = None,
+) -> dict[str, Tensor]:
+    """The forward pass, up to the last of the hooks that are read.
+
+    Args:
+        host: from `attached(model)`.
+        ids: token ids, right-padded.
+        hooks: full hook names (see `Host.resolve`).
+        embeddings: word embeddings that replace those of `ids` (rows of W_E or mixtures of them); gradients flow
+            through them. The user's own edits at the embedding act on them.
+        mask: True at real tokens; None where no row is padded.
+        token_types: segment ids of BERT; None means all 0.
+
+    Returns:
+        {full hook name: activation} with the graph.
+
+    Raises:
+        DreamError: a hook that never fired.
+    """
+    got: dict[str, Tensor] = {}
+    names = list(dict.fromkeys(hooks))
+
+    def reader(name: str) -> Callable[..., None]:
+        def read(activation: Tensor, hook: Any = None) -> None:
+            got[name] = activation
+            if len(got) == len(names):
+                raise _Done
+
+        return read
+
+    def write(activation: Tensor, hook: Any = None) -> Tensor:
+        assert embeddings is not None
+        return embeddings.to(activation.dtype)
+
+    with ExitStack() as handles:
+        if embeddings is not None:  # before the user's edits
+            handles.enter_context(_owned(host.point(host.resolve("embed")), write, prepend=True))
+        for name in names:  # after them
+            handles.enter_context(_owned(host.point(name), reader(name)))
+        try:
+            host.model(ids, **_inputs(host, mask, token_types))
+        except _Done:
+            pass
+    silent = [name for name in names if name not in got]
+    if silent:
+        raise DreamError(_silent(host, silent[0]))
+    backward = embeddings is not None and embeddings.requires_grad and torch.is_grad_enabled()
+    host.meter.add(ids.shape[0], ids.shape[1], layers_run(names, host.n_layers), backward)
+    return got
+
+
+def _inputs(host: Host, mask: Tensor | None, token_types: Tensor | None) -> dict[str, Any]:
+    """Keyword arguments of the model's forward for padding and segments."""
+    inputs: dict[str, Any] = {}
+    if host.kind == "encoder":
+        if mask is not None:
+            inputs["one_zero_attention_mask"] = mask.long()
+        inputs["token_type_ids"] = token_types
+    else:
+        if mask is not None and not host.causal:  # right padding is invisible to a causal model
+            inputs["attention_mask"] = mask.long()
+        if token_types is not None and not host.causal:
+            inputs["token_type_ids"] = token_types
+    return inputs
+
+
+def _silent(host: Host, name: str) -> str:
+    last = name.rsplit(".", 1)[-1]
+    advice = "choose a hook that fires"
+    if last in SWITCHED:
+        advice = f"set model.cfg.{SWITCHED[last]} = True first"
+    elif last == "hook_pattern":
+        advice = 'build the bridge on a Hugging Face model with attn_implementation="eager"'
+    elif name.startswith(("pooler.", "nsp_head.")):
+        advice = f"{KINDS[host.kind]}.forward does not call the pooler or the NSP head"
+    return f"the hook {name!r} of {host.name} did not fire in the forward pass: {advice}"
+
+
+@dataclass(frozen=True)
+class HookInfo:
+    """A hook as `tl-dream hooks` lists it; `shape` of a sentence of `pos` tokens, None where the hook did not fire."""
+
+    name: str
+    shape: tuple[int, ...] | None
+    short: str | None
+
+
+def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
+    """Every hook of a model in the order they fire, with its shape for `text` and its short name; those that did not
+    fire come last. Aliases of one hook point are listed once, by the name the short names use."""
+    with attached(model) as host:
+        shorts = short_names(host._column, host.n_layers)
+        hook_dict = dict(host.model.hook_dict)
+        names: dict[int, str] = {}
+        for name, point in hook_dict.items():
+            if id(point) not in names or (name in shorts and names[id(point)] not in shorts):
+                names[id(point)] = name
+        ids, mask = host.pad([host.vocabulary.encode(text)])
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def reader(name: str) -> Callable[..., None]:
+            def read(activation: Any, hook: Any = None) -> None:
+                if isinstance(activation, Tensor):
+                    shapes[name] = tuple(activation.shape)
+
+            return read
+
+        with ExitStack() as handles, torch.no_grad():
+            for name in names.values():
+                handles.enter_context(_owned(hook_dict[name], reader(name)))
+            host.model(ids, **_inputs(host, None, None))
+    silent = [name for name in names.values() if name not in shapes]
+    return [HookInfo(name, shapes.get(name), shorts.get(name)) for name in (*shapes, *silent)]
+
+
+def load_model(
+    name: str,
+    *,
+    backend: str = "auto",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """Load a BERT as a TransformerLens model, in evaluation mode.
+
+    Args:
+        name: "minilm" (all-MiniLM-L6-v2 from the packaged checkpoint, its hash checked), a Hugging Face name, or a
+            local folder; layouts BertModel, BertForMaskedLM and BertForPreTraining.
+        backend: "hooked" for HookedEncoder (transformer-lens 3.x), "bridge" for TransformerBridge, "auto" for
+            HookedEncoder where the installed TransformerLens has it.
+        device: where to put the model; None keeps it on the CPU.
+        dtype: of all weights.
+
+    Returns:
+        A HookedEncoder or TransformerBridge. Where the checkpoint carries no MLM head, whatever needs logits refuses.
+
+    Raises:
+        DreamError: an unknown name or backend, a checkpoint that is broken, incomplete or not a BERT.
+    """
+    backends = ("auto", "hooked", "bridge")
+    if backend not in backends:
+        raise unknown("backend", backend, backends)
+    encoder = _hooked_encoder()
+    require(
+        backend != "hooked" or encoder is not None,
+        "this TransformerLens has no HookedEncoder (it left with 4.0): use backend=\"bridge\", or install "
+        "transformer-lens<4",
+    )
+    checkpoint = read_checkpoint(name, dtype)
+    place = torch.device(device or "cpu")
+    use_bridge = backend == "bridge" or encoder is None
+    model = _as_bridge(checkpoint, place, dtype) if use_bridge else _as_encoder(encoder, checkpoint, place, dtype)
+    model.eval()
+    model.tl_dream_name = name
+    model.tl_dream_head_trained = checkpoint.head_trained
+    return model
+
+
+def _hooked_encoder() -> Any:
+    """The class, or None where this TransformerLens has none (4.x raises ImportError on the attribute)."""
+    import transformer_lens
+
+    try:
+        return transformer_lens.HookedEncoder
+    except (AttributeError, ImportError):
+        return None
+
+
+def _as_encoder(encoder: Any, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+    import warnings
+
+    from transformer_lens.config.hooked_transformer_config import HookedTransformerConfig
+    from transformer_lens.pretrained.weight_conversions import convert_bert_weights
+
+    c = checkpoint.model.config
+    cfg = HookedTransformerConfig(
+        n_layers=c.num_hidden_layers,
+        d_model=c.hidden_size,
+        n_heads=c.num_attention_heads,
+        d_head=c.hidden_size // c.num_attention_heads,
+        d_mlp=c.intermediate_size,
+        n_ctx=c.max_position_embeddings,
+        d_vocab=c.vocab_size,
+        act_fn=c.hidden_act,
+        eps=c.layer_norm_eps,
+        attention_dir="bidirectional",
+        original_architecture="BertForMaskedLM",
+        model_name=checkpoint.name,
+        dtype=dtype,
+        device=str(device),
+        seed=None,
+    )
+    rng = torch.random.get_rng_state()  # construction draws weights that are overwritten at once
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # "removed in 4.0": handled by `backend`
+            model = encoder(cfg, tokenizer=checkpoint.tokenizer, move_to_device=False)
+    finally:
+        torch.random.set_rng_state(rng)
+    model.load_state_dict(convert_bert_weights(checkpoint.model, cfg), strict=False)
+    return torch.nn.Module.to(model, device=device, dtype=dtype)  # TransformerLens' own `to` prints
+
+
+def _as_bridge(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_transformers(
+        checkpoint.name,
+        hf_model=checkpoint.model.to(device),
+        tokenizer=checkpoint.tokenizer,
+        device=device,
+        dtype=dtype,
+    )

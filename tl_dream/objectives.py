@@ -1,0 +1,520 @@
+"""What a dream climbs: named activations in, one score per row out, higher is better.
+
+An objective lists the hooks it reads and receives plain tensors. It never touches the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.models import Host, attached, forward
+from tl_dream.prompts import Positions, Prompt, Sentence, Vocabulary
+
+
+@dataclass(frozen=True)
+class Read:
+    """One hook an objective reads: a full name, or a short name with its layer ("all" reads every layer, stacked)."""
+
+    hook: str
+    layer: int | str | None = None
+
+    def resolve(self, host: Host) -> tuple[str, ...]:
+        """The full names on this model."""
+        if self.layer == "all":
+            return tuple(host.resolve(self.hook, layer) for layer in range(host.n_layers))
+        require(
+            self.layer is None or isinstance(self.layer, int),
+            f'layer {self.layer!r} is not a layer: give a number, or "all" where every layer is read',
+        )
+        return (host.resolve(self.hook, self.layer),)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What an objective may know of the rows it scores, besides their activations.
+
+    Attributes:
+        mask: True at real tokens, False at padding.
+        special: True at the tokens that frame a sentence ([CLS], [SEP], BOS).
+        sentences: the sentences that named positions refer to, one a row (for a dream: its start).
+        vocabulary: text <-> ids.
+    """
+
+    mask: Bool[Tensor, "batch pos"]
+    special: Bool[Tensor, "batch pos"]
+    sentences: tuple[Sentence, ...]
+    vocabulary: Vocabulary
+    _found: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, host: Host, sentences: Sequence[Sentence]) -> Rows:
+        """The rows of a padded batch of sentences."""
+        longest = max(len(sentence) for sentence in sentences)
+        mask = torch.zeros(len(sentences), longest, dtype=torch.bool)
+        special = torch.zeros(len(sentences), longest, dtype=torch.bool)
+        for i, sentence in enumerate(sentences):
+            mask[i, : len(sentence)] = True
+            special[i, : len(sentence)] = torch.tensor(sentence.special)
+        return cls(mask.to(host.device), special.to(host.device), tuple(sentences), host.vocabulary)
+
+    def repeat(self, times: int) -> Rows:
+        """Every row `times` times, in blocks: row 0, row 0, ..., row 1, row 1, ..."""
+        return Rows(
+            self.mask.repeat_interleave(times, 0),
+            self.special.repeat_interleave(times, 0),
+            tuple(sentence for sentence in self.sentences for _ in range(times)),
+            self.vocabulary,
+        )
+
+    @property
+    def words(self) -> Bool[Tensor, "batch pos"]:
+        """True at real tokens that are not special: what "all positions" means."""
+        return self.mask & ~self.special
+
+    def locate(self, pos: Positions) -> tuple[Int[Tensor, "batch n"], Bool[Tensor, "batch n"]]:
+        """The positions `pos` means in every row, and which of them are filling (rows may have fewer than others).
+
+        Raises:
+            DreamError: a position or word that a row has not got.
+        """
+        key = repr(pos)
+        if key not in self._found:
+            known: dict[Sentence, tuple[int, ...]] = {}
+            for sentence in self.sentences:
+                if sentence not in known:
+                    known[sentence] = self.vocabulary.locate(sentence, pos)
+            found = [known[sentence] for sentence in self.sentences]
+            most = max(1, max(len(row) for row in found))
+            index = torch.zeros(len(found), most, dtype=torch.long)
+            valid = torch.zeros(len(found), most, dtype=torch.bool)
+            for i, row in enumerate(found):
+                require(bool(row), f"no position is left in {self.sentences[i].text!r}: it has special tokens only")
+                index[i, : len(row)] = torch.tensor(row)
+                valid[i, : len(row)] = True
+            self._found[key] = (index.to(self.mask.device), valid.to(self.mask.device))
+        return self._found[key]
+
+
+Activations = Mapping[Read, Tensor]
+Score = Callable[[Activations, Rows], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A formula over named activations that gives one score per row, higher is better.
+
+    Made by `neuron`, `direction`, `logit`, `attention`, `custom`; objectives add, subtract, scale and negate, and
+    `repr` is the formula.
+
+    Attributes:
+        reads: the hooks it needs.
+        formula: how it prints.
+        score: (activations by `Read`, rows) -> Float[batch].
+        per_token: (activations, rows) -> Float[batch, pos], the value at every position; None where there is none.
+        where: the positions that count and how they are reduced, of an objective with `per_token`.
+        equal_lengths: it must be given rows without padding (your own functions are).
+    """
+
+    reads: tuple[Read, ...]
+    formula: str
+    score: Score
+    per_token: Score | None = None
+    where: tuple[Positions, str] = (None, "max")
+    equal_lengths: bool = False
+
+    def __repr__(self) -> str:
+        return self.formula
+
+    def __call__(self, activations: Activations, rows: Rows) -> Float[Tensor, " batch"]:
+        """Score rows.
+
+        Raises:
+            DreamError: the function did not return one number per row.
+        """
+        score = self.score(activations, rows)
+        require(
+            isinstance(score, Tensor) and score.shape == (rows.mask.shape[0],),
+            f"the objective {self} must return one score per row, shape ({rows.mask.shape[0]},); "
+            f"got {tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__}",
+        )
+        return score
+
+    def _combine(self, other: object, sign: str) -> Objective:
+        if isinstance(other, int | float):
+            shift = float(other) if sign == "+" else -float(other)
+            return self._map(lambda value: value + shift, f"{self} {sign} {other:g}")
+        if not isinstance(other, Objective):
+            return NotImplemented
+        weight = 1.0 if sign == "+" else -1.0
+        left, right = self, other
+        tokens: Score | None = None
+        if left.per_token is not None and right.per_token is not None and left.where == right.where:
+            left_tokens, right_tokens = left.per_token, right.per_token
+            tokens = lambda acts, rows: left_tokens(acts, rows) + weight * right_tokens(acts, rows)  # noqa: E731
+        shown = f"({right})" if sign == "-" and _is_sum(right.formula) else f"{right}"
+        return Objective(
+            reads=tuple(dict.fromkeys((*left.reads, *right.reads))),
+            formula=f"{left} {sign} {shown}",
+            score=lambda acts, rows: left(acts, rows) + weight * right(acts, rows),
+            per_token=tokens,
+            where=left.where,
+            equal_lengths=left.equal_lengths or right.equal_lengths,
+        )
+
+    def _map(self, change: Callable[[Tensor], Tensor], formula: str) -> Objective:
+        tokens = self.per_token
+        return replace(
+            self,
+            formula=formula,
+            score=lambda acts, rows: change(self(acts, rows)),
+            per_token=None if tokens is None else lambda acts, rows: change(tokens(acts, rows)),
+        )
+
+    def __add__(self, other: Objective | float) -> Objective:
+        return self._combine(other, "+")
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return self._combine(other, "-")
+
+    def __rsub__(self, other: float) -> Objective:
+        return (self * -1.0) + other
+
+    def __mul__(self, factor: float) -> Objective:
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        shown = f"({self})" if _is_sum(self.formula) else f"{self}"
+        return self._map(lambda value: value * factor, f"{factor:g} * {shown}")
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, factor: float) -> Objective:
+        return self * (1.0 / factor)
+
+    def __neg__(self) -> Objective:
+        shown = f"({self})" if _is_sum(self.formula) else f"{self}"
+        return self._map(torch.neg, f"-{shown}")
+
+
+def _is_sum(formula: str) -> bool:
+    depth = 0
+    for i, letter in enumerate(formula):
+        depth += (letter in "([") - (letter in ")]")
+        if depth == 0 and letter in "+-" and i > 0 and formula[i - 1] == " " and formula[i + 1 : i + 2] == " ":
+            return True
+    return False
+
+
+def _call(name: str, *args: object, **options: object) -> str:
+    """`name(args, key=value)` without the options that are None: the formula a user could type."""
+    shown = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items() if value is not None]
+    return f"{name}({', '.join(shown)})"
+
+
+def _units(activation: Tensor, hook: str, unit: int | None, head: int | None) -> Float[Tensor, "batch pos"]:
+    """One unit of an activation [batch, pos, d] or [batch, pos, head_index, d_head]; without `head` the heads' units
+    are counted through."""
+    require(unit is not None, f"neuron({hook!r}) needs unit=: which of the {activation.shape[-1]} units")
+    assert unit is not None
+    if activation.ndim == 4:
+        heads, width = activation.shape[2:]
+        if head is None:
+            _in_range("unit", unit, heads * width, hook)
+            head, unit = unit // width if unit >= 0 else None, unit
+            flat = activation.flatten(2)
+            return flat[..., unit]
+        _in_range("head", head, heads, hook)
+        activation = activation[:, :, head]
+    else:
+        require(head is None, f"the hook {hook!r} has no heads (shape {tuple(activation.shape)}): leave head= out")
+    _in_range("unit", unit, activation.shape[-1], hook)
+    return activation[..., unit]
+
+
+def _in_range(kind: str, value: int, count: int, hook: str) -> None:
+    require(
+        isinstance(value, int) and -count <= value < count,
+        f"{kind} {value!r} does not exist: the hook {hook!r} has {kind}s 0 to {count - 1}",
+    )
+
+
+def _reduced(tokens: Score, pos: Positions, reduce: str, reads: tuple[Read, ...], formula: str) -> Objective:
+    """An objective from values at every position: the mean or the maximum over the positions `pos` means."""
+    if reduce not in ("mean", "max"):
+        raise unknown("reduce", reduce, ("mean", "max"))
+
+    def score(acts: Activations, rows: Rows) -> Tensor:
+        values = tokens(acts, rows)
+        index, valid = rows.locate(pos)
+        chosen = values.gather(1, index)
+        if valid.shape[1] == 1:
+            return chosen[:, 0]
+        if reduce == "max":
+            return chosen.masked_fill(~valid, -torch.inf).amax(1)
+        return (chosen * valid).sum(1) / valid.sum(1)
+
+    return Objective(reads, formula, score, tokens, (pos, reduce))
+
+
+def neuron(
+    hook: str,
+    *,
+    layer: int | None = None,
+    unit: int | None = None,
+    head: int | None = None,
+    pos: Positions = None,
+    key: int | str | None = None,
+    reduce: str = "max",
+) -> Objective:
+    """The activation of one unit, in the hook's own units.
+
+    Args:
+        hook: a short name ("block_out" is what the article calls a layer; "mlp_post", "z", "q", ...) with `layer`,
+            or a full TransformerLens name.
+        unit: index into the last axis; for q, k, v, z without `head` the heads' units are counted through.
+        head: attention head, for per-head hooks.
+        pos: where: a position, a word, several, or None for every position but the special ones.
+        key: for "pattern" and "attn_scores": the position attended to, `pos` being the one that attends.
+        reduce: "max" or "mean" over several positions.
+
+    Raises:
+        DreamError: (when scored) an unknown hook, layer, unit, head or position.
+    """
+    read = Read(hook, layer)
+    formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
+    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+    pair = hook in ("pattern", "attn_scores") or hook.endswith(("hook_pattern", "hook_attn_scores"))
+    require(pair == (key is not None), f"{formula}: `key` (the position attended to) goes with attention patterns only")
+
+    def tokens(acts: Activations, rows: Rows) -> Tensor:
+        activation = acts[read]
+        if not pair:
+            return _units(activation, hook, unit, head)
+        require(head is not None and unit is None, f"{formula}: an attention pattern needs head=, and has no unit=")
+        assert head is not None
+        _in_range("head", head, activation.shape[1], hook)
+        index, _ = rows.locate([key] if isinstance(key, int | str) else key)
+        require(index.shape[1] == 1, f"{formula}: key={key!r} must be one position")
+        where = index[:, None, :].expand(-1, activation.shape[2], 1)
+        return activation[:, head].gather(2, where).squeeze(2)
+
+    return _reduced(tokens, pos, reduce, (read,), formula)
+
+
+def attention(*, layer: int, head: int, query: Positions, key: int | str) -> Objective:
+    """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1)."""
+    objective = neuron("pattern", layer=layer, head=head, pos=query, key=key)
+    return replace(objective, formula=_call("attention", layer=layer, head=head, query=query, key=key))
+
+
+def direction(
+    vector: Float[Tensor, " d"] | Sequence[float],
+    hook: str,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    pos: Positions = None,
+    reduce: str = "max",
+    name: str | None = None,
+) -> Objective:
+    """The projection of an activation on a direction, `activation @ vector`; the vector's length is kept.
+
+    Args:
+        vector: as wide as the hook's last axis (or a head's width with `head`, or all heads together without).
+        name: how it prints; the default tells width and norm.
+    """
+    values = torch.as_tensor(vector).detach()
+    require(
+        values.ndim == 1 and bool(torch.isfinite(values).all()),
+        f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
+    )
+    label = name or f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
+    read = Read(hook, layer)
+    formula = _call("direction", hook, layer=layer, head=head, pos=pos)
+    formula = f"direction({label}, {formula[len('direction(') :]}"
+    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+
+    def tokens(acts: Activations, rows: Rows) -> Tensor:
+        activation = acts[read]
+        if activation.ndim == 4:
+            if head is not None:
+                _in_range("head", head, activation.shape[2], hook)
+            activation = activation.flatten(2) if head is None else activation[:, :, head]
+        require(
+            activation.shape[-1] == values.shape[0],
+            f"{formula}: the vector has {values.shape[0]} numbers, the hook {hook!r} has {activation.shape[-1]} units",
+        )
+        return activation @ values.to(activation)
+
+    return _reduced(tokens, pos, reduce, (read,), formula)
+
+
+def logit(token: str | int, *, pos: Positions = None, log_prob: bool = False, reduce: str = "max") -> Objective:
+    """The model's own prediction of a token at a position (the article's MLM dreaming).
+
+    Args:
+        token: a token of the vocabulary, or its id.
+        pos: where the prediction is read; an encoder predicts the token *at* the position (put [MASK] there), a causal
+            model the one *after* it.
+        log_prob: the log-probability in nats instead of the logit.
+
+    Raises:
+        DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
+    """
+    read = Read("logits")
+    formula = _call("logit", token, pos=pos, log_prob=log_prob or None)
+    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+
+    def tokens(acts: Activations, rows: Rows) -> Tensor:
+        logits = acts[read]
+        value = logits[..., rows.vocabulary.token_id(token)]
+        return value - logits.logsumexp(-1) if log_prob else value
+
+    return _reduced(tokens, pos, reduce, (read,), formula)
+
+
+def normalized(objective: Objective) -> Objective:
+    """An objective divided, at every word, by that word's L2 norm over all layers (the article's "normalize").
+
+    The norm is over `block_out` of every layer at once; the result is dimensionless and comparable between layers.
+
+    Args:
+        objective: one that has a value at every position (not your own function of activations).
+    """
+    every = Read("block_out", "all")
+    tokens = objective.per_token
+    require(tokens is not None, f"normalized({objective}) needs a value at every position, and this objective has none")
+    assert tokens is not None
+    inner = tokens
+
+    def ratio(acts: Activations, rows: Rows) -> Tensor:
+        norm = acts[every].square().sum((0, 3)).sqrt()
+        return inner(acts, rows) / norm
+
+    reads = tuple(dict.fromkeys((*objective.reads, every)))
+    return _reduced(ratio, *objective.where, reads, f"normalized({objective})")
+
+
+def custom(
+    function: Callable[[dict[str, Tensor]], Tensor],
+    hooks: Mapping[str, str | tuple[str, int]],
+    *,
+    name: str | None = None,
+) -> Objective:
+    """Your own function of named activations.
+
+    Args:
+        function: receives {your name: activation [batch, pos, ...]} and returns one score per row, Float[batch].
+            Rows are never padded, so position -1 is the last token.
+        hooks: {your name: full hook name, or (short name, layer)}.
+        name: how it prints; the default is the function's name.
+    """
+    require(bool(hooks), "custom() needs the hooks its function reads: give {name: hook}")
+    reads = {
+        key: Read(*value) if isinstance(value, tuple) else Read(value) for key, value in hooks.items()
+    }
+
+    def score(acts: Activations, rows: Rows) -> Tensor:
+        return function({key: acts[read] for key, read in reads.items()})
+
+    label = name or getattr(function, "__name__", "custom")
+    return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)
+
+
+def read_activations(
+    host: Host,
+    reads: Iterable[Read],
+    ids: Int[Tensor, "batch pos"],
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    mask: Bool[Tensor, "batch pos"] | None = None,
+) -> dict[Read, Tensor]:
+    """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...]."""
+    names = {read: read.resolve(host) for read in reads}
+    hooks = [name for group in names.values() for name in group]
+    got = forward(host, ids, hooks, embeddings=embeddings, mask=mask)
+    return {
+        read: torch.stack([got[name] for name in group]) if read.layer == "all" else got[group[0]]
+        for read, group in names.items()
+    }
+
+
+def evaluate(
+    host: Host,
+    objective: Objective,
+    ids: Int[Tensor, "batch pos"],
+    rows: Rows,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings)."""
+    mask = None if bool(rows.mask.all()) else rows.mask
+    return objective(read_activations(host, objective.reads, ids, embeddings=embeddings, mask=mask), rows)
+
+
+def batches(lengths: Sequence[int], batch_tokens: int, equal_lengths: bool = False) -> list[list[int]]:
+    """Row numbers in batches of like length, each of at most `batch_tokens` padded tokens (one row at least)."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    groups: list[list[int]] = []
+    for i in order:
+        group = groups[-1] if groups else None
+        full = group is not None and (len(group) + 1) * lengths[i] > batch_tokens
+        if group is None or full or (equal_lengths and lengths[group[0]] != lengths[i]):
+            groups.append([i])
+        else:
+            group.append(i)
+    return groups
+
+
+def score(
+    model: Any,
+    objective: Objective,
+    texts: str | Prompt | Sequence[str | Prompt],
+    *,
+    batch_tokens: int = 4096,
+) -> Float[Tensor, " batch"]:
+    """Score plain text.
+
+    Args:
+        model: any TransformerLens model.
+        objective: what to measure.
+        texts: one or many texts or prompts.
+        batch_tokens: padded tokens a batch at most; only speed and memory depend on it.
+
+    Returns:
+        One score a text, in the order given, on the CPU.
+
+    Raises:
+        DreamError: no text, an empty or over-long one, a position or word that one of them has not got.
+    """
+    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
+    require(bool(given), "no text to score: give at least one")
+    with attached(model) as host, torch.no_grad():
+        sentences = [host.vocabulary.read(text) for text in given]
+        found = torch.zeros(len(sentences), dtype=host.W_E.dtype)
+        lengths = [len(sentence) for sentence in sentences]
+        for group in batches(lengths, batch_tokens, objective.equal_lengths):
+            chosen = [sentences[i] for i in group]
+            ids, _ = host.pad([sentence.ids for sentence in chosen])
+            found[group] = evaluate(host, objective, ids, Rows.of(host, chosen)).to(found)
+    return found
+
+
+def check(host: Host, objective: Any) -> Objective:
+    """The objective, or a clear error where something else was given; unknown hooks are told here."""
+    if not isinstance(objective, Objective):
+        raise DreamError(
+            f"an objective was expected, not {type(objective).__name__}: make one with neuron(), direction(), logit() "
+            "or custom()"
+        )
+    for read in objective.reads:
+        read.resolve(host)
+    return objective
