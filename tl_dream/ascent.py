@@ -64,7 +64,10 @@ class Annealing:
     def __post_init__(self) -> None:
         for name in ("steps", "evaluate_every", "top_k"):
             value = getattr(self, name)
-            require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of at least 1")
+            require(
+                isinstance(value, int) and value >= 1,
+                f"{name} = {value!r}: give a whole number of at least 1",
+            )
         require(self.warmup >= 0, f"warmup = {self.warmup!r}: give 0 or more steps")
         require(
             self.learning_rate > 0 and math.isfinite(self.learning_rate),
@@ -84,7 +87,11 @@ class Annealing:
             from tl_dream.inputs import geometric
 
             return geometric(
-                self.start_temperature, self.end_temperature, decay=self.decay, warmup=self.warmup, steps=self.steps
+                self.start_temperature,
+                self.end_temperature,
+                decay=self.decay,
+                warmup=self.warmup,
+                steps=self.steps,
             )
         return schedule(
             self.schedule, self.start_temperature, self.end_temperature, steps=self.steps, warmup=self.warmup
@@ -227,9 +234,7 @@ class BestSeen:
         pairs = [(row, ids) for row, ids in enumerate(raw)] + [(row, ids) for row, ids in enumerate(real)]
         scores = self._score(pairs)
         better = [
-            row
-            for row, value in enumerate(scores[len(raw) :])
-            if math.isfinite(value) and value > self.best[row].score
+            row for row, value in enumerate(scores[len(raw) :]) if math.isfinite(value) and value > self.best[row].score
         ]
         if better:
             returns = vocabulary.retokenizes([real[row] for row in better])
@@ -303,9 +308,7 @@ def ascend(
             break
         degree = temperature(min(step, settings.steps - 1))
         with torch.enable_grad():
-            weights = soft(
-                degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws
-            )
+            weights = soft(degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws)
             mixed = soft.embed(weights, host.W_E)
             embeddings = base.index_put(where, mixed[row, slot])
             scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
@@ -375,9 +378,7 @@ def _soft_start(
         )
     else:
         logits = torch.zeros(*shape, count, dtype=host.W_E.dtype, device=host.device)
-        soft = GumbelSoftmaxInput(
-            logits, allowed=None if chosen is not None else batch.allowed, candidates=chosen
-        )
+        soft = GumbelSoftmaxInput(logits, allowed=None if chosen is not None else batch.allowed, candidates=chosen)
     for row, earlier in enumerate(copies):
         if settings.start == "random" or (settings.start == "sentence" and earlier > 0):
             normal = torch.randn(shape[1], soft.logits.shape[2], generator=draws[row], dtype=torch.float64)
@@ -506,9 +507,7 @@ def _runs(seen: BestSeen, records: Sequence[_Record], batch: Batch) -> tuple[Run
             hard_score=tuple(r.hard[row] for r in records),
             tokens=tuple(vocabulary.tokens(batch.row_ids(r.ids, row)) for r in records),
             weights=tuple(tuple(r.weights[row, :size].tolist()) for r in records),
-            top_tokens=tuple(
-                tuple(vocabulary.tokens(ids) for ids in r.top_ids[row, :free].tolist()) for r in records
-            ),
+            top_tokens=tuple(tuple(vocabulary.tokens(ids) for ids in r.top_ids[row, :free].tolist()) for r in records),
             top_weights=tuple(tuple(tuple(w) for w in r.top_weights[row, :free].tolist()) for r in records),
             free=sentence.free,
         )

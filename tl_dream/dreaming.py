@@ -88,7 +88,7 @@ def dream(
         raise unknown("preset", preset, PRESETS)
     require(isinstance(starts, int) and starts >= 1, f"starts = {starts!r}: give a whole number of at least 1")
     first, last = temperature if temperature is not None else (None, None)
-    changes = {
+    changes: dict[str, Any] = {
         "steps": steps,
         "start": start,
         "start_weight": start_weight,
@@ -119,7 +119,10 @@ def dream(
             retokenize,
         )
         with tqdm(
-            total=settings.steps, disable=None if progress is None else not progress, desc="dream", leave=False
+            total=settings.steps,
+            disable=None if progress is None else not progress,
+            desc="dream",
+            leave=False,
         ) as bar:
 
             def tick(step: int, best: float) -> None:
@@ -179,7 +182,8 @@ def read_prompts(
     require(bool(given), "no sentence to start from: give at least one")
     for item in given:
         require(
-            isinstance(item, str | Prompt), f"a start is text or a Prompt, not {type(item).__name__}: {item!r}"
+            isinstance(item, str | Prompt),
+            f"a start is text or a Prompt, not {type(item).__name__}: {item!r}",
         )
         require(
             free is None or isinstance(item, str),

@@ -1,4 +1,4 @@
-"""The trainable soft sentence (a Gumbel-Softmax over the vocabulary at each free position) and temperature schedules."""
+"""The trainable soft sentence (Gumbel-Softmax over the vocabulary at each free position) and temperature schedules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Schedule = Callable[[int], float]
 
 def _positive(**temperatures: float) -> None:
     for name, value in temperatures.items():
-        require(value > 0 and math.isfinite(value), f"{name} = {value} is not a temperature: it must be > 0 and finite")
+        require(
+            value > 0 and math.isfinite(value),
+            f"{name} = {value} is not a temperature: it must be > 0 and finite",
+        )
 
 
 def geometric(
@@ -199,6 +202,9 @@ class GumbelSoftmaxInput(nn.Module):
 
 def sharpness_for(weight: float, temperature: float, choices: int) -> float:
     """The logit that gives one token the softmax weight `weight` among `choices` at this temperature, the rest at 0."""
-    require(0 < weight < 1, f"a start weight of {weight} is outside (0, 1): it is the sentence's share of the softmax")
+    require(
+        0 < weight < 1,
+        f"a start weight of {weight} is outside (0, 1): it is the sentence's share of the softmax",
+    )
     _positive(temperature=temperature)
     return temperature * math.log(weight / (1 - weight) * max(1, choices - 1))

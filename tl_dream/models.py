@@ -23,6 +23,7 @@ from tl_dream.prompts import Vocabulary
 
 KINDS = {"encoder": "HookedEncoder", "transformer": "HookedTransformer", "bridge": "TransformerBridge"}
 
+
 class _Done(Exception):
     """Raised inside the last hook read, to end the forward pass."""
 
@@ -367,7 +368,7 @@ def load_model(
     encoder = _hooked_encoder()
     require(
         backend != "hooked" or encoder is not None,
-        "this TransformerLens has no HookedEncoder (it left with 4.0): use backend=\"bridge\", or install "
+        'this TransformerLens has no HookedEncoder (it left with 4.0): use backend="bridge", or install '
         "transformer-lens<4",
     )
     checkpoint = read_checkpoint(name, dtype)

@@ -95,7 +95,10 @@ class Rows:
             index = torch.zeros(len(found), most, dtype=torch.long)
             valid = torch.zeros(len(found), most, dtype=torch.bool)
             for i, row in enumerate(found):
-                require(bool(row), f"no position is left in {self.sentences[i].text!r}: it has special tokens only")
+                require(
+                    bool(row),
+                    f"no position is left in {self.sentences[i].text!r}: it has special tokens only",
+                )
                 index[i, : len(row)] = torch.tensor(row)
                 valid[i, : len(row)] = True
             self._found[key] = (index.to(self.mask.device), valid.to(self.mask.device))
@@ -292,13 +295,19 @@ def neuron(
     formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
     pair = hook in ("pattern", "attn_scores") or hook.endswith(("hook_pattern", "hook_attn_scores"))
-    require(pair == (key is not None), f"{formula}: `key` (the position attended to) goes with attention patterns only")
+    require(
+        pair == (key is not None),
+        f"{formula}: `key` (the position attended to) goes with attention patterns only",
+    )
 
     def tokens(acts: Activations, rows: Rows) -> Tensor:
         activation = acts[read]
         if not pair:
             return _units(activation, hook, unit, head)
-        require(head is not None and unit is None, f"{formula}: an attention pattern needs head=, and has no unit=")
+        require(
+            head is not None and unit is None,
+            f"{formula}: an attention pattern needs head=, and has no unit=",
+        )
         assert head is not None
         _in_range("head", head, activation.shape[1], hook)
         index, _ = rows.locate([key] if isinstance(key, int | str) else key)
@@ -391,7 +400,10 @@ def normalized(objective: Objective) -> Objective:
     """
     every = Read("block_out", "all")
     tokens = objective.per_token
-    require(tokens is not None, f"normalized({objective}) needs a value at every position, and this objective has none")
+    require(
+        tokens is not None,
+        f"normalized({objective}) needs a value at every position, and this objective has none",
+    )
     assert tokens is not None
     inner = tokens
 
@@ -418,14 +430,12 @@ def custom(
         name: how it prints; the default is the function's name.
     """
     require(bool(hooks), "custom() needs the hooks its function reads: give {name: hook}")
-    reads = {
-        key: Read(*value) if isinstance(value, tuple) else Read(value) for key, value in hooks.items()
-    }
+    reads = {key: Read(*value) if isinstance(value, tuple) else Read(value) for key, value in hooks.items()}
 
     def score(acts: Activations, rows: Rows) -> Tensor:
         return function({key: acts[read] for key, read in reads.items()})
 
-    label = name or getattr(function, "__name__", "custom")
+    label = str(name or getattr(function, "__name__", "custom"))
     return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)
 
 

@@ -43,7 +43,8 @@ class Prompt:
 
     def __post_init__(self) -> None:
         require(
-            (self.text is None) != (self.ids is None), "a Prompt takes either text or ids: give exactly one of the two"
+            (self.text is None) != (self.ids is None),
+            "a Prompt takes either text or ids: give exactly one of the two",
         )
 
 
@@ -114,7 +115,7 @@ class Vocabulary:
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Every special id, [MASK] and [UNK] included. Read from the named ones: TransformerBridge rewrites the rest."""
+        """Every special id, [MASK] and [UNK] included. By their names: TransformerBridge rewrites the rest."""
         t = self.tokenizer
         named = (t.mask_token_id, t.unk_token_id, t.bos_token_id, t.eos_token_id)
         return self.frame_ids | {i for i in named if i is not None}
@@ -166,7 +167,10 @@ class Vocabulary:
     def token_id(self, token: str | int) -> int:
         """The id of one token, given as an id, as the vocabulary writes it, or as a word that is one token."""
         if isinstance(token, int):
-            require(0 <= token < self.d_vocab, f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})")
+            require(
+                0 <= token < self.d_vocab,
+                f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})",
+            )
             return token
         vocab = self.tokenizer.get_vocab()
         if token in vocab:
@@ -215,7 +219,8 @@ class Vocabulary:
             mask = torch.zeros(self.d_vocab, dtype=torch.bool)
             mask[[self.token_id(token) for token in allowed]] = True
         require(
-            bool(mask.any()), f"the allowed-token mask {_short(allowed)} leaves no token: give rules that leave some"
+            bool(mask.any()),
+            f"the allowed-token mask {_short(allowed)} leaves no token: give rules that leave some",
         )
         return mask
 
@@ -246,7 +251,7 @@ class Vocabulary:
         """Tokenize a prompt and resolve its free positions.
 
         Raises:
-            DreamError: an empty, all-special or over-long sentence, an unknown id, a position or word that is not there.
+            DreamError: an empty, all-special or over-long sentence, an unknown id, a position or word not there.
         """
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
         if prompt.ids is not None:
@@ -257,7 +262,8 @@ class Vocabulary:
             ids = self.encode(text)
         special = tuple(i in self.frame_ids for i in ids)
         require(
-            not all(special), f"the sentence {text!r} is empty or holds special tokens only: give at least one word"
+            not all(special),
+            f"the sentence {text!r} is empty or holds special tokens only: give at least one word",
         )
         require(
             len(ids) <= self.n_ctx,

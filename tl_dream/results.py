@@ -259,7 +259,10 @@ def _spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
 def check_kind(data: Mapping[str, Any], kind: str) -> None:
     """Raise unless `data` is a result of this kind, in a version this release reads."""
     given = data.get("kind") if isinstance(data, Mapping) else None
-    require(given == kind, f"the file holds {given!r}, not a {kind!r} result: load it with the class that wrote it")
+    require(
+        given == kind,
+        f"the file holds {given!r}, not a {kind!r} result: load it with the class that wrote it",
+    )
     require(
         data.get("version") == VERSION,
         f"the file has format version {data.get('version')!r}; this release reads version {VERSION}",
