@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # subprocesses inherit it
@@ -54,6 +55,18 @@ VOCAB = list(
         + [f"##{letter}" for letter in LETTERS]
     )
 )
+
+
+@contextmanager
+def says(*parts: str) -> Iterator[None]:
+    """A DreamError whose message has all these parts."""
+    from tl_dream import DreamError
+
+    with pytest.raises(DreamError) as caught:
+        yield
+    missing = [part for part in parts if part not in str(caught.value)]
+    assert not missing, f"{missing} not in the message: {caught.value}"
+
 
 LAYOUTS = {cls.__name__: cls for cls in (BertModel, BertForMaskedLM, BertForPreTraining)}
 
@@ -143,9 +156,7 @@ def _guarded(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     changed = [n for n, v in model.state_dict().items() if not torch.equal(v, before[n])]
     assert not changed, f"a test changed weights of the shared model: {changed}; use fresh_encoder for that"
     # TransformerLens 4 keeps permanent hooks of its own, so only plain ones are somebody's left-overs
-    left = [
-        n for n, p in model.hook_dict.items() if not all(h.is_permanent for h in p.fwd_hooks + p.bwd_hooks)
-    ]
+    left = [n for n, p in model.hook_dict.items() if not all(h.is_permanent for h in p.fwd_hooks + p.bwd_hooks)]
     assert not left, f"a test left hooks in the shared model: {left}"
 
 

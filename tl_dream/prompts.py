@@ -312,6 +312,9 @@ class Vocabulary:
                 end = at + len(spelling)
                 if sentence.ids[at:end] != spelling or end > len(sentence):
                     continue
+                if at > 0 and not word.startswith("##") and not sentence.special[at - 1]:
+                    if self._continues(sentence.tokens[at], sentence.tokens[at - 1]):
+                        continue  # the end of another word
                 follower = sentence.tokens[end] if end < len(sentence) else ""
                 if not sentence.special[min(end, len(sentence) - 1)] and self._continues(follower, sentence.tokens[at]):
                     continue

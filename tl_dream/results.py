@@ -198,7 +198,7 @@ class Dream:
         return {"kind": self.kind, "version": VERSION, **data, **cost}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Dream:
+    def from_json(cls, data: Any) -> Dream:
         """The inverse of `to_json`."""
         check_kind(data, cls.kind)
         try:
@@ -210,7 +210,7 @@ class Dream:
                 cost=Cost(data["forwards"], data["forward_tokens"], data["seconds"]),
                 others=tuple(_run(run) for run in data["others"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -256,7 +256,7 @@ def _spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
     )
 
 
-def check_kind(data: Mapping[str, Any], kind: str) -> None:
+def check_kind(data: Any, kind: str) -> None:
     """Raise unless `data` is a result of this kind, in a version this release reads."""
     given = data.get("kind") if isinstance(data, Mapping) else None
     require(
@@ -282,7 +282,10 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then rename."""
     target = check_writable(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    except OSError as error:
+        raise DreamError(f"{str(target)!r} can't be written: {error}") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -302,7 +305,11 @@ def _umask() -> int:
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:
     """Write JSON (UTF-8, no NaN), whole or not at all."""
-    write_bytes(path, json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n")
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
+    except ValueError as error:
+        raise DreamError(f"a result with NaN or infinite numbers can't be saved as JSON: {error}") from error
+    write_bytes(path, text.encode() + b"\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
