@@ -270,6 +270,38 @@ def tiny_causal(request: pytest.FixtureRequest, tiny_causal_folder: Path) -> Ite
     yield from _guarded(load(tiny_causal_folder))
 
 
+EVERY = [*BACKENDS, "causal bridge"] + (["transformer"] if HAS_HOOKED else [])
+
+
+def load_every(kind: str, encoder: Path, causal: Path, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """A fresh tiny model of any kind in EVERY: an encoder by `load_model`, a causal one as its user builds it."""
+    import tl_dream
+
+    if kind in BACKENDS:
+        return tl_dream.load_model(str(encoder), backend=kind, dtype=dtype)
+    return (load_hooked_transformer if kind == "transformer" else load_causal_bridge)(causal, dtype=dtype)
+
+
+@pytest.fixture(scope="session", params=EVERY)
+def every_model64(
+    request: pytest.FixtureRequest, tiny_folder: Path, tiny_causal_folder: Path
+) -> Iterator[torch.nn.Module]:
+    """A tiny model of every kind the library attaches to, encoders and causal ones, in float64. Shared."""
+    yield from _guarded(load_every(request.param, tiny_folder, tiny_causal_folder, torch.float64))
+
+
+@pytest.fixture(params=EVERY)
+def fresh_every(
+    request: pytest.FixtureRequest, tiny_folder: Path, tiny_causal_folder: Path
+) -> Callable[..., torch.nn.Module]:
+    """`fresh_every(dtype)` loads a model of every kind that the test may edit."""
+
+    def load(dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+        return load_every(request.param, tiny_folder, tiny_causal_folder, dtype)
+
+    return load
+
+
 @pytest.fixture(scope="session")
 def minilm() -> torch.nn.Module:
     """The packaged all-MiniLM-L6-v2, as `load_model("minilm")` gives it by default. Shared: never edit it."""

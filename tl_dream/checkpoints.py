@@ -1,4 +1,4 @@
-"""Read a BERT checkpoint from the packaged MiniLM, a Hugging Face name or a local folder; the door to `transformers`."""
+"""Read a BERT checkpoint: the packaged MiniLM, a Hugging Face name or a local folder. The door to `transformers`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ class Checkpoint:
         name: as the user gave it.
         model: a Hugging Face BertForPreTraining in evaluation mode, its trunk complete.
         tokenizer: the checkpoint's own.
-        head_trained: whether the checkpoint carries the masked-language-model head (else its weights are random).
+        untrained: what the checkpoint does not carry, so that its weights are random: of "mlm" (the masked-language-model
+            head), "pooler" and "nsp" (the next-sentence head).
     """
 
     name: str
     model: Any
     tokenizer: Any
-    head_trained: bool
+    untrained: tuple[str, ...]
 
 
 def _minilm_folder() -> Path:
@@ -104,8 +105,8 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
             ) from error
         require(
             config.model_type == "bert",
-            f"load_model reads BERT checkpoints, and {name!r} is a {config.model_type!r}: build it with TransformerLens "
-            "(HookedTransformer or TransformerBridge) and pass that model instead",
+            f"load_model reads BERT checkpoints, and {name!r} is a {config.model_type!r}: build it with TransformerLens"
+            " (HookedTransformer or TransformerBridge) and pass that model instead",
         )
         config._attn_implementation = "eager"  # sdpa computes no attention pattern, and its hook would not fire
         rng = torch.random.get_rng_state()  # tensors the checkpoint lacks are drawn from the global generator
@@ -126,8 +127,12 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         f"the checkpoint {name!r} lacks {len(trunk)} tensors that its config.json announces, or has them in another "
         f"shape (first: {', '.join(trunk[:3])}): get a whole copy",
     )
-    head_trained = not any(key.startswith("cls.predictions") and ".decoder." not in key for key in missing)
-    return Checkpoint(name, model.eval(), tokenizer, head_trained)
+    absent = {  # the decoder is tied to the embeddings
+        "mlm": any(key.startswith("cls.predictions") and ".decoder." not in key for key in missing),
+        "pooler": any(key.startswith("bert.pooler") for key in missing),
+        "nsp": any(key.startswith(("cls.seq_relationship", "bert.pooler")) for key in missing),
+    }
+    return Checkpoint(name, model.eval(), tokenizer, tuple(part for part, lacking in absent.items() if lacking))
 
 
 def _first_line(error: Exception) -> str:

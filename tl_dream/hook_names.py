@@ -35,6 +35,11 @@ ALIASES = {"resid_pre": "block_in"}
 SHORT_NAMES = (*WHOLE, *LAYERED)
 
 HEADS = ("unembed.", "mlm_head.", "ln_final.", "nsp_head.", "hook_unembed")
+PARTS = {  # what a checkpoint may lack: its name in messages, the hooks behind it, and who has it
+    "mlm": ("language-model head", ("unembed.", "mlm_head.", "ln_final.", "hook_unembed"), "BertForMaskedLM"),
+    "pooler": ("pooler", ("pooler.",), "BertModel"),
+    "nsp": ("next-sentence head", ("nsp_head.",), "BertForPreTraining"),
+}
 SWITCHED = {  # hooks that fire only after the user has switched them on, and the setting that does
     "hook_result": "use_attn_result",
     "hook_q_input": "use_split_qkv_input",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.checkpoints import Checkpoint, read_checkpoint
-from tl_dream.hook_names import ALIASES, HEADS, LAYERED, SHORT_NAMES, SWITCHED, WHOLE, layers_run, short_names
+from tl_dream.hook_names import ALIASES, LAYERED, PARTS, SHORT_NAMES, SWITCHED, WHOLE, layers_run, short_names
 from tl_dream.prompts import Vocabulary
 
 KINDS = {"encoder": "HookedEncoder", "transformer": "HookedTransformer", "bridge": "TransformerBridge"}
@@ -52,7 +52,7 @@ class Host:
         causal: whether a position sees only those before it.
         vocabulary: text <-> ids.
         W_E: the embedding matrix, Float[d_vocab, d_model]; its device and dtype are the model's.
-        head_trained: False where the checkpoint is known to carry no language-model head.
+        untrained: what the checkpoint is known not to carry: of "mlm" (its language-model head), "pooler", "nsp".
         meter: what was run so far.
     """
 
@@ -64,7 +64,7 @@ class Host:
     n_ctx: int
     vocabulary: Vocabulary
     W_E: Tensor
-    head_trained: bool
+    untrained: tuple[str, ...] = ()
     meter: Meter = field(default_factory=Meter)
     _points: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -75,6 +75,11 @@ class Host:
     @property
     def d_vocab(self) -> int:
         return int(self.W_E.shape[0])
+
+    @property
+    def head_trained(self) -> bool:
+        """False where the checkpoint is known to carry no language-model head."""
+        return "mlm" not in self.untrained
 
     @property
     def _column(self) -> int:
@@ -125,11 +130,13 @@ class Host:
         )
         assert full is not None
         self.point(full)
-        require(
-            self.head_trained or not full.startswith(HEADS),
-            f"the hook {full!r} lies behind the language-model head, and the checkpoint of {self.name} carries none: "
-            "its weights are random. Load a checkpoint with its MLM head (BertForMaskedLM), or use another hook",
-        )
+        for part in self.untrained:
+            title, behind, owner = PARTS[part]
+            require(
+                not full.startswith(behind),
+                f"the hook {full!r} lies behind the {title}, and the checkpoint of {self.name} carries none: "
+                f"its weights are random. Load a checkpoint with its {title} ({owner}), or use another hook",
+            )
         return full
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
@@ -178,7 +185,7 @@ def _host(model: Any) -> Host:
         n_ctx=int(cfg.n_ctx),
         vocabulary=Vocabulary.of(model.tokenizer, int(W_E.shape[0]), int(cfg.n_ctx), prefix),
         W_E=W_E,
-        head_trained=bool(getattr(model, "tl_dream_head_trained", True)),
+        untrained=tuple(getattr(model, "tl_dream_untrained", ())),
     )
 
 
@@ -192,7 +199,8 @@ def attached(model: Any) -> Iterator[Host]:
         yield model
         return
     host = _host(model)
-    training = [module for module in model.modules() if module.training]
+    roots = (model, model.original_model) if host.kind == "bridge" else (model,)  # a bridge hides some of its modules
+    training = list({module for root in roots for module in root.modules() if module.training})
     try:
         for module in training:
             module.training = False
@@ -377,7 +385,7 @@ def load_model(
     model = _as_bridge(checkpoint, place, dtype) if use_bridge else _as_encoder(encoder, checkpoint, place, dtype)
     model.eval()
     model.tl_dream_name = name
-    model.tl_dream_head_trained = checkpoint.head_trained
+    model.tl_dream_untrained = checkpoint.untrained
     return model
 
 
