@@ -34,8 +34,8 @@ class Checkpoint:
         name: as the user gave it.
         model: a Hugging Face BertForPreTraining in evaluation mode, its trunk complete.
         tokenizer: the checkpoint's own.
-        untrained: what the checkpoint does not carry, so that its weights are random: of "mlm" (the masked-language-model
-            head), "pooler" and "nsp" (the next-sentence head).
+        untrained: what the checkpoint does not carry, so that its weights are random: of "mlm" (the head of the masked
+            language model), "pooler" and "nsp" (the next-sentence head).
     """
 
     name: str

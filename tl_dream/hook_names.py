@@ -21,8 +21,8 @@ LAYERED: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     "mlp_pre": ("mlp.hook_pre", "mlp.in.hook_out", "mlp.hook_pre", "mlp.hook_pre"),
     "mlp_post": ("mlp.hook_post", "mlp.out.hook_in", "mlp.hook_post", "mlp.hook_post"),
     "mlp_out": ("hook_mlp_out", "mlp.out.hook_out", "hook_mlp_out", "hook_mlp_out"),
-    "resid_post": ("hook_resid_post", "ln2.hook_in", "hook_resid_post", "hook_resid_post"),
     "block_out": ("hook_normalized_resid_post", "hook_out", "hook_resid_post", "hook_out"),
+    "resid_post": ("hook_resid_post", "ln2.hook_in", "hook_resid_post", "hook_resid_post"),
 }
 WHOLE: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     "embed": ("embed.hook_embed", "embed.hook_out", "hook_embed", "embed.hook_out"),
