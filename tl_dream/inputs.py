@@ -32,6 +32,7 @@ def geometric(
     `decay=None` chooses the rate that reaches `end` at the last of `steps`.
     """
     _positive(start=start, end=end)
+    require(end <= start, f"end = {end} is above start = {start}: a geometric schedule only cools, take another one")
     if decay is None:
         decay = (end / start) ** (1 / max(1, steps - warmup - 1))
     require(0 < decay <= 1, f"decay = {decay} is outside (0, 1]: it multiplies the temperature at every step")
