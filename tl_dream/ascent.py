@@ -46,7 +46,7 @@ class Annealing:
     """
 
     steps: int = 200
-    learning_rate: float = 0.3
+    learning_rate: float = 1.0
     schedule: str = "geometric"
     start_temperature: float = 1.0
     end_temperature: float = 0.1
