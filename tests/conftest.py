@@ -16,7 +16,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import jaxtyping
 
-jaxtyping.install_import_hook("tl_dream", "beartype.beartype")
+# PEP 484's tower: wherever a float is asked for, an int will do
+jaxtyping.install_import_hook("tl_dream", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import pytest
 import torch

@@ -5,6 +5,7 @@ An objective lists the hooks it reads and receives plain tensors. It never touch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -121,7 +122,8 @@ class Objective:
         formula: how it prints.
         score: (activations by `Read`, rows) -> Float[batch].
         per_token: (activations, rows) -> Float[batch, pos], the value at every position; None where there is none.
-        where: the positions that count and how they are reduced, of an objective with `per_token`.
+        where: the positions that count and how they are reduced; `per_token` so reduced is the score.
+        terms: the objectives whose sum this is, where it is one without `per_token`.
         equal_lengths: it must be given rows without padding (your own functions are).
     """
 
@@ -130,6 +132,7 @@ class Objective:
     score: Score
     per_token: Score | None = None
     where: tuple[Positions, str] = (None, "max")
+    terms: tuple[Objective, ...] = ()
     equal_lengths: bool = False
 
     def __repr__(self) -> str:
@@ -152,33 +155,43 @@ class Objective:
     def _combine(self, other: object, sign: str) -> Objective:
         if isinstance(other, int | float):
             shift = float(other) if sign == "+" else -float(other)
-            return self._map(lambda value: value + shift, f"{self} {sign} {other:g}")
+            changed = self._map(lambda value: value + shift, f"{self} {sign} {other!r}")
+            return replace(changed, terms=())
         if not isinstance(other, Objective):
             return NotImplemented
-        weight = 1.0 if sign == "+" else -1.0
-        left, right = self, other
+        shown = f"({other})" if sign == "-" and _is_sum(other.formula) else f"{other}"
+        left, right = self, other if sign == "+" else -other
         tokens: Score | None = None
+        pos, reduce = left.where
         if left.per_token is not None and right.per_token is not None and left.where == right.where:
-            left_tokens, right_tokens = left.per_token, right.per_token
-            tokens = lambda acts, rows: left_tokens(acts, rows) + weight * right_tokens(acts, rows)  # noqa: E731
-        shown = f"({right})" if sign == "-" and _is_sum(right.formula) else f"{right}"
+            if reduce == "mean" or isinstance(pos, int | str) and pos != "all":  # else a maximum stands between
+                left_tokens, right_tokens = left.per_token, right.per_token
+                tokens = lambda acts, rows: left_tokens(acts, rows) + right_tokens(acts, rows)  # noqa: E731
         return Objective(
             reads=tuple(dict.fromkeys((*left.reads, *right.reads))),
-            formula=f"{left} {sign} {shown}",
-            score=lambda acts, rows: left(acts, rows) + weight * right(acts, rows),
+            formula=f"{self} {sign} {shown}",
+            score=lambda acts, rows: left(acts, rows) + right(acts, rows),
             per_token=tokens,
             where=left.where,
+            terms=(left, right) if tokens is None else (),
             equal_lengths=left.equal_lengths or right.equal_lengths,
         )
 
-    def _map(self, change: Callable[[Tensor], Tensor], formula: str) -> Objective:
+    def _map(self, change: Callable[[Tensor], Tensor], formula: str, falling: bool = False) -> Objective:
         tokens = self.per_token
+        pos, reduce = self.where
         return replace(
             self,
             formula=formula,
             score=lambda acts, rows: change(self(acts, rows)),
             per_token=None if tokens is None else lambda acts, rows: change(tokens(acts, rows)),
+            where=(pos, {"max": "min", "min": "max"}.get(reduce, reduce) if falling else reduce),
+            terms=tuple(term._map(change, formula, falling) for term in self.terms),
         )
+
+    def _shown(self) -> str:
+        """The formula as a factor."""
+        return f"({self})" if _is_sum(self.formula) else f"{self}"
 
     def __add__(self, other: Objective | float) -> Objective:
         return self._combine(other, "+")
@@ -189,26 +202,29 @@ class Objective:
         return self._combine(other, "-")
 
     def __rsub__(self, other: float) -> Objective:
-        return (self * -1.0) + other
+        return -self + other
 
     def __mul__(self, factor: float) -> Objective:
         if not isinstance(factor, int | float):
             return NotImplemented
-        shown = f"({self})" if _is_sum(self.formula) else f"{self}"
-        return self._map(lambda value: value * factor, f"{factor:g} * {shown}")
+        return self._map(lambda value: value * factor, f"{factor!r} * {self._shown()}", falling=factor < 0)
 
     __rmul__ = __mul__
 
     def __truediv__(self, factor: float) -> Objective:
-        return self * (1.0 / factor)
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        require(factor != 0, f"({self}) / {factor!r}: an objective can't be divided by zero")
+        return self._map(lambda value: value / factor, f"{self._shown()} / {factor!r}", falling=factor < 0)
 
     def __neg__(self) -> Objective:
-        shown = f"({self})" if _is_sum(self.formula) else f"{self}"
-        return self._map(torch.neg, f"-{shown}")
+        return self._map(torch.neg, f"-{self._shown()}", falling=True)
 
 
 def _is_sum(formula: str) -> bool:
+    """Whether a + or - stands outside all brackets and quoted words."""
     depth = 0
+    formula = re.sub(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""", "''", formula)
     for i, letter in enumerate(formula):
         depth += (letter in "([") - (letter in ")]")
         if depth == 0 and letter in "+-" and i > 0 and formula[i - 1] == " " and formula[i + 1 : i + 2] == " ":
@@ -222,24 +238,21 @@ def _call(name: str, *args: object, **options: object) -> str:
     return f"{name}({', '.join(shown)})"
 
 
-def _units(activation: Tensor, hook: str, unit: int | None, head: int | None) -> Float[Tensor, "batch pos"]:
-    """One unit of an activation [batch, pos, d] or [batch, pos, head_index, d_head]; without `head` the heads' units
-    are counted through."""
-    require(unit is not None, f"neuron({hook!r}) needs unit=: which of the {activation.shape[-1]} units")
-    assert unit is not None
-    if activation.ndim == 4:
-        heads, width = activation.shape[2:]
-        if head is None:
-            _in_range("unit", unit, heads * width, hook)
-            head, unit = unit // width if unit >= 0 else None, unit
-            flat = activation.flatten(2)
-            return flat[..., unit]
-        _in_range("head", head, heads, hook)
-        activation = activation[:, :, head]
-    else:
-        require(head is None, f"the hook {hook!r} has no heads (shape {tuple(activation.shape)}): leave head= out")
-    _in_range("unit", unit, activation.shape[-1], hook)
-    return activation[..., unit]
+def _is_pattern(hook: str) -> bool:
+    return hook in ("pattern", "attn_scores") or hook.endswith(("hook_pattern", "hook_attn_scores"))
+
+
+def _of_head(activation: Tensor, hook: str, head: int | None) -> Float[Tensor, "batch pos unit"]:
+    """One head's units of an activation [batch, pos, head_index, d_head]; without `head` all heads' in one row."""
+    shape = tuple(activation.shape)
+    require(activation.ndim >= 3, f"the hook {hook!r} has no positions (shape {shape}): read it with custom()")
+    if activation.ndim == 3:
+        require(head is None, f"the hook {hook!r} has no heads (shape {shape}): leave head= out")
+        return activation
+    if head is None:
+        return activation.flatten(2)
+    _in_range("head", head, activation.shape[2], hook)
+    return activation[:, :, head]
 
 
 def _in_range(kind: str, value: int, count: int, hook: str) -> None:
@@ -250,19 +263,21 @@ def _in_range(kind: str, value: int, count: int, hook: str) -> None:
 
 
 def _reduced(tokens: Score, pos: Positions, reduce: str, reads: tuple[Read, ...], formula: str) -> Objective:
-    """An objective from values at every position: the mean or the maximum over the positions `pos` means."""
-    if reduce not in ("mean", "max"):
-        raise unknown("reduce", reduce, ("mean", "max"))
+    """An objective from values at every position: their mean, maximum or minimum over the positions `pos` means."""
+    if reduce not in ("mean", "max", "min"):
+        raise unknown("reduce", reduce, ("mean", "max", "min"))
 
     def score(acts: Activations, rows: Rows) -> Tensor:
-        values = tokens(acts, rows)
+        values = tokens(acts, rows).expand(rows.mask.shape)  # position embeddings come once for all rows
         index, valid = rows.locate(pos)
         chosen = values.gather(1, index)
         if valid.shape[1] == 1:
             return chosen[:, 0]
         if reduce == "max":
             return chosen.masked_fill(~valid, -torch.inf).amax(1)
-        return (chosen * valid).sum(1) / valid.sum(1)
+        if reduce == "min":
+            return chosen.masked_fill(~valid, torch.inf).amin(1)
+        return chosen.masked_fill(~valid, 0).sum(1) / valid.sum(1)
 
     return Objective(reads, formula, score, tokens, (pos, reduce))
 
@@ -286,7 +301,7 @@ def neuron(
         head: attention head, for per-head hooks.
         pos: where: a position, a word, several, or None for every position but the special ones.
         key: for "pattern" and "attn_scores": the position attended to, `pos` being the one that attends.
-        reduce: "max" or "mean" over several positions.
+        reduce: "max", "mean" or "min" over several positions.
 
     Raises:
         DreamError: (when scored) an unknown hook, layer, unit, head or position.
@@ -294,7 +309,7 @@ def neuron(
     read = Read(hook, layer)
     formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
-    pair = hook in ("pattern", "attn_scores") or hook.endswith(("hook_pattern", "hook_attn_scores"))
+    pair = _is_pattern(hook)
     require(
         pair == (key is not None),
         f"{formula}: `key` (the position attended to) goes with attention patterns only",
@@ -303,7 +318,11 @@ def neuron(
     def tokens(acts: Activations, rows: Rows) -> Tensor:
         activation = acts[read]
         if not pair:
-            return _units(activation, hook, unit, head)
+            units = _of_head(activation, hook, head)
+            require(unit is not None, f"{formula} needs unit=: which of the {units.shape[-1]} units")
+            assert unit is not None
+            _in_range("unit", unit, units.shape[-1], hook)
+            return units[..., unit]
         require(
             head is not None and unit is None,
             f"{formula}: an attention pattern needs head=, and has no unit=",
@@ -321,7 +340,7 @@ def neuron(
 def attention(*, layer: int, head: int, query: Positions, key: int | str) -> Objective:
     """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1)."""
     objective = neuron("pattern", layer=layer, head=head, pos=query, key=key)
-    return replace(objective, formula=_call("attention", layer=layer, head=head, query=query, key=key))
+    return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
 
 
 def direction(
@@ -345,6 +364,7 @@ def direction(
         values.ndim == 1 and bool(torch.isfinite(values).all()),
         f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
     )
+    require(not _is_pattern(hook), f"{hook!r} is an attention pattern and has no directions: use attention()")
     label = name or f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
     read = Read(hook, layer)
     formula = _call("direction", hook, layer=layer, head=head, pos=pos)
@@ -352,11 +372,7 @@ def direction(
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
 
     def tokens(acts: Activations, rows: Rows) -> Tensor:
-        activation = acts[read]
-        if activation.ndim == 4:
-            if head is not None:
-                _in_range("head", head, activation.shape[2], hook)
-            activation = activation.flatten(2) if head is None else activation[:, :, head]
+        activation = _of_head(acts[read], hook, head)
         require(
             activation.shape[-1] == values.shape[0],
             f"{formula}: the vector has {values.shape[0]} numbers, the hook {hook!r} has {activation.shape[-1]} units",
@@ -400,9 +416,13 @@ def normalized(objective: Objective) -> Objective:
     """
     every = Read("block_out", "all")
     tokens = objective.per_token
+    if tokens is None and objective.terms:
+        first, *others = (normalized(term) for term in objective.terms)
+        return replace(sum(others, first), formula=f"normalized({objective})")
     require(
         tokens is not None,
-        f"normalized({objective}) needs a value at every position, and this objective has none",
+        f"normalized({objective}) needs a value at every position, and this objective has none: climb it as it is "
+        '(preset="fast")',
     )
     assert tokens is not None
     inner = tokens
@@ -432,7 +452,7 @@ def custom(
     require(bool(hooks), "custom() needs the hooks its function reads: give {name: hook}")
     reads = {key: Read(*value) if isinstance(value, tuple) else Read(value) for key, value in hooks.items()}
 
-    def score(acts: Activations, rows: Rows) -> Tensor:
+    def score(acts: Activations, rows: Rows) -> Any:  # what a user's function gives is checked by the objective
         return function({key: acts[read] for key, read in reads.items()})
 
     label = str(name or getattr(function, "__name__", "custom"))
@@ -467,6 +487,16 @@ def evaluate(
 ) -> Float[Tensor, " batch"]:
     """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings)."""
     mask = None if bool(rows.mask.all()) else rows.mask
+    if mask is not None and objective.equal_lengths:
+        lengths = mask.sum(1)
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        parts = []
+        for index in groups:
+            size = int(lengths[index[0]])
+            some = Rows.of(host, [rows.sentences[i] for i in index.tolist()])
+            soft = None if embeddings is None else embeddings[index, :size]
+            parts.append(evaluate(host, objective, ids[index, :size], some, embeddings=soft))
+        return torch.cat(parts)[torch.cat(groups).argsort()]
     return objective(read_activations(host, objective.reads, ids, embeddings=embeddings, mask=mask), rows)
 
 
