@@ -1,6 +1,7 @@
 """Objectives: what they measure, their algebra, that they print as the formula that makes them, and their errors."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -209,10 +210,6 @@ def test_logit_and_log_probability(tiny_encoder64: torch.nn.Module) -> None:
     probabilities = td.score(tiny_encoder64, td.logit("dog", pos=2, log_prob=True), TEXTS)
     close(probabilities, [v.log_softmax(-1)[dog] for v in values])
     assert probabilities.max() < 0
-    whole = sum(
-        math.exp(td.score(tiny_encoder64, td.logit(i, pos=2, log_prob=True), "a cat").item()) for i in range(221)
-    )
-    assert whole == pytest.approx(1.0)
 
 
 def test_a_token_that_is_not_in_the_vocabulary(tiny_encoder: torch.nn.Module) -> None:
