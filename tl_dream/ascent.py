@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require, unknown
+from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
-from tl_dream.models import Host
 from tl_dream.objectives import Objective, Rows, evaluate
 from tl_dream.prompts import Sentence
 from tl_dream.results import History, Run, ScoredText
@@ -265,9 +265,12 @@ class Ascent:
     failure: str | None = None
 
 
-def generators(seed: int, count: int) -> list[torch.Generator]:
-    """A local CPU generator a row, so that a row draws the same numbers whatever the batch around it."""
-    return [torch.Generator().manual_seed((seed * 1_000_003 + row) % 2**63) for row in range(count)]
+def generators(seed: int, count: int, draw: int = 0) -> list[torch.Generator]:
+    """A local CPU generator for every row of a draw: what a row draws does not depend on the batch around it, nor on the
+    filling that longer rows brought it in earlier draws."""
+    return [
+        torch.Generator().manual_seed(((seed * 1_000_003 + row) * 1_000_003 + draw) % 2**63) for row in range(count)
+    ]
 
 
 def ascend(
@@ -293,10 +296,10 @@ def ascend(
     """
     climb = climb or objective
     temperature = settings.temperature()
-    draws = generators(seed, len(batch.sentences))
+    count = len(batch.sentences)
     seen = BestSeen(host, objective, batch)
     failure = _broken(seen, "at the start")
-    soft = _soft_start(host, climb, batch, settings, draws, copies or [0] * len(batch.sentences))
+    soft = _soft_start(host, climb, batch, settings, generators(seed, count), copies or [0] * count)
     optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
     base = host.W_E[batch.ids]
     row, slot = batch.valid.nonzero(as_tuple=True)
@@ -307,6 +310,7 @@ def ascend(
         if failure:
             break
         degree = temperature(min(step, settings.steps - 1))
+        draws = generators(seed, count, step + 1) if settings.noise else None
         with torch.enable_grad():
             weights = soft(degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws)
             mixed = soft.embed(weights, host.W_E)
@@ -318,8 +322,13 @@ def ascend(
             break
         if due:
             hard = seen.see(batch.fill(soft.snap()), step)
-            records.append(_record(step, degree, scores, hard, weights, soft, batch, settings.top_k, host))
             failure = _broken(seen, f"at step {step}")
+            if failure:
+                break
+            if climb is not objective:  # the history keeps the objective's own units
+                with torch.no_grad():
+                    scores = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings.detach())
+            records.append(_record(step, degree, scores, hard, weights, soft, batch, settings.top_k, host))
             if tick is not None:
                 tick(step, max(best.score for best in seen.best))
             if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
@@ -338,8 +347,7 @@ def ascend(
 
 def _broken(seen: BestSeen, when: str) -> str | None:
     """What is wrong with the scores of real tokens, if anything."""
-    values = [list(known.values())[-1] for known in seen._known]
-    bad = [value for value in values if not math.isfinite(value)]
+    bad = [value for known in seen._known for value in known.values() if not math.isfinite(value)]
     return f"the score of real tokens became {bad[0]} {when}" if bad else None
 
 
@@ -373,22 +381,18 @@ def _soft_start(
             host.d_vocab,
             sharpness=sharpness,
             dtype=host.W_E.dtype,
-            allowed=None if chosen is not None else _reachable(batch, tokens),
+            allowed=batch.allowed,
             candidates=chosen,
         )
     else:
         logits = torch.zeros(*shape, count, dtype=host.W_E.dtype, device=host.device)
-        soft = GumbelSoftmaxInput(logits, allowed=None if chosen is not None else batch.allowed, candidates=chosen)
+        soft = GumbelSoftmaxInput(logits, allowed=batch.allowed, candidates=chosen)
     for row, earlier in enumerate(copies):
         if settings.start == "random" or (settings.start == "sentence" and earlier > 0):
-            normal = torch.randn(shape[1], soft.logits.shape[2], generator=draws[row], dtype=torch.float64)
-            soft.logits.data[row] += normal.to(soft.logits)
+            free = len(batch.sentences[row].free)
+            normal = torch.randn(free, soft.logits.shape[2], generator=draws[row], dtype=torch.float64)
+            soft.logits.data[row, :free] += normal.to(soft.logits)
     return soft
-
-
-def _reachable(batch: Batch, tokens: Tensor) -> Tensor:
-    """The allowed tokens; the whole vocabulary's mask is the same for every row."""
-    return batch.allowed
 
 
 def start_gradient(host: Host, climb: Objective, batch: Batch) -> Float[Tensor, "batch free d_model"]:
@@ -439,6 +443,7 @@ def _renew(
         fill = old.amin(2, keepdim=True) if values is soft.logits.data else torch.zeros_like(old[..., :1])
         values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
     soft.candidates.copy_(torch.cat([kept, fresh], 2))
+    soft.forbidden.copy_(~allowed[soft.candidates])
 
 
 @dataclass(frozen=True)

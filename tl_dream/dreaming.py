@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.ascent import ARTICLE, Annealing, Batch, Callback, ascend
-from tl_dream.models import Host, attached
+from tl_dream.hosts import Host, attached
 from tl_dream.objectives import Objective, check, normalized
 from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
 from tl_dream.results import Cost, Dream
