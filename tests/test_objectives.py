@@ -364,7 +364,7 @@ FORMULAS: list[tuple[Callable[..., object], str]] = [
     (lambda a, b, c: 2 * (a / 7), "2 * {a} / 7"),
     (lambda a, b, c: -a, "-{a}"),
     (lambda a, b, c: -(a + b), "-({a} + {b})"),
-    (lambda a, b, c: -(-a), "--{a}"),
+    (lambda a, b, c: operator.neg(-a), "--{a}"),
     (lambda a, b, c: -2 * a, "-2 * {a}"),
     (lambda a, b, c: a - -2 * b, "{a} - -2 * {b}"),
     (lambda a, b, c: a + 1, "{a} + 1"),

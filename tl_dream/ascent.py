@@ -266,8 +266,8 @@ class Ascent:
 
 
 def generators(seed: int, count: int, draw: int = 0) -> list[torch.Generator]:
-    """A local CPU generator for every row of a draw: what a row draws does not depend on the batch around it, nor on the
-    filling that longer rows brought it in earlier draws."""
+    """A local CPU generator for every row of a draw: what a row draws does not depend on the batch around it, nor on
+    the filling that longer rows brought it in earlier draws."""
     return [
         torch.Generator().manual_seed(((seed * 1_000_003 + row) * 1_000_003 + draw) % 2**63) for row in range(count)
     ]
@@ -325,10 +325,11 @@ def ascend(
             failure = _broken(seen, f"at step {step}")
             if failure:
                 break
+            shown = scores
             if climb is not objective:  # the history keeps the objective's own units
                 with torch.no_grad():
-                    scores = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings.detach())
-            records.append(_record(step, degree, scores, hard, weights, soft, batch, settings.top_k, host))
+                    shown = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings)
+            records.append(_record(step, degree, shown, hard, weights, soft, batch, settings.top_k, host))
             if tick is not None:
                 tick(step, max(best.score for best in seen.best))
             if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
