@@ -18,7 +18,7 @@ interchange plotting cli __main__
 """.split()
 
 # Stations, files split off beside a room: {"station": "its room"}. A station has its room's rank and rights.
-STATIONS = {"checkpoints": "models", "hook_names": "models", "hosts": "models"}
+STATIONS = {"checkpoints": "models", "hook_names": "models", "hosts": "models", "batches": "ascent", "proposals": "ascent"}
 
 # Rooms that may import these and nothing else; all others are bound by the order alone.
 ONLY = {"prompts": {"_errors"}, "results": {"_errors"}, "plotting": {"_errors", "results"}}

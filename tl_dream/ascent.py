@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require, unknown
+from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
-from tl_dream.objectives import Objective, Rows, evaluate
-from tl_dream.prompts import Sentence
-from tl_dream.results import History, Run, ScoredText
+from tl_dream.objectives import Objective, evaluate
+from tl_dream.proposals import renew_candidates, start_gradient, top_candidates
+from tl_dream.results import History, Run
 
 
 @dataclass(frozen=True)
@@ -138,125 +138,6 @@ Callback = Callable[[Progress], object]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows that dream together: their sentences, and where each is free.
-
-    Attributes:
-        sentences: one a row; a start that is tried several times stands in several rows.
-        ids: their tokens, right-padded.
-        rows: what the objective needs to know of them.
-        free: the free positions of each row, 0 where `valid` is False (rows may have fewer than others).
-        allowed: tokens that free positions may take, Bool[d_vocab].
-        retokenize: whether only tokens whose text tokenizes back to themselves may be returned.
-    """
-
-    sentences: tuple[Sentence, ...]
-    ids: Int[Tensor, "batch pos"]
-    rows: Rows
-    free: Int[Tensor, "batch free"]
-    valid: Bool[Tensor, "batch free"]
-    allowed: Bool[Tensor, " vocab"]
-    retokenize: bool
-
-    @classmethod
-    def of(cls, host: Host, sentences: Sequence[Sentence], allowed: Tensor, retokenize: bool) -> Batch:
-        """A batch of sentences, each with at least one free position."""
-        ids, _ = host.pad([sentence.ids for sentence in sentences])
-        most = max(len(sentence.free) for sentence in sentences)
-        free = torch.zeros(len(sentences), most, dtype=torch.long)
-        valid = torch.zeros(len(sentences), most, dtype=torch.bool)
-        for i, sentence in enumerate(sentences):
-            require(bool(sentence.free), f"no position of {sentence.text!r} is free: free at least one word")
-            free[i, : len(sentence.free)] = torch.tensor(sentence.free)
-            valid[i, : len(sentence.free)] = True
-        device = host.device
-        return cls(
-            tuple(sentences),
-            ids,
-            Rows.of(host, sentences),
-            free.to(device),
-            valid.to(device),
-            allowed.to(device),
-            retokenize,
-        )
-
-    def fill(self, tokens: Int[Tensor, "batch free"]) -> Int[Tensor, "batch pos"]:
-        """The sentences with `tokens` at their free positions."""
-        filled = self.ids.clone()
-        row, slot = self.valid.nonzero(as_tuple=True)
-        filled[row, self.free[row, slot]] = tokens[row, slot]
-        return filled
-
-    def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> tuple[int, ...]:
-        """One row's tokens without its padding."""
-        return tuple(filled[row, : len(self.sentences[row])].tolist())
-
-
-class BestSeen:
-    """Scores real tokens, each only once, and keeps the best of every row; the start is the first seen."""
-
-    def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
-        self._host, self._objective, self._batch = host, objective, batch
-        self._known: list[dict[tuple[int, ...], float]] = [{} for _ in batch.sentences]
-        start = self._score([(i, sentence.ids) for i, sentence in enumerate(batch.sentences)])
-        retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
-        self.starts = [
-            ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
-            for sentence, value, again in zip(batch.sentences, start, retokenizes, strict=True)
-        ]
-        self.best = list(self.starts)
-
-    @torch.no_grad()
-    def _score(self, candidates: list[tuple[int, tuple[int, ...]]]) -> list[float]:
-        new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
-        if new:
-            index = [row for row, _ in new]
-            ids, _ = self._host.pad([ids for _, ids in new])
-            rows = Rows.of(self._host, [self._batch.sentences[row] for row in index])
-            for (row, key), value in zip(new, evaluate(self._host, self._objective, ids, rows).tolist(), strict=True):
-                self._known[row][key] = value
-        return [self._known[row][ids] for row, ids in candidates]
-
-    def see(self, filled: Int[Tensor, "batch pos"], step: int) -> list[float]:
-        """Score the rows' tokens, keep what is better and may be returned, and give back the scores.
-
-        Where tokens do not survive a round trip through text, what their text tokenizes to is tried in their place, if
-        it is as long and differs at free positions only.
-        """
-        vocabulary = self._host.vocabulary
-        raw = [self._batch.row_ids(filled, row) for row in range(len(filled))]
-        texts = vocabulary.decode_batch(raw)
-        real = vocabulary.encode_batch(texts) if self._batch.retokenize else raw
-        real = [
-            again if again == ids or self._fits(row, again) else ids
-            for row, (ids, again) in enumerate(zip(raw, real, strict=True))
-        ]
-        pairs = [(row, ids) for row, ids in enumerate(raw)] + [(row, ids) for row, ids in enumerate(real)]
-        scores = self._score(pairs)
-        better = [
-            row for row, value in enumerate(scores[len(raw) :]) if math.isfinite(value) and value > self.best[row].score
-        ]
-        if better:
-            returns = vocabulary.retokenizes([real[row] for row in better])
-            for row, again in zip(better, returns, strict=True):
-                if again or not self._batch.retokenize:
-                    text = vocabulary.decode(real[row])
-                    tokens = vocabulary.tokens(real[row])
-                    self.best[row] = ScoredText(text, tokens, real[row], scores[len(raw) + row], step, again)
-        return scores[: len(raw)]
-
-    def _fits(self, row: int, ids: tuple[int, ...]) -> bool:
-        sentence = self._batch.sentences[row]
-        if len(ids) != len(sentence):
-            return False
-        free = set(sentence.free)
-        return all(
-            bool(self._batch.allowed[new]) if i in free else new == old
-            for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True))
-        )
-
-
-@dataclass(frozen=True)
 class Ascent:
     """What `ascend` gives back: a run a row, why it stopped, and what went wrong if something did."""
 
@@ -298,7 +179,7 @@ def ascend(
     temperature = settings.temperature()
     count = len(batch.sentences)
     seen = BestSeen(host, objective, batch)
-    failure = _broken(seen, "at the start")
+    failure = _failure(seen, "at the start")
     soft = _soft_start(host, climb, batch, settings, generators(seed, count), copies or [0] * count)
     optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
     base = host.W_E[batch.ids]
@@ -322,7 +203,7 @@ def ascend(
             break
         if due:
             hard = seen.see(batch.fill(soft.snap()), step)
-            failure = _broken(seen, f"at step {step}")
+            failure = _failure(seen, f"at step {step}")
             if failure:
                 break
             shown = scores
@@ -342,14 +223,13 @@ def ascend(
         soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
         optimizer.step()
         if due and soft.candidates is not None and step > 0:
-            _renew(soft, weights.detach(), pull.detach(), host.W_E, batch.allowed, optimizer)
+            renew_candidates(soft, weights.detach(), pull.detach(), host.W_E, batch.allowed, optimizer)
     return Ascent(_runs(seen, records, batch), stopped if failure is None else "failure", failure)
 
 
-def _broken(seen: BestSeen, when: str) -> str | None:
-    """What is wrong with the scores of real tokens, if anything."""
-    bad = [value for known in seen._known for value in known.values() if not math.isfinite(value)]
-    return f"the score of real tokens became {bad[0]} {when}" if bad else None
+def _failure(seen: BestSeen, when: str) -> str | None:
+    value = seen.broken()
+    return None if value is None else f"the score of real tokens became {value} {when}"
 
 
 def _soft_start(
@@ -394,57 +274,6 @@ def _soft_start(
             normal = torch.randn(free, soft.logits.shape[2], generator=draws[row], dtype=torch.float64)
             soft.logits.data[row, :free] += normal.to(soft.logits)
     return soft
-
-
-def start_gradient(host: Host, climb: Objective, batch: Batch) -> Float[Tensor, "batch free d_model"]:
-    """The gradient of the score with respect to the word embeddings at the free positions of the real sentences."""
-    with torch.enable_grad():
-        embeddings = host.W_E[batch.ids].requires_grad_()
-        total = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings).sum()
-    (gradient,) = torch.autograd.grad(total, embeddings)
-    return gradient.gather(1, batch.free.unsqueeze(-1).expand(-1, -1, gradient.shape[-1]))
-
-
-def top_candidates(
-    pull: Float[Tensor, "batch free d_model"],
-    W_E: Float[Tensor, "vocab d_model"],
-    allowed: Bool[Tensor, " vocab"],
-    count: int,
-    keep: Int[Tensor, "batch free kept"],
-) -> Int[Tensor, "batch free {count}"]:
-    """The `count` allowed tokens that raise the score most to first order, those in `keep` first, all different.
-
-    Tokens in `keep` stay even if they are not allowed (the sentence's own): a mask forbids them as a choice.
-    """
-    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf)
-    first_order.scatter_(2, keep, math.inf)
-    return first_order.topk(count, dim=2).indices
-
-
-def _renew(
-    soft: GumbelSoftmaxInput,
-    weights: Float[Tensor, "batch free choice"],
-    pull: Float[Tensor, "batch free d_model"],
-    W_E: Float[Tensor, "vocab d_model"],
-    allowed: Bool[Tensor, " vocab"],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Keep the heavier half of every position's candidates, and put the most promising other tokens in place of the
-    lighter half, with the lightest kept logit and no momentum."""
-    assert soft.candidates is not None
-    count = soft.candidates.shape[2]
-    half = count // 2
-    order = weights.argsort(dim=2, descending=True, stable=True)[..., :half]
-    kept = soft.candidates.gather(2, order)
-    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf).scatter_(2, kept, -math.inf)
-    fresh = first_order.topk(count - half, dim=2).indices
-    state = optimizer.state[soft.logits]
-    for values in (soft.logits.data, state["exp_avg"], state["exp_avg_sq"]):
-        old = values.gather(2, order)
-        fill = old.amin(2, keepdim=True) if values is soft.logits.data else torch.zeros_like(old[..., :1])
-        values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
-    soft.candidates.copy_(torch.cat([kept, fresh], 2))
-    soft.forbidden.copy_(~allowed[soft.candidates])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.ascent import ARTICLE, Annealing, Batch, Callback, ascend
+from tl_dream.ascent import ARTICLE, Annealing, Callback, ascend
+from tl_dream.batches import Batch
 from tl_dream.hosts import Host, attached
 from tl_dream.objectives import Objective, check, normalized
 from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
@@ -72,7 +73,8 @@ def dream(
         evaluate_every: steps between two scorings of the real tokens.
         top_k: tokens a position whose weights the history keeps.
         allowed: tokens that free positions may take.
-        retokenize: return only tokens whose text tokenizes back to themselves.
+        retokenize: return only tokens whose text tokenizes back to themselves; not asked where the start itself does
+            not, or where [CLS] or [SEP] is free.
         seed: of the local random generator; the global one is left alone.
         callback: receives a `Progress` after every evaluation; a true return value stops the run.
         progress: show a progress bar; None shows it on a terminal only.

@@ -1,0 +1,65 @@
+"""Which tokens to try: ranked by how much they raise the score to first order (HotFlip, Ebrahimi et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream.batches import Batch
+from tl_dream.hosts import Host
+from tl_dream.inputs import GumbelSoftmaxInput
+from tl_dream.objectives import Objective, evaluate
+
+
+def start_gradient(host: Host, climb: Objective, batch: Batch) -> Float[Tensor, "batch free d_model"]:
+    """The gradient of the score with respect to the word embeddings at the free positions of the real sentences."""
+    with torch.enable_grad():
+        embeddings = host.W_E[batch.ids].requires_grad_()
+        total = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings).sum()
+    (gradient,) = torch.autograd.grad(total, embeddings)
+    return gradient.gather(1, batch.free.unsqueeze(-1).expand(-1, -1, gradient.shape[-1]))
+
+
+def top_candidates(
+    pull: Float[Tensor, "batch free d_model"],
+    W_E: Float[Tensor, "vocab d_model"],
+    allowed: Bool[Tensor, " vocab"],
+    count: int,
+    keep: Int[Tensor, "batch free kept"],
+) -> Int[Tensor, "batch free {count}"]:
+    """The `count` allowed tokens that raise the score most to first order, those in `keep` first, all different.
+
+    Tokens in `keep` stay even if they are not allowed (the sentence's own): a mask forbids them as a choice.
+    """
+    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf)
+    first_order.scatter_(2, keep, math.inf)
+    return first_order.topk(count, dim=2).indices
+
+
+def renew_candidates(
+    soft: GumbelSoftmaxInput,
+    weights: Float[Tensor, "batch free choice"],
+    pull: Float[Tensor, "batch free d_model"],
+    W_E: Float[Tensor, "vocab d_model"],
+    allowed: Bool[Tensor, " vocab"],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Keep the heavier half of every position's candidates, and put the most promising other tokens in place of the
+    lighter half, with the lightest kept logit and no momentum."""
+    assert soft.candidates is not None
+    count = soft.candidates.shape[2]
+    half = count // 2
+    order = weights.argsort(dim=2, descending=True, stable=True)[..., :half]
+    kept = soft.candidates.gather(2, order)
+    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf).scatter_(2, kept, -math.inf)
+    fresh = first_order.topk(count - half, dim=2).indices
+    state = optimizer.state[soft.logits]
+    for values in (soft.logits.data, state["exp_avg"], state["exp_avg_sq"]):
+        old = values.gather(2, order)
+        fill = old.amin(2, keepdim=True) if values is soft.logits.data else torch.zeros_like(old[..., :1])
+        values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
+    soft.candidates.copy_(torch.cat([kept, fresh], 2))
+    soft.forbidden.copy_(~allowed[soft.candidates])
