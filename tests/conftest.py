@@ -6,8 +6,10 @@ The jaxtyping hook stands before the first `import tl_dream`, so nothing above i
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # subprocesses inherit it
@@ -21,6 +23,7 @@ jaxtyping.install_import_hook("tl_dream", "beartype.beartype(conf=beartype.Beart
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel, BertTokenizerFast
 
 try:  # TransformerLens 4 took the Hooked* models away; asking it for one raises ImportError
@@ -186,6 +189,40 @@ def fresh_encoder(tiny_folder: Path, backend: str) -> Callable[..., torch.nn.Mod
         return tl_dream.load_model(str(folder), backend=backend, dtype=dtype)
 
     return load
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A unit of mlp_pre and mlp_post that a token was planted for: at its own position nothing fires it like `token`."""
+
+    layer: int
+    unit: int
+    token: str
+
+
+PLANTS = (Plant(0, 7, "moon"), Plant(0, 11, "river"), Plant(0, 12, "##g"))
+
+
+@pytest.fixture(scope="session")
+def planted_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder with PLANTS in it: the token's embedding is long and points along what the unit reads."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path_factory.mktemp("planted") / "model"))
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    axes = torch.linalg.qr(torch.randn(24, 24, generator=torch.Generator().manual_seed(3)))[0]
+    for plant, axis in zip(PLANTS, axes, strict=False):
+        tensors["bert.embeddings.word_embeddings.weight"][VOCAB.index(plant.token)] = 8.0 * axis
+        tensors[f"bert.encoder.layer.{plant.layer}.intermediate.dense.weight"][plant.unit] = axis
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def planted(planted_folder: Path, backend: str) -> Iterator[torch.nn.Module]:
+    """The planted encoder on every backend. Shared: read it, never edit it."""
+    import tl_dream
+
+    yield from _guarded(tl_dream.load_model(str(planted_folder), backend=backend))
 
 
 CAUSAL_WORDS = "the a red dog cat sun moon sees hates loves and is not warm cold river".split()

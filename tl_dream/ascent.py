@@ -17,7 +17,7 @@ from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
 from tl_dream.objectives import Objective, evaluate
-from tl_dream.proposals import renew_candidates, start_gradient, top_candidates
+from tl_dream.proposals import embedding_gradient, renew_candidates, start_gradient, top_candidates
 from tl_dream.results import History, Run
 
 
@@ -210,7 +210,7 @@ def ascend(
             if climb is not objective:  # the history keeps the objective's own units
                 with torch.no_grad():
                     shown = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings)
-            records.append(_record(step, degree, shown, hard, weights, soft, batch, settings.top_k, host))
+            records.append(_record(step, degree, shown, hard, soft, batch, settings.top_k))
             if tick is not None:
                 tick(step, max(best.score for best in seen.best))
             if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
@@ -218,7 +218,7 @@ def ascend(
                 break
         if step == settings.steps:
             break
-        (pull,) = torch.autograd.grad(scores.sum(), mixed, retain_graph=True)
+        pull = embedding_gradient(scores, mixed, climb)
         (gradient,) = torch.autograd.grad(mixed, soft.logits, pull)
         soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
         optimizer.step()
@@ -294,14 +294,13 @@ def _record(
     temperature: float,
     scores: Tensor,
     hard: list[float],
-    weights: Tensor,
     soft: GumbelSoftmaxInput,
     batch: Batch,
     top_k: int,
-    host: Host,
 ) -> _Record:
     ids = batch.fill(soft.snap())
-    top = weights.detach().topk(min(top_k, weights.shape[2]), dim=2)
+    weights = soft(temperature)  # as they are without noise and before they are made hard
+    top = weights.topk(min(top_k, weights.shape[2]), dim=2)
     heaviest = torch.ones(ids.shape, dtype=weights.dtype, device=ids.device)
     row, slot = batch.valid.nonzero(as_tuple=True)
     heaviest[row, batch.free[row, slot]] = top.values[row, slot, 0]

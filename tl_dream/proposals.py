@@ -8,18 +8,37 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tl_dream._errors import require
 from tl_dream.batches import Batch
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput
 from tl_dream.objectives import Objective, evaluate
 
 
+def embedding_gradient(scores: Float[Tensor, " batch"], embeddings: Tensor, objective: Objective) -> Tensor:
+    """The gradient of every row's score with respect to the soft embeddings it was made from; the graph is kept.
+
+    Raises:
+        DreamError: the scores do not depend on the embeddings.
+    """
+    gradient = None
+    if scores.requires_grad:
+        (gradient,) = torch.autograd.grad(scores.sum(), embeddings, retain_graph=True, allow_unused=True)
+    require(
+        gradient is not None,
+        f"the objective {objective} does not change with the words, so it has no gradient: read a hook that sees them, "
+        "and detach nothing in a function of your own",
+    )
+    assert gradient is not None
+    return gradient
+
+
 def start_gradient(host: Host, climb: Objective, batch: Batch) -> Float[Tensor, "batch free d_model"]:
     """The gradient of the score with respect to the word embeddings at the free positions of the real sentences."""
     with torch.enable_grad():
         embeddings = host.W_E[batch.ids].requires_grad_()
-        total = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings).sum()
-    (gradient,) = torch.autograd.grad(total, embeddings)
+        scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
+    gradient = embedding_gradient(scores, embeddings, climb)
     return gradient.gather(1, batch.free.unsqueeze(-1).expand(-1, -1, gradient.shape[-1]))
 
 
