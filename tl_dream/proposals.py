@@ -75,10 +75,10 @@ def renew_candidates(
     kept = soft.candidates.gather(2, order)
     first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf).scatter_(2, kept, -math.inf)
     fresh = first_order.topk(count - half, dim=2).indices
-    state = optimizer.state[soft.logits]
-    for values in (soft.logits.data, state["exp_avg"], state["exp_avg_sq"]):
+    state, logits = optimizer.state[soft.logits], soft.logits.data
+    for values in (logits, state["exp_avg"], state["exp_avg_sq"]):
         old = values.gather(2, order)
-        fill = old.amin(2, keepdim=True) if values is soft.logits.data else torch.zeros_like(old[..., :1])
+        fill = old.amin(2, keepdim=True) if values is logits else torch.zeros_like(old[..., :1])
         values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
     soft.candidates.copy_(torch.cat([kept, fresh], 2))
     soft.forbidden.copy_(~allowed[soft.candidates])
