@@ -92,15 +92,13 @@ def split(ax: Axes, rows: int, columns: int, **ratios: Sequence[float] | float) 
     spec = ax.get_subplotspec()
     if spec is None:  # an Axes put somewhere by hand
         box = ax.get_position()
-        spec = GridSpec(1, 1, figure(ax), box.x0, box.y0, box.x1, box.y1)[0]
+        spec = GridSpec(1, 1, ax.figure.figure, box.x0, box.y0, box.x1, box.y1)[0]
     return spec.subgridspec(rows, columns, **ratios)
 
 
-def figure(ax: Axes) -> Figure:
-    """The whole figure an Axes stands in."""
-    found = ax.get_figure(root=True)
-    assert found is not None
-    return found
+def dpi(ax: Axes) -> float:
+    """Pixels an inch of the figure an Axes stands in."""
+    return float(ax.figure.figure.dpi)
 
 
 def panel(ax: Axes, spec: SubplotSpec, label: str, **options: Any) -> Axes:
@@ -163,11 +161,11 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
         )
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 200.0) -> None:
+def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str], *, dpi: float = 200.0) -> None:
     """Write a figure whole or not at all, as PNG, PDF or SVG by the suffix of `path`.
 
     Args:
-        figure: for instance `dream_history(result).figure`.
+        figure: for instance `dream_history(result).figure`; of a part of a figure, the whole.
         path: where to.
         dpi: pixels an inch, of PNG.
 
@@ -177,9 +175,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 20
     check_figure_path(path)
     kind = os.fspath(path).rsplit(".", 1)[-1].lower()
     content = io.BytesIO()
-    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same result gives the same file
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "tl_dream"}):
-        figure.savefig(content, format=kind, dpi=dpi, metadata=dates.get(kind))
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # none: a figure is not newer for being drawn again
+    with matplotlib.rc_context(STYLE):
+        figure.figure.savefig(content, format=kind, dpi=dpi, metadata=dates.get(kind))
     write_bytes(path, content.getvalue())
 
 
@@ -272,7 +270,7 @@ def get_run(dream: Dream, run: int) -> Run:
 def _inches(ax: Axes) -> tuple[float, float]:
     """Width and height of an Axes before a layout engine moves it."""
     box = ax.get_window_extent()
-    return box.width / figure(ax).dpi, box.height / figure(ax).dpi
+    return box.width / dpi(ax), box.height / dpi(ax)
 
 
 @dataclass(frozen=True)
@@ -506,20 +504,20 @@ def annealing(
     *,
     run: int = 0,
     steps: Sequence[int] | None = None,
-    k: int = 8,
+    k: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """The article's Figure 2: how the softmax of one free word settles as the temperature falls.
 
-    Small multiples, one a step: bars are the softmax weights of the `k` most likely tokens. Hatched bars follow two
+    Small multiples, one a step: bars are the softmax weights of the `k` most likely tokens above 0. Hatched bars follow two
     tokens: the start's, and the one that is most likely at the last record.
 
     Args:
         dream: the result of an annealed ascent.
         pos: a free position (negative ones count from the end), or its token in the start.
         run: 0 for the winner, 1 for the first of `dream.others`, and so on.
-        steps: recorded steps to show; None takes five, evenly spaced.
-        k: tokens a step, 1 to the `top_k` of the run.
+        steps: recorded steps to show; None takes five: four evenly spaced until the word has settled, and the last.
+        k: tokens a step, 1 to the `top_k` of the run; None takes eight, or as many as there are.
         ax: the Axes whose place to fill; None makes a figure of the right size.
 
     Returns:
@@ -536,11 +534,12 @@ def annealing(
     slot = history.free.index(position)
     kept = len(history.top_tokens[0][slot]) if history.top_tokens[0] else 0
     require(kept > 0, "this run has no softmax to draw: only annealed ascent keeps the weights of each position")
+    k = min(8, kept) if k is None else k
     require(
         isinstance(k, int) and 1 <= k <= kept,
         f"k = {k!r}: this run's history keeps the {kept} most likely tokens of each position; give 1 to {kept}",
     )
-    records = _recorded(history, steps)
+    records = _settling(history, slot) if steps is None else _recorded(history, steps)
     across = min(len(records), 5)
     down = math.ceil(len(records) / across)
     inches = 1.85 * across + 0.3
@@ -554,8 +553,8 @@ def annealing(
     before, after = chosen.start.tokens[position], history.tokens[-1][position]
     for number, record in enumerate(records):
         cell = panel(host, cells[number // across, number % across], f"step {history.step[record]}")
-        tokens = history.top_tokens[record][slot][:k]
-        _draw_bars(cell, tokens, history.top_weights[record][slot][:k], before, after, k)
+        weights = [weight for weight in history.top_weights[record][slot][:k] if weight > 0]  # 0: not allowed
+        _draw_bars(cell, history.top_tokens[record][slot][: len(weights)], weights, before, after, k)
         cell.set_title(f"step {history.step[record]}\ntemperature {history.temperature[record]:.2g}", size=FONT_SIZE)
         if number + across >= len(records):
             cell.set_xlabel("softmax weight")
@@ -598,10 +597,19 @@ def _draw_bars(ax: Axes, tokens: Sequence[str], weights: Sequence[float], before
     ax.set(xlim=(0, 1), ylim=(k - 0.5, -0.5), xticks=[0, 0.5, 1])
 
 
-def _recorded(history: History, steps: Sequence[int] | None) -> list[int]:
-    """The records of these steps."""
-    if steps is None:
+def _settling(history: History, slot: int) -> list[int]:
+    """The records to show of one word: most of them until its last token keeps 99 % of the softmax."""
+    tokens, weights = history.top_tokens, history.top_weights
+    settled = len(history) - 1
+    while settled > 0 and tokens[settled][slot][0] == tokens[-1][slot][0] and weights[settled][slot][0] > 0.99:
+        settled -= 1
+    if settled + 2 >= len(history):
         return spread(len(history), 5)
+    return [*spread(settled + 2, 4), len(history) - 1]
+
+
+def _recorded(history: History, steps: Sequence[int]) -> list[int]:
+    """The records of these steps."""
     require(len(steps) > 0, "no step given: name recorded steps, or leave steps= out")
     for step in steps:
         if step not in history.step:

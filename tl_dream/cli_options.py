@@ -1,0 +1,227 @@
+"""What the subcommands of `tl-dream` share: arguments, what they mean, and the checks before any work starts.
+
+A subcommand lives in `cli.py` or in a station `cli_*.py`; each has `add_commands(subparsers)` and sets `run`:
+
+    def add_commands(subparsers: Subparsers) -> None:
+        parser = subparsers.add_parser("search", help="...")
+        add_model_arguments(parser)
+        add_objective_arguments(parser)
+        parser.set_defaults(run=run_search)      # run(arguments) -> None; it raises DreamError
+
+Heavy libraries are imported inside functions, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tl_dream._errors import DreamError, nearest, require
+from tl_dream.results import check_writable
+
+Subparsers = Any
+"""What `ArgumentParser.add_subparsers` returns (argparse gives it no public name)."""
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+BACKENDS = ("auto", "hooked", "bridge")
+
+POSITIONS = """\
+POS is a position ([CLS] is 0, negatives count from the end), a word of the sentence, several of them with commas, or a
+slice like 2:5. A word that looks like one of these goes in double quotes: --pos '"1998"'.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are DreamErrors of one line, with the nearest real options."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        known = sorted(set(_options(self)))
+        stray = re.findall(r"--[^\s=]+", message) if message.startswith("unrecognized arguments") else []
+        close = [name for option in stray for name in nearest(option, known)]
+        hint = f"; nearest: {', '.join(dict.fromkeys(close))}" if close else ""
+        raise DreamError(f"{message}{hint} (see `{self.prog} --help`)")
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        yield from (name for name in action.option_strings if name.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from _options(sub)
+
+
+def join_negatives(argv: Sequence[str]) -> list[str]:
+    """`--pos -3:-1` and `--free -3,-2` as `--pos=-3:-1`: argparse takes them for options (plain negative numbers are
+    no trouble)."""
+    joined: list[str] = []
+    for item in argv:
+        if joined and re.fullmatch(r"--[a-z-]+", joined[-1]) and re.match(r"-\d+[,:]", item):
+            joined[-1] += f"={item}"
+        else:
+            joined.append(item)
+    return joined
+
+
+def positions(text: str) -> int | str | slice | list[int | str]:
+    """What `--pos` and `--free` take (see POSITIONS), as the library's `Positions`.
+
+    Raises:
+        argparse.ArgumentTypeError: nothing, or an empty item between commas.
+    """
+    if text in (",", ":", '"') or (len(text) > 2 and text[0] == text[-1] == '"' and text.count('"') == 2):
+        return _item(text)  # one word
+    items = re.findall(r'"[^"]+"|[^,]+', text)
+    if not items or len(items) != 1 + re.sub(r'"[^"]+"', "", text).count(","):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no position: give a number, a word, several of them with commas, or a slice like 2:5"
+        )
+    if len(items) == 1:
+        return _item(items[0])
+    several: list[int | str] = []
+    for item in map(_item, items):
+        if isinstance(item, slice):
+            if item.start is None or item.stop is None or item.start < 0 or item.stop < 0:
+                raise argparse.ArgumentTypeError(
+                    f"in {text!r} a slice stands in a list: give it start and end, counted from 0 (like 2:5)"
+                )
+            several += range(item.start, item.stop, item.step or 1)
+        else:
+            several.append(item)
+    return several
+
+
+def _item(text: str) -> int | str | slice:
+    text = text.strip() or text
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if len(text) > 2 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    if re.fullmatch(r"(-?\d*):(-?\d*)(:-?\d+)?", text) and any(c.isdigit() for c in text):
+        parts = [int(part) if part else None for part in text.split(":")]
+        if parts[2:] == [0]:
+            raise argparse.ArgumentTypeError(f"the slice {text!r} has step 0: leave the step out")
+        return slice(*parts)
+    return text
+
+
+def position(text: str) -> int | str:
+    """One position or one word (`--key`)."""
+    found = positions(text)
+    if not isinstance(found, int | str):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one position or word")
+    return found
+
+
+def allowed(text: str) -> str | list[str]:
+    """`--allowed`: rules, or `@FILE` with one token a line.
+
+    Raises:
+        argparse.ArgumentTypeError: the file can't be read, or holds nothing.
+    """
+    if not text.startswith("@"):
+        return text
+    try:
+        tokens = Path(text[1:]).read_text(encoding="utf-8").split()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise argparse.ArgumentTypeError(f"can't read the tokens in {text[1:]!r}: {reason}") from error
+    if not tokens:
+        raise argparse.ArgumentTypeError(f"the file {text[1:]!r} holds no token: write one a line")
+    return tokens
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """--model, --backend, --device, --dtype."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", default="minilm", help='"minilm" (the packaged one), a Hugging Face name, or a folder [%(default)s]'
+    )
+    group.add_argument("--backend", choices=BACKENDS, default="auto", help="TransformerLens class [%(default)s]")
+    group.add_argument("--device", default="cpu", help="where to run [%(default)s]")
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights [%(default)s]")
+
+
+def load(arguments: argparse.Namespace) -> Any:
+    """The model that `add_model_arguments` describes.
+
+    Raises:
+        DreamError: an unknown model, or a device that is not here.
+    """
+    import torch
+
+    from tl_dream.models import load_model
+
+    try:
+        torch.empty(0, device=arguments.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise DreamError(f"the device {arguments.device!r} can't be used here ({reason}): try --device cpu") from error
+    return load_model(
+        arguments.model,
+        backend=arguments.backend,
+        device=arguments.device,
+        dtype=getattr(torch, arguments.dtype),
+    )
+
+
+def add_objective_arguments(parser: argparse.ArgumentParser) -> None:
+    """--hook, --layer, --unit, --head, --pos, --key, --reduce; --token, --log-prob."""
+    group = parser.add_argument_group("objective", "a unit of a hook (--hook), or a prediction (--token)")
+    group.add_argument("--hook", help="short name (block_out, mlp_post, z, pattern, ...) or a full hook name")
+    group.add_argument("--layer", type=int, help="layer of a short name, from 0")
+    group.add_argument("--unit", type=int, help="which unit of the hook's last axis")
+    group.add_argument("--head", type=int, help="which attention head")
+    group.add_argument("--pos", type=positions, metavar="POS", help="where (see below); default: every word")
+    group.add_argument("--key", type=position, metavar="POS", help="position attended to (attention patterns)")
+    group.add_argument("--reduce", choices=("max", "mean"), default="max", help="over several positions [%(default)s]")
+    group.add_argument("--token", help="the model's prediction of this token at --pos (needs a trained head)")
+    group.add_argument("--log-prob", action="store_true", help="with --token: the log-probability, not the logit")
+
+
+def objective(arguments: argparse.Namespace) -> Any:
+    """The objective that `add_objective_arguments` describes.
+
+    Raises:
+        DreamError: neither or both of --hook and --token, or options that do not go together.
+    """
+    from tl_dream.objectives import logit, neuron
+
+    a = arguments
+    require(
+        (a.hook is None) != (a.token is None),
+        "say what to look for: either --hook (with --layer and --unit) or --token, and not both",
+    )
+    if a.token is not None:
+        stray = [name for name in ("layer", "unit", "head", "key") if getattr(a, name) is not None]
+        require(not stray, f"--{' and --'.join(stray)} go with --hook, not with --token")
+        return logit(a.token, pos=a.pos, log_prob=a.log_prob, reduce=a.reduce)
+    require(not a.log_prob, "--log-prob goes with --token, not with --hook")
+    return neuron(a.hook, layer=a.layer, unit=a.unit, head=a.head, pos=a.pos, key=a.key, reduce=a.reduce)
+
+
+def check_outputs(*paths: str | None, figures: Sequence[str | None] = ()) -> None:
+    """Raise before any work starts unless every file can be written; None stands for an option that was not given.
+
+    Raises:
+        DreamError: a path that can't be written or is given twice, or a figure that is not .png, .pdf or .svg.
+    """
+    given = [path for path in (*paths, *figures) if path is not None]
+    for path in given:
+        check_writable(path)
+    places = [os.path.realpath(path) for path in given]
+    for path, place in zip(given, places, strict=True):
+        require(places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
+    if any(path is not None for path in figures):
+        from tl_dream.plotting import check_figure_path
+
+        for figure in figures:
+            if figure is not None:
+                check_figure_path(figure)
