@@ -22,8 +22,8 @@ prompt = td.Prompt(
 )
 
 # %% [markdown]
-# One word is free, and it chooses from the whole vocabulary (`candidates=0`). What it settles on need not beat the start:
-# the gradient was that of a mixture. `dream` returns the best real tokens it saw, the start included.
+# One word is free, and it chooses from the whole vocabulary (`candidates=0`). What it settles on need not beat the
+# start: the gradient was that of a mixture. `dream` returns the best real tokens it saw, the start included.
 
 # %%
 result = td.dream(bert, goal, prompt, candidates=0, steps=10 if SMOKE else 200, seed=0)
