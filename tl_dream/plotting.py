@@ -509,8 +509,8 @@ def annealing(
 ) -> Axes:
     """The article's Figure 2: how the softmax of one free word settles as the temperature falls.
 
-    Small multiples, one a step: bars are the softmax weights of the `k` most likely tokens (those that have any). Hatched
-    bars follow two tokens: the start's, and the one that is most likely at the last record.
+    Small multiples, one a step: bars are the softmax weights of the `k` most likely tokens, those without any left out.
+    Hatched bars follow two tokens: the start's, and the one that is most likely at the last record.
 
     Args:
         dream: the result of an annealed ascent.
