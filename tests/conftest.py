@@ -62,12 +62,12 @@ VOCAB = list(
 
 
 @contextmanager
-def says(*parts: str) -> Iterator[None]:
-    """A DreamError whose message has all these parts."""
+def says(*parts: str) -> Iterator[pytest.ExceptionInfo[Exception]]:
+    """A DreamError whose message has all these parts; `as caught` gives it for more."""
     from tl_dream import DreamError
 
     with pytest.raises(DreamError) as caught:
-        yield
+        yield caught
     missing = [part for part in parts if part not in str(caught.value)]
     assert not missing, f"{missing} not in the message: {caught.value}"
 

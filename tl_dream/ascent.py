@@ -243,6 +243,7 @@ def _soft_start(
     """The soft sentences before the first step."""
     tokens = batch.ids.gather(1, batch.free)
     shape = tokens.shape
+    wide = torch.promote_types(host.W_E.dtype, torch.float32)  # Adam's epsilon is 0 in float16
     count = min(settings.candidates or host.d_vocab, int(batch.allowed.sum()))
     chosen: Tensor | None = None
     if settings.candidates is not None and count < int(batch.allowed.sum()):
@@ -261,12 +262,12 @@ def _soft_start(
             tokens,
             host.d_vocab,
             sharpness=sharpness,
-            dtype=host.W_E.dtype,
+            dtype=wide,
             allowed=batch.allowed,
             candidates=chosen,
         )
     else:
-        logits = torch.zeros(*shape, count, dtype=host.W_E.dtype, device=host.device)
+        logits = torch.zeros(*shape, count, dtype=wide, device=host.device)
         soft = GumbelSoftmaxInput(logits, allowed=batch.allowed, candidates=chosen)
     for row, earlier in enumerate(copies):
         if settings.start == "random" or (settings.start == "sentence" and earlier > 0):

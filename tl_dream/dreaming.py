@@ -89,6 +89,10 @@ def dream(
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     require(isinstance(starts, int) and starts >= 1, f"starts = {starts!r}: give a whole number of at least 1")
+    require(
+        temperature is None or isinstance(temperature, tuple | list) and len(temperature) == 2,
+        f"temperature = {temperature!r}: give two numbers, its start and end",
+    )
     first, last = temperature if temperature is not None else (None, None)
     changes: dict[str, Any] = {
         "steps": steps,

@@ -538,6 +538,7 @@ def score(
     given = [texts] if isinstance(texts, str | Prompt) else list(texts)
     require(bool(given), "no text to score: give at least one")
     with attached(model) as host, torch.no_grad():
+        check(host, objective)
         sentences = [host.vocabulary.read(text) for text in given]
         found = torch.zeros(len(sentences), dtype=host.W_E.dtype)
         lengths = [len(sentence) for sentence in sentences]

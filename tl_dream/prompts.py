@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import torch
@@ -166,7 +167,8 @@ class Vocabulary:
 
     def token_id(self, token: str | int) -> int:
         """The id of one token, given as an id, as the vocabulary writes it, or as a word that is one token."""
-        if isinstance(token, int):
+        if not isinstance(token, str):
+            token = index(token)
             require(
                 0 <= token < self.d_vocab,
                 f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})",
@@ -216,6 +218,10 @@ class Vocabulary:
         elif isinstance(allowed, str):
             mask = self._by_rules(allowed)
         else:
+            require(
+                isinstance(allowed, Iterable),
+                f"{allowed!r} is no rule for allowed tokens: give rules in a string, a list of tokens, or a mask",
+            )
             mask = torch.zeros(self.d_vocab, dtype=torch.bool)
             mask[[self.token_id(token) for token in allowed]] = True
         require(
@@ -288,7 +294,12 @@ class Vocabulary:
             return found
         if isinstance(pos, str):
             return self._find(sentence, pos, whole_words)
-        if isinstance(pos, int):
+        require(
+            hasattr(pos, "__index__") or isinstance(pos, Iterable),
+            f"{pos!r} is not a position: give a number, a word, a slice, or a list of numbers and words",
+        )
+        if not isinstance(pos, Iterable):
+            pos = index(pos)
             require(
                 -len(sentence) <= pos < len(sentence),
                 f"position {pos} is outside the sentence of {len(sentence)} tokens: {sentence.listing()}",
