@@ -26,6 +26,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel, BertTokenizerFast
 
+torch.set_num_threads(1)  # on tiny models threads wait for each other: several times slower on a busy machine
+
 try:  # TransformerLens 4 took the Hooked* models away; asking it for one raises ImportError
     from transformer_lens import HookedEncoder, HookedTransformer  # noqa: F401
 

@@ -277,9 +277,15 @@ OPTIONS: list[dict[str, object]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def plain(encoder: torch.nn.Module) -> td.Dream:
+    return td.dream(encoder, GOAL, START, **QUICK)
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: next(iter(option)))
-def test_every_option_changes_the_dream_and_is_recorded(encoder: torch.nn.Module, option: dict[str, object]) -> None:
-    plain = td.dream(encoder, GOAL, START, **QUICK)
+def test_every_option_changes_the_dream_and_is_recorded(
+    encoder: torch.nn.Module, plain: td.Dream, option: dict[str, object]
+) -> None:
     changed = td.dream(encoder, GOAL, START, **{**QUICK, **option})
     assert outcome(plain) != outcome(changed)
     assert plain.to_json()["history"] != changed.to_json()["history"] or changed.others
