@@ -14,8 +14,9 @@ from tl_dream.ascent import ARTICLE, Annealing, Ascent, _soft_start, ascend, gen
 from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Host, attached
 from tl_dream.inputs import GumbelSoftmaxInput
-from tl_dream.objectives import Objective, evaluate
+from tl_dream.objectives import Objective
 from tl_dream.proposals import embedding_gradient, renew_candidates, start_gradient, top_candidates
+from tl_dream.scoring import evaluate
 
 GOAL = td.neuron("mlp_post", layer=1, unit=5, pos=2)
 TEXTS = ["i do see the sun", "the dog", "a small cat is here ."]

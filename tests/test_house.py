@@ -18,14 +18,35 @@ interchange plotting cli __main__
 """.split()
 
 # Stations, files split off beside a room: {"station": "its room"}. A station has its room's rank and rights.
-STATIONS = {"checkpoints": "models", "hook_names": "models", "hosts": "models", "batches": "ascent", "proposals": "ascent"}
+STATIONS = {
+    "checkpoints": "models",
+    "hook_names": "models",
+    "hosts": "models",
+    "rows": "objectives",
+    "scoring": "objectives",
+    "batches": "ascent",
+    "proposals": "ascent",
+    "scan_results": "results",
+    "corpus_results": "results",
+    "bert_rows": "scans",
+    "screening": "scans",
+    "substitutions": "scans",
+    "unit_groups": "scans",
+    "corpora": "scans",
+    "corpus_pass": "scans",
+    "corpus_checkpoints": "scans",
+    "corpus_scan": "scans",
+    "plotting_scans": "plotting",
+    "cli_options": "cli",
+    "cli_scans": "cli",
+}
 
 # Rooms that may import these and nothing else; all others are bound by the order alone.
 ONLY = {"prompts": {"_errors"}, "results": {"_errors"}, "plotting": {"_errors", "results"}}
 ONLY["interchange"] = ONLY["plotting"]
 
 # One door per framework: {framework: the only files that import it}
-DOORS = {"transformer_lens": {"models"}, "matplotlib": {"plotting"}}
+DOORS = {"transformer_lens": {"models"}, "matplotlib": {"plotting", "plotting_scans"}}
 
 FILES = sorted(PACKAGE.glob("*.py"))
 SOURCES = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 import tl_dream as td
 from tl_dream.models import attached, forward
-from tl_dream.objectives import Objective, Read, Rows, batches, check, evaluate, read_activations
+from tl_dream.objectives import Objective
+from tl_dream.rows import Read, Rows
+from tl_dream.scoring import check, evaluate, length_groups, read_activations
 
 TEXTS = ["the red dog .", "i love my small old house .", "a cat"]  # no two of a length
 WORDS = [4, 7, 2]  # their tokens without [CLS] and [SEP]; one token a word
@@ -521,11 +523,11 @@ def test_texts_that_are_refused(tiny_encoder: torch.nn.Module) -> None:
         td.score(tiny_encoder, A, "dog " * 40)
 
 
-def test_batches() -> None:
-    assert batches([3, 9, 3, 4], 1000) == [[0, 2, 3, 1]]
-    assert batches([3, 9, 3, 4], 8) == [[0, 2], [3], [1]]
-    assert batches([3, 9, 3, 4], 1000, equal_lengths=True) == [[0, 2], [3], [1]]
-    assert batches([5, 5, 5], 1) == [[0], [1], [2]]
+def test_length_groups() -> None:
+    assert length_groups([3, 9, 3, 4], 1000) == [[0, 2, 3, 1]]
+    assert length_groups([3, 9, 3, 4], 8) == [[0, 2], [3], [1]]
+    assert length_groups([3, 9, 3, 4], 1000, equal_lengths=True) == [[0, 2], [3], [1]]
+    assert length_groups([5, 5, 5], 1) == [[0], [1], [2]]
 
 
 # What is refused

@@ -12,18 +12,10 @@ from tl_dream.ascent import Annealing, Progress
 from tl_dream.dreaming import dream
 from tl_dream.inputs import GumbelSoftmaxInput
 from tl_dream.models import list_hooks, load_model
-from tl_dream.objectives import (
-    Objective,
-    attention,
-    custom,
-    direction,
-    logit,
-    neuron,
-    normalized,
-    score,
-)
+from tl_dream.objectives import Objective, attention, custom, direction, logit, neuron, normalized
 from tl_dream.prompts import Prompt
 from tl_dream.results import Dream
+from tl_dream.scoring import score
 
 __version__ = "0.1.0"
 

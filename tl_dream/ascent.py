@@ -16,9 +16,10 @@ from tl_dream._errors import require, unknown
 from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
-from tl_dream.objectives import Objective, evaluate
+from tl_dream.objectives import Objective
 from tl_dream.proposals import embedding_gradient, renew_candidates, start_gradient, top_candidates
 from tl_dream.results import History, Run
+from tl_dream.scoring import evaluate
 
 
 @dataclass(frozen=True)

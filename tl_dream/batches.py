@@ -12,9 +12,11 @@ from torch import Tensor
 
 from tl_dream._errors import require
 from tl_dream.hosts import Host
-from tl_dream.objectives import Objective, Rows, evaluate
+from tl_dream.objectives import Objective
 from tl_dream.prompts import Sentence
 from tl_dream.results import ScoredText
+from tl_dream.rows import Rows
+from tl_dream.scoring import evaluate
 
 
 @dataclass(frozen=True)

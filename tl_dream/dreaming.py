@@ -13,9 +13,10 @@ from tl_dream._errors import DreamError, require, unknown
 from tl_dream.ascent import ARTICLE, Annealing, Callback, ascend
 from tl_dream.batches import Batch
 from tl_dream.hosts import Host, attached
-from tl_dream.objectives import Objective, check, normalized
+from tl_dream.objectives import Objective, normalized
 from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
 from tl_dream.results import Cost, Dream
+from tl_dream.scoring import check
 
 PRESETS = {"fast": Annealing(), "article": ARTICLE}
 

@@ -12,7 +12,8 @@ from tl_dream._errors import require
 from tl_dream.batches import Batch
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput
-from tl_dream.objectives import Objective, evaluate
+from tl_dream.objectives import Objective
+from tl_dream.scoring import evaluate
 
 
 def embedding_gradient(scores: Float[Tensor, " batch"], embeddings: Tensor, objective: Objective) -> Tensor:

@@ -1,0 +1,118 @@
+"""Score rows: forward pass and objective, plain text in batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require
+from tl_dream.models import Host, attached, forward
+from tl_dream.objectives import Objective
+from tl_dream.prompts import Prompt
+from tl_dream.rows import Read, Rows
+
+
+def read_activations(
+    host: Host,
+    reads: Iterable[Read],
+    ids: Int[Tensor, "batch pos"],
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    mask: Bool[Tensor, "batch pos"] | None = None,
+) -> dict[Read, Tensor]:
+    """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...]."""
+    names = {read: read.resolve(host) for read in reads}
+    hooks = [name for group in names.values() for name in group]
+    got = forward(host, ids, hooks, embeddings=embeddings, mask=mask)
+    return {
+        read: torch.stack([got[name] for name in group]) if read.layer == "all" else got[group[0]]
+        for read, group in names.items()
+    }
+
+
+def evaluate(
+    host: Host,
+    objective: Objective,
+    ids: Int[Tensor, "batch pos"],
+    rows: Rows,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings)."""
+    mask = None if bool(rows.mask.all()) else rows.mask
+    if mask is not None and objective.equal_lengths:
+        lengths = mask.sum(1)
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        parts = []
+        for index in groups:
+            size = int(lengths[index[0]])
+            some = Rows.of(host, [rows.sentences[i] for i in index.tolist()])
+            soft = None if embeddings is None else embeddings[index, :size]
+            parts.append(evaluate(host, objective, ids[index, :size], some, embeddings=soft))
+        return torch.cat(parts)[torch.cat(groups).argsort()]
+    return objective(read_activations(host, objective.reads, ids, embeddings=embeddings, mask=mask), rows)
+
+
+def length_groups(lengths: Sequence[int], batch_tokens: int, equal_lengths: bool = False) -> list[list[int]]:
+    """Row numbers in batches of like length, each of at most `batch_tokens` padded tokens (one row at least)."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    groups: list[list[int]] = []
+    for i in order:
+        group = groups[-1] if groups else None
+        full = group is not None and (len(group) + 1) * lengths[i] > batch_tokens
+        if group is None or full or (equal_lengths and lengths[group[0]] != lengths[i]):
+            groups.append([i])
+        else:
+            group.append(i)
+    return groups
+
+
+def score(
+    model: Any,
+    objective: Objective,
+    texts: str | Prompt | Sequence[str | Prompt],
+    *,
+    batch_tokens: int = 4096,
+) -> Float[Tensor, " batch"]:
+    """Score plain text.
+
+    Args:
+        model: any TransformerLens model.
+        objective: what to measure.
+        texts: one or many texts or prompts.
+        batch_tokens: padded tokens a batch at most; only speed and memory depend on it.
+
+    Returns:
+        One score a text, in the order given, on the CPU.
+
+    Raises:
+        DreamError: no text, an empty or over-long one, a position or word that one of them has not got.
+    """
+    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
+    require(bool(given), "no text to score: give at least one")
+    with attached(model) as host, torch.no_grad():
+        check(host, objective)
+        sentences = [host.vocabulary.read(text) for text in given]
+        found = torch.zeros(len(sentences), dtype=host.W_E.dtype)
+        lengths = [len(sentence) for sentence in sentences]
+        for group in length_groups(lengths, batch_tokens, objective.equal_lengths):
+            chosen = [sentences[i] for i in group]
+            ids, _ = host.pad([sentence.ids for sentence in chosen])
+            found[group] = evaluate(host, objective, ids, Rows.of(host, chosen)).to(found)
+    return found
+
+
+def check(host: Host, objective: Any) -> Objective:
+    """The objective, or a clear error where something else was given; unknown hooks are told here."""
+    if not isinstance(objective, Objective):
+        raise DreamError(
+            f"an objective was expected, not {type(objective).__name__}: make one with neuron(), direction(), logit() "
+            "or custom()"
+        )
+    for read in objective.reads:
+        read.resolve(host)
+    return objective
