@@ -278,7 +278,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
     print(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?", flush=True)
     goal = neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
-    result = dream(load_model("minilm"), goal, DEMO_TEXT, starts=4, seed=arguments.seed)
+    result = dream(load_model("minilm"), goal, DEMO_TEXT, starts=2, seed=arguments.seed)
     figures = [plotting.dream_history(result).figure, plotting.annealing(result, DEMO_POS).figure]
     for figure, path in zip(figures, paths, strict=True):
         plotting.save_figure(figure, path)
