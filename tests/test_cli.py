@@ -432,6 +432,14 @@ def test_quiet_hushes_and_puts_everything_back(monkeypatch, recwarn, capsys):
     assert len(recwarn) == 0 and "chatter" not in capsys.readouterr().err
 
 
+def test_one_thread_puts_the_threads_back():
+    before = torch.get_num_threads()
+    with pytest.raises(DreamError), cli.one_thread():
+        assert torch.get_num_threads() == 1
+        raise DreamError("x")
+    assert torch.get_num_threads() == before
+
+
 def test_help_and_version(capsys):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out

@@ -258,6 +258,20 @@ def run_hooks(arguments: argparse.Namespace) -> None:
         print(f"refused, because the checkpoint does not carry them: the hooks behind the {', the '.join(missing)}")
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: the demo's products are small, and on a busy machine two threads that wait for each other took
+    several times as long. The text it finds also depends less on the machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 DEMO_TEXT = "The Washington Post reported growing resentment in the nation towards the United States ."
 DEMO_POS = 9  # nation
 
@@ -278,7 +292,8 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
     print(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?", flush=True)
     goal = neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
-    result = dream(load_model("minilm"), goal, DEMO_TEXT, starts=2, seed=arguments.seed)
+    with one_thread():
+        result = dream(load_model("minilm"), goal, DEMO_TEXT, starts=2, seed=arguments.seed)
     figures = [plotting.dream_history(result).figure, plotting.annealing(result, DEMO_POS).figure]
     for figure, path in zip(figures, paths, strict=True):
         plotting.save_figure(figure, path)
