@@ -6,17 +6,25 @@ The jaxtyping hook stands before the first `import tl_dream`, so nothing above i
 import importlib.util
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 os.environ["MPLBACKEND"] = "Agg"  # subprocesses inherit it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # unknown model names fail alike everywhere
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import jaxtyping
+
+# beartype looks at random items of a container: with a generator of its own, because tests watch the global one
+with mock.patch("random.getrandbits", random.Random(0).getrandbits):
+    import beartype
+
+    beartype.beartype(lambda: None)  # imports the part that draws
 
 # PEP 484's tower: wherever a float is asked for, an int will do
 jaxtyping.install_import_hook("tl_dream", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
@@ -195,7 +203,7 @@ def fresh_encoder(tiny_folder: Path, backend: str) -> Callable[..., torch.nn.Mod
 
 @dataclass(frozen=True)
 class Plant:
-    """A unit of mlp_pre and mlp_post that a token was planted for: at its own position nothing fires it like `token`."""
+    """A unit of mlp_pre and mlp_post that a token was planted for: nothing in its place fires it like `token`."""
 
     layer: int
     unit: int
