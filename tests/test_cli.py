@@ -172,7 +172,7 @@ def test_allowed_tokens_from_a_file(command, capsys, tmp_path):
         ({"unit": 24}, "unit 24 does not exist: the hook 'block_out' has units 0 to 23"),
         ({"unit": None}, "needs unit=: which of the 24 units"),
         ({"hook": "z", "head": 4, "unit": 0}, "head 4 does not exist: the hook 'z' has heads 0 to 3"),
-        ({"hook": "pattern", "head": 0, "unit": None}, "`key` (the position attended to) goes with attention patterns"),
+        ({"hook": "pattern", "head": 0, "unit": None}, "an attention pattern needs key= (the position attended to)"),
         ({"pos": 8}, "position 8 is outside the sentence of 8 tokens: 0 [CLS], 1 the, 2 red"),
         ({"pos": -9}, "position -9 is outside the sentence of 8 tokens"),
         ({"pos": "dogs"}, "the word 'dogs' is not in the sentence; nearest: dog"),

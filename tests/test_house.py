@@ -167,7 +167,10 @@ def package() -> ModuleType:
 
 def test_importing_the_package_leaves_matplotlib_alone() -> None:
     package()
-    code = "import sys, tl_dream; print([m for m in sys.modules if m.split('.')[0] == 'matplotlib'])"
+    code = (
+        "import sys, tl_dream; [getattr(tl_dream, name) for name in tl_dream.__all__]; "
+        "print([m for m in sys.modules if m.split('.')[0] == 'matplotlib'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -579,9 +579,9 @@ def test_what_is_not_there_is_said_when_scored(
 def test_what_is_said_at_once() -> None:
     with says("unknown reduce 'maximum'; nearest: max"):
         td.neuron("mlp_post", layer=1, unit=1, reduce="maximum")
-    with says("neuron('mlp_post', layer=1, unit=1, key=2): `key` (the position attended to) goes with attention"):
+    with says("neuron('mlp_post', layer=1, unit=1, key=2): key= (the position attended to) goes with attention"):
         td.neuron("mlp_post", layer=1, unit=1, key=2)
-    with says("neuron('pattern', layer=1, head=2): `key` (the position attended to) goes with attention patterns only"):
+    with says("neuron('pattern', layer=1, head=2): an attention pattern needs key= (the position attended to)"):
         td.neuron("pattern", layer=1, head=2)
     with says("a direction is one vector of finite numbers; got shape (2,)"):
         td.direction([1.0, math.nan], "block_out", layer=1)

@@ -1,40 +1,54 @@
 """tl_dream: what does a text model dream of? Feature visualization for TransformerLens models.
 
-import tl_dream as td
+    import tl_dream as td
 
-bert = td.load_model("minilm")
-goal = td.neuron("mlp_post", layer=4, unit=414, pos="hate")
-print(td.dream(bert, goal, "i hate kickshaws ."))
+    bert = td.load_model("minilm")
+    goal = td.neuron("mlp_post", layer=4, unit=414, pos="hate")
+    print(td.dream(bert, goal, "i hate kickshaws ."))
 """
 
-from tl_dream._errors import DreamError
-from tl_dream.ascent import Annealing, Progress
-from tl_dream.dreaming import dream
-from tl_dream.inputs import GumbelSoftmaxInput
-from tl_dream.models import list_hooks, load_model
-from tl_dream.objectives import Objective, attention, custom, direction, logit, neuron, normalized
-from tl_dream.prompts import Prompt
-from tl_dream.results import Dream
-from tl_dream.scoring import score
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tl_dream._errors import DreamError
+    from tl_dream.ascent import Annealing, Progress
+    from tl_dream.dreaming import dream
+    from tl_dream.inputs import GumbelSoftmaxInput
+    from tl_dream.models import list_hooks, load_model
+    from tl_dream.objectives import Objective, attention, custom, direction, logit, neuron, normalized
+    from tl_dream.prompts import Prompt
+    from tl_dream.results import Dream
+    from tl_dream.scoring import score
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Annealing",
-    "Dream",
-    "DreamError",
-    "GumbelSoftmaxInput",
-    "Objective",
-    "Progress",
-    "Prompt",
-    "attention",
-    "custom",
-    "direction",
-    "dream",
-    "list_hooks",
-    "load_model",
-    "logit",
-    "neuron",
-    "normalized",
-    "score",
-]
+_FILES = {
+    "_errors": ("DreamError",),
+    "ascent": ("Annealing", "Progress"),
+    "dreaming": ("dream",),
+    "inputs": ("GumbelSoftmaxInput",),
+    "models": ("list_hooks", "load_model"),
+    "objectives": ("Objective", "attention", "custom", "direction", "logit", "neuron", "normalized"),
+    "prompts": ("Prompt",),
+    "results": ("Dream",),
+    "scoring": ("score",),
+}
+_HOMES = {name: file for file, names in _FILES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Loads torch only when a name is first used, so that `tl-dream --help` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"tl_dream.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -113,8 +113,10 @@ def dream(
     changes = {key: value for key, value in changes.items() if value is not None}
     if candidates == 0:
         changes["candidates"] = None
-    if {"schedule", "start_temperature", "steps", "warmup"} & set(changes):
-        changes.setdefault("decay", None if preset == "fast" or "schedule" in changes else PRESETS[preset].decay)
+    if schedule is not None:
+        changes["decay"] = None  # the article's belongs to its own schedule
+    if preset == "fast" and isinstance(steps, int):  # a short run cools all the same
+        changes.setdefault("warmup", min(PRESETS[preset].warmup, max(0, steps) // 10))
     settings = replace(PRESETS[preset], **changes)
     with attached(model) as host:
         check(host, objective)

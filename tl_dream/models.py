@@ -180,14 +180,21 @@ def load_model(
         'this TransformerLens has no HookedEncoder (it left with 4.0): use backend="bridge", or install '
         "transformer-lens<4",
     )
+    place = _device(device)
     checkpoint = read_checkpoint(name, dtype)
-    place = torch.device(device or "cpu")
     use_bridge = backend == "bridge" or encoder is None
     model = _as_bridge(checkpoint, place, dtype) if use_bridge else _as_encoder(encoder, checkpoint, place, dtype)
     model.eval()
     model.tl_dream_name = name
     model.tl_dream_untrained = checkpoint.untrained
     return model
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        return torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError) as error:  # CUDA that was not compiled in asserts
+        raise DreamError(f"the device {str(device)!r} is not to be had here: {str(error).splitlines()[0]}") from error
 
 
 def _hooked_encoder() -> Any:

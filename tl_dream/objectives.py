@@ -219,10 +219,8 @@ def neuron(
     formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
     pair = _is_pattern(hook)
-    require(
-        pair == (key is not None),
-        f"{formula}: `key` (the position attended to) goes with attention patterns only",
-    )
+    require(key is not None or not pair, f"{formula}: an attention pattern needs key= (the position attended to)")
+    require(pair or key is None, f"{formula}: key= (the position attended to) goes with attention patterns only")
 
     def tokens(acts: Activations, rows: Rows) -> Tensor:
         activation = acts[read]
