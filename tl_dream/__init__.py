@@ -1,10 +1,10 @@
 """tl_dream: what does a text model dream of? Feature visualization for TransformerLens models.
 
-    import tl_dream as td
+import tl_dream as td
 
-    bert = td.load_model("minilm")
-    goal = td.neuron("mlp_post", layer=4, unit=414, pos="hate")
-    print(td.dream(bert, goal, "i hate kickshaws ."))
+bert = td.load_model("minilm")
+goal = td.neuron("mlp_post", layer=4, unit=414, pos="hate")
+print(td.dream(bert, goal, "i hate kickshaws ."))
 """
 
 from __future__ import annotations
