@@ -1,0 +1,106 @@
+"""The rows a changed token changes, against the model itself."""
+
+import pytest
+import torch
+
+from tl_dream.bert_rows import POINTS, ChangedRows, covers
+from tl_dream.models import attached, forward
+
+SENTENCE = "i hate the red dog ."
+
+
+@pytest.mark.parametrize("depth", range(3))
+@pytest.mark.parametrize("pos", [0, 2, 7])
+def test_every_point_is_the_models(tiny_encoder64: torch.nn.Module, depth: int, pos: int) -> None:
+    tokens = torch.arange(8, 60)
+    with attached(tiny_encoder64) as host, torch.no_grad():
+        ids = torch.tensor(host.vocabulary.encode(SENTENCE))
+        batch = ids.repeat(len(tokens), 1)
+        batch[:, pos] = tokens
+        names = [host.resolve(point, depth) for point in POINTS]
+        hooks = covers(host, names)
+        assert hooks is not None
+        want = forward(host, batch, names)
+        for read in ([2], [7], [1, 2, 4], list(range(len(ids)))):
+            got = ChangedRows(host, ids, pos, hooks, read, torch.float64)(tokens)
+            for name in names:
+                assert got[name].shape == want[name].shape, name
+                error = (got[name] - want[name])[:, read].abs().max()
+                assert error < 1e-11, (name, read, error)
+
+
+def test_several_layers_in_one_pass(tiny_encoder64: torch.nn.Module) -> None:
+    tokens = torch.arange(8, 30)
+    with attached(tiny_encoder64) as host, torch.no_grad():
+        ids = torch.tensor(host.vocabulary.encode(SENTENCE))
+        batch = ids.repeat(len(tokens), 1)
+        batch[:, 2] = tokens
+        names = [host.resolve("block_out", layer) for layer in range(3)] + [host.resolve("mlp_post", 1)]
+        got = ChangedRows(host, ids, 2, covers(host, names), [4], torch.float64)(tokens)
+        want = forward(host, batch, names)
+        for name in names:
+            torch.testing.assert_close(got[name][:, 4], want[name][:, 4], rtol=0, atol=1e-11)
+
+
+def test_what_is_not_read_is_not_a_number(tiny_encoder: torch.nn.Module) -> None:
+    with attached(tiny_encoder) as host:
+        ids = torch.tensor(host.vocabulary.encode(SENTENCE))
+        name = host.resolve("block_out", 2)
+        got = ChangedRows(host, ids, 2, covers(host, [name]), [4], torch.float32)(torch.arange(8, 12))[name]
+    assert torch.isfinite(got[:, 4]).all() and torch.isnan(got[:, [0, 1, 2, 3, 5, 6, 7]]).all()
+
+
+def test_bf16_is_close(tiny_encoder: torch.nn.Module) -> None:
+    tokens = torch.arange(8, 60)
+    with attached(tiny_encoder) as host:
+        ids = torch.tensor(host.vocabulary.encode(SENTENCE))
+        name = host.resolve("block_out", 2)
+        hooks = covers(host, [name])
+        exact, narrow = (
+            ChangedRows(host, ids, 2, hooks, [4], dtype)(tokens)[name][:, 4].clone()
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+    error = (exact - narrow).abs()
+    assert 0 < error.max() < 0.2
+    assert torch.cosine_similarity(exact.flatten(), narrow.flatten(), dim=0) > 0.999
+
+
+def test_it_stands_back_where_it_does_not_know(
+    tiny_encoder: torch.nn.Module, tiny_causal: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with attached(tiny_encoder) as host, torch.no_grad():
+        name = host.resolve("block_out", 0)
+        assert covers(host, [name]) == {name: (0, "block_out")}
+        forward(host, torch.tensor([[4, 30, 5]]), [name])  # transformers wires the modules at the first pass
+        assert covers(host, [name]) is not None
+        assert covers(host, [name, host.resolve("pattern", 0)]) is None
+        monkeypatch.setattr(host.model.cfg, "act_fn", "quick_gelu")
+        assert covers(host, [name]) is None
+    with attached(tiny_causal) as host:
+        assert covers(host, [host.resolve("block_out", 0)]) is None
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+def test_it_stands_back_for_a_users_hook(tiny_encoder: torch.nn.Module, permanent: bool) -> None:
+    with attached(tiny_encoder) as host:
+        name = host.resolve("block_out", 0)
+        point = host.point(host.resolve("mlp_post", 1))
+        point.add_hook(lambda activation, hook: None, is_permanent=permanent)
+        try:
+            assert covers(host, [name]) is None
+        finally:
+            point.remove_hooks("fwd", including_permanent=True)
+        assert covers(host, [name]) is not None
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_it_stands_back_for_a_plain_torch_hook(tiny_encoder: torch.nn.Module, kind: str) -> None:
+    with attached(tiny_encoder) as host:
+        name = host.resolve("block_out", 0)
+        module = next(iter(tiny_encoder.blocks[1].children()))
+        handle = getattr(module, kind)(lambda *given: None)
+        try:
+            assert covers(host, [name]) is None
+        finally:
+            handle.remove()
+        assert covers(host, [name]) is not None

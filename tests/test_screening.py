@@ -1,0 +1,146 @@
+"""The exact best of many, found through screens that are wrong."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tl_dream import DreamError
+from tl_dream.screening import CROWD, Shortlist, exact_best, in_batches
+
+
+def search(
+    true: Tensor, *screens: Tensor, top: int = 20, **options: int
+) -> tuple[Shortlist, list[tuple[int, float]], list[int]]:
+    """The shortlist, what a plain loop gives, and every candidate that was scored exactly."""
+    asked: list[int] = []
+
+    def exact(numbers: Tensor) -> Tensor:
+        asked.extend(numbers.tolist())
+        return true[numbers]
+
+    found = exact_best(len(true), top, [lambda numbers, s=s: s[numbers] for s in screens], exact, **options)
+    ranked = sorted(enumerate(true.tolist()), key=lambda pair: (-pair[1], pair[0]))[:top]
+    return found, ranked, asked
+
+
+def noise(count: int, size: float, seed: int) -> Tensor:
+    return size * torch.randn(count, generator=torch.Generator().manual_seed(seed))
+
+
+SHAPES = {
+    "spread": lambda x: x,
+    "off below 0": lambda x: x.relu(),
+    "mostly off": lambda x: (x - 2.6).relu(),
+    "steps": lambda x: (2 * x).round(),
+    "one value": lambda x: x * 0,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(10))
+def test_the_best_are_the_plain_loops(shape: str, seed: int) -> None:
+    count = 200 + 700 * seed
+    true = SHAPES[shape](noise(count, 1.0, seed))
+    coarse = true + noise(count, 0.01, seed + 100) + 5  # an offset for all is no error
+    found, ranked, asked = search(true, coarse, true)
+    assert list(zip(found.best, found.scores, strict=True)) == ranked
+    assert len(asked) == len(set(asked)) == found.scored < 250
+
+
+def test_no_screen_is_the_plain_loop() -> None:
+    found, ranked, asked = search(noise(50, 1.0, 0), top=50)
+    assert list(found.best) == [i for i, _ in ranked]
+    assert len(asked) == found.scored == 50 and found.bound == 0
+
+
+def test_a_useless_screen_costs_time_and_nothing_else() -> None:
+    true = noise(300, 1.0, 0)
+    found, ranked, asked = search(true, noise(300, 1.0, 1), top=5, sample=20)
+    assert list(found.best) == [i for i, _ in ranked]
+    assert len(asked) > 150
+
+
+def test_an_error_found_late_widens_the_bound() -> None:
+    """The screen is off where it counts, which the random sample does not show."""
+    true = noise(5000, 1.0, 3)
+    coarse = true.clone()
+    best = true.topk(60).indices
+    coarse[best[:40]] -= 0.5 * torch.rand(40, generator=torch.Generator().manual_seed(0))
+    found, ranked, _ = search(true, coarse, true, sample=64)
+    assert list(found.best) == [i for i, _ in ranked]
+    assert found.bound > 0.1
+
+
+def test_no_answer_from_a_screen_is_looked_at() -> None:
+    true = noise(500, 1.0, 0)
+    coarse = true.clone()
+    coarse[true.argmax()] = math.nan
+    found, ranked, _ = search(true, coarse, top=3)
+    assert list(found.best) == [i for i, _ in ranked]
+
+
+def test_scores_that_are_no_numbers_come_last() -> None:
+    true = noise(100, 1.0, 0)
+    true[:95] = math.nan
+    found, _, _ = search(true, true, top=5)
+    assert sorted(found.best) == [95, 96, 97, 98, 99]
+    with pytest.raises(DreamError, match="only 5 of 100 candidates have a score, and the best 6 were asked for"):
+        search(true, true, top=6)
+
+
+def test_a_crowd_with_one_value_is_not_scored_one_by_one() -> None:
+    true = torch.zeros(20_000)
+    true[[17, 4000]] = torch.tensor([1.0, 2.0])
+    found, ranked, asked = search(true, true + noise(20_000, 1e-3, 0) * (true > 0), true)
+    assert list(found.best) == [i for i, _ in ranked] == [4000, 17, *range(17), 18]
+    assert len(asked) < 4 * CROWD
+
+
+def test_a_crowd_that_disagrees_is() -> None:
+    """A coarse screen says the same of all; their scores differ."""
+    true = noise(400, 1.0, 0)
+    found, ranked, asked = search(true, torch.zeros(400), top=3)
+    assert list(found.best) == [i for i, _ in ranked]
+    assert len(asked) == 400
+
+
+class Memory:
+    """Work that fits `room` items at a time."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        self.room, self.error = room, error
+        self.sizes: list[int] = []
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.sizes.append(len(items))
+        if len(items) > self.room:
+            raise self.error
+        return list(items)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_batches_shrink_until_they_fit(error: Exception) -> None:
+    memory, seen = Memory(3, error), []
+    found = in_batches(list(range(20)), 16, memory, seen.append)
+    assert [item for part in found for item in part] == list(range(20))
+    assert memory.sizes[:4] == [16, 8, 4, 2]
+    assert max(memory.sizes[3:]) == 2, "what was learnt is kept"
+    assert sum(seen) == 20
+
+
+def test_memory_too_small_for_one_and_other_errors_are_told() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches([1, 2], 2, Memory(0, torch.OutOfMemoryError("CUDA out of memory")))
+    memory = Memory(1, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        in_batches([1, 2], 2, memory)
+    assert memory.sizes == [2]

@@ -1,0 +1,269 @@
+"""What the scans bring back: tables of tokens, neighbours and predictions."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from tl_dream._errors import DreamError
+from tl_dream.results import VERSION, Cost, _table, check_kind, read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas
+
+
+S = TypeVar("S", bound="Scan")
+
+
+class Scan(ABC):
+    """A frozen dataclass that goes to versioned JSON and back."""
+
+    kind: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the keys are part of the file format, whose version is `version`."""
+        data = asdict(self)  # type: ignore[call-overload]
+        cost = data.pop("cost", {})
+        return {"kind": self.kind, "version": VERSION, **data, **cost}
+
+    @classmethod
+    def from_json(cls: type[S], data: Mapping[str, Any]) -> S:
+        """The inverse of `to_json`."""
+        check_kind(data, cls.kind)
+        try:
+            own = {field.name: data[field.name] for field in fields(cls) if field.name != "cost"}  # type: ignore[arg-type]
+            return cls._read(own, Cost(data["forwards"], data["forward_tokens"], data["seconds"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
+
+    @classmethod
+    @abstractmethod
+    def _read(cls: type[S], data: dict[str, Any], cost: Cost) -> S:
+        """The result of its own fields, as JSON has them."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write versioned JSON; the file appears whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls: type[S], path: str | os.PathLike[str]) -> S:
+        """Read what `save` wrote."""
+        return cls.from_json(read_json(path))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position of a sentence.
+
+    Attributes:
+        text: plain text of the sentence.
+        tokens: the vocabulary's own strings, special ones included.
+        ids: token ids, as many as tokens.
+        pos: the position, [CLS] being 0.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    ids: tuple[int, ...]
+    pos: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Place:
+        """The inverse of `asdict`."""
+        return cls(data["text"], tuple(data["tokens"]), tuple(data["ids"]), data["pos"])
+
+    def __str__(self) -> str:
+        marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(self.tokens)]
+        return f"position {self.pos} of: {' '.join(marked)}"
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token and what the sentence scores with it in place, in the objective's own units."""
+
+    token: str
+    id: int
+    score: float
+
+
+@dataclass(frozen=True)
+class TokenTable(Scan):
+    """The best tokens at a position of a sentence, out of the whole allowed vocabulary (the article's Figure 3).
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        place: the sentence and the position.
+        chosen: the sentence's own token there.
+        top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
+        evaluated: tokens that were searched.
+        rescored: how many of them were scored one at a time.
+        screen: how the others were.
+        bound: by how much the screen was taken to be off at most, in the objective's units.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    objective: str
+    place: Place
+    chosen: TokenScore
+    top: tuple[TokenScore, ...]
+    evaluated: int
+    rescored: int
+    screen: str
+    bound: float
+    cost: Cost
+
+    kind = "token_table"
+
+    @classmethod
+    def _read(cls, data: dict[str, Any], cost: Cost) -> TokenTable:
+        top = tuple(TokenScore(**row) for row in data["top"])
+        chosen, place = TokenScore(**data["chosen"]), Place.from_json(data["place"])
+        return cls(**{**data, "top": top, "chosen": chosen, "place": place}, cost=cost)
+
+    def __str__(self) -> str:
+        rows = [(str(i + 1), f"{row.score:.4f}", str(row.id), row.token) for i, row in enumerate(self.top)]
+        own = ("", f"{self.chosen.score:.4f}", str(self.chosen.id), f"{self.chosen.token} (the sentence's own)")
+        return "\n".join(
+            (
+                f"{self.objective} on {self.model}",
+                str(self.place),
+                _table(("", "score", "id", "token"), [*rows, own]),
+                f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}); "
+                f"{self.rescored:,} scored one at a time, all that came within {self.bound:.2g} of the cut",
+            )
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a token: token, id, score."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) for row in self.top])
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A token near the chosen one, its distance in embedding space, and the score of the sentence with it in place."""
+
+    token: str
+    id: int
+    distance: float
+    score: float
+
+
+@dataclass(frozen=True)
+class NeighbourTable(Scan):
+    """The tokens nearest to a sentence's own at a position, and what they score there (the article's Figure 4).
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        place: the sentence and the position.
+        metric: "euclidean" (in embedding units) or "cosine" (1 - cosine similarity, 0 to 2).
+        chosen: the sentence's own token, at distance 0.
+        neighbours: the nearest others, nearest first, equal distances by id.
+        best: how many of the token search's best they are compared with; 0 where they were not.
+        cut: the score of the last of those; None where they were not.
+        share: the share of the neighbours that score as high, 0 to 1; None where they were not compared.
+        cost: forwards, forward-tokens, seconds, the token search included.
+    """
+
+    model: str
+    objective: str
+    place: Place
+    metric: str
+    chosen: Neighbour
+    neighbours: tuple[Neighbour, ...]
+    best: int
+    cut: float | None
+    share: float | None
+    cost: Cost
+
+    kind = "neighbour_table"
+
+    @classmethod
+    def _read(cls, data: dict[str, Any], cost: Cost) -> NeighbourTable:
+        near = tuple(Neighbour(**row) for row in data["neighbours"])
+        chosen, place = Neighbour(**data["chosen"]), Place.from_json(data["place"])
+        return cls(**{**data, "neighbours": near, "chosen": chosen, "place": place}, cost=cost)
+
+    def __str__(self) -> str:
+        rows = [
+            (str(i) if i else "", f"{row.distance:.4f}", f"{row.score:.4f}", row.token)
+            for i, row in enumerate((self.chosen, *self.neighbours))
+        ]
+        notes = [
+            f"{self.objective} on {self.model}",
+            str(self.place),
+            _table(("", "distance", "score", "token"), rows),
+        ]
+        if self.share is not None:
+            notes.append(
+                f"{self.share:.0%} of the {len(self.neighbours)} nearest ({self.metric}) would be among the token "
+                f"search's best {self.best} (score {self.cut:.4f} or more)"
+            )
+        return "\n".join(notes)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a neighbour: token, id, distance, score."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) for row in self.neighbours])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A token the model predicts: its logit, and its probability over the whole vocabulary."""
+
+    token: str
+    id: int
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class MaskedPredictions(Scan):
+    """What a masked language model puts in place of each [MASK].
+
+    Attributes:
+        model: name of the model and its backend.
+        places: the sentence, once a [MASK].
+        predictions: for each [MASK] the most likely tokens, most likely first, equal logits by id.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    places: tuple[Place, ...]
+    predictions: tuple[tuple[Prediction, ...], ...]
+    cost: Cost
+
+    kind = "masked_predictions"
+
+    @classmethod
+    def _read(cls, data: dict[str, Any], cost: Cost) -> MaskedPredictions:
+        places = tuple(Place.from_json(place) for place in data["places"])
+        predictions = tuple(tuple(Prediction(**row) for row in rows) for rows in data["predictions"])
+        return cls(data["model"], places, predictions, cost)
+
+    def __str__(self) -> str:
+        parts = [self.model]
+        for place, rows in zip(self.places, self.predictions, strict=True):
+            cells = [(f"{row.probability:.4f}", f"{row.logit:.3f}", row.token) for row in rows]
+            parts += [str(place), _table(("probability", "logit", "token"), cells)]
+        return "\n".join(parts)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a prediction: pos, token, id, logit, probability."""
+        import pandas
+
+        return pandas.DataFrame(
+            [
+                {"pos": place.pos, **asdict(row)}
+                for place, rows in zip(self.places, self.predictions, strict=True)
+                for row in rows
+            ]
+        )

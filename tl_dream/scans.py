@@ -1,0 +1,293 @@
+"""Exhaustive looks at one position: the best of all tokens, the nearest tokens, the model's own predictions.
+
+`corpus_search`, the look through a corpus, has its own file (`corpus_scan.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tl_dream._errors import require, unknown
+from tl_dream.models import Host, attached, forward
+from tl_dream.objectives import Objective
+from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
+from tl_dream.results import Cost
+from tl_dream.scan_results import (
+    MaskedPredictions,
+    Neighbour,
+    NeighbourTable,
+    Place,
+    Prediction,
+    TokenScore,
+    TokenTable,
+)
+from tl_dream.scoring import check
+from tl_dream.screening import Scores, exact_best
+from tl_dream.substitutions import Substitution
+
+METRICS = ("euclidean", "cosine")
+
+
+def token_search(
+    model: Any,
+    objective: Objective,
+    prompt: str | Prompt,
+    *,
+    pos: int | str | None = None,
+    top: int = 20,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    precision: str = "auto",
+    batch_tokens: int | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> TokenTable:
+    """The exact best tokens at one position of a sentence, over the whole allowed vocabulary (the article's Figure 3).
+
+    Exact: the same tokens in the same order as a loop that scores one sentence at a time in the model's own precision,
+    equal scores by id. The vocabulary is screened in large batches, in bf16 where that is faster, reusing the rows that
+    a changed token leaves as they were. Every screen's error is measured, and all that comes within a safe bound of the
+    cut is scored one at a time. Where memory runs out, batches get smaller.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        objective: what to measure; higher is better. It may read another position than the one that changes; a word
+            it names is found in the sentence as given.
+        prompt: the sentence.
+        pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
+        top: tokens to return.
+        allowed: tokens to search.
+        precision: of the screen: "auto", "bf16", or "full" for the model's own. The result is the same.
+        batch_tokens: tokens a forward pass at most; None fits the device. Only speed and memory depend on it.
+        seed: of the sample that measures the screen.
+        progress: show a progress bar; None shows it on a terminal only.
+
+    Raises:
+        DreamError: a position outside the sentence, more tokens asked for than are allowed, or bad input (see the
+            message).
+    """
+    began = time.perf_counter()
+    with attached(model) as host:
+        check(host, objective)
+        sentence, position = _place(host, prompt, pos)
+        tokens = host.vocabulary.allowed(allowed).nonzero().flatten()
+        require(isinstance(top, int) and top >= 1, f"top = {top!r}: give a whole number of at least 1")
+        require(
+            top <= len(tokens), f"top = {top} is more than the {len(tokens)} tokens that are allowed: ask for fewer"
+        )
+        swap = Substitution(host, objective, sentence, position, batch_tokens)
+        chosen = float(swap.exact(torch.tensor([sentence.ids[position]])))
+        screen, functions = swap.screens(precision)
+        with tqdm(
+            total=len(tokens),
+            disable=None if progress is None else not progress,
+            desc="token search",
+            unit="token",
+            leave=False,
+        ) as bar:
+            found = exact_best(
+                len(tokens),
+                top,
+                [_scores(tokens, function, bar.update if i == 0 else None) for i, function in enumerate(functions)],
+                _scores(tokens, swap.exact),
+                seed=seed,
+            )
+        best = tokens[list(found.best)].tolist()
+        return TokenTable(
+            model=host.name,
+            objective=repr(objective),
+            place=_as_place(sentence, position),
+            chosen=TokenScore(sentence.tokens[position], sentence.ids[position], chosen),
+            top=tuple(
+                TokenScore(token, id, score)
+                for token, id, score in zip(host.vocabulary.tokens(best), best, found.scores, strict=True)
+            ),
+            evaluated=len(tokens),
+            rescored=found.scored,
+            screen=screen,
+            bound=found.bound,
+            cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
+        )
+
+
+def _scores(tokens: Tensor, function: Callable[..., Tensor], tick: Callable[[int], object] | None = None) -> Scores:
+    """Scores of candidates, numbers into `tokens`."""
+    return lambda numbers: function(tokens[numbers], tick) if tick is not None else function(tokens[numbers])
+
+
+def _place(host: Host, prompt: str | Prompt, pos: int | str | None) -> tuple[Sentence, int]:
+    """A sentence and one position of it."""
+    require(isinstance(prompt, str | Prompt), f"a sentence is text or a Prompt, not {type(prompt).__name__}")
+    sentence = host.vocabulary.read(prompt)
+    if pos is None:
+        named = isinstance(prompt, Prompt) and prompt.free is not None
+        require(
+            named and len(sentence.free) == 1,
+            f"which position? give pos= (one of {sentence.listing()}), or a Prompt with exactly one free position",
+        )
+        return sentence, sentence.free[0]
+    require(isinstance(pos, int | str) and pos != "all", f"pos = {pos!r}: give one position or one word")
+    return sentence, host.vocabulary.locate(sentence, pos)[0]
+
+
+def _as_place(sentence: Sentence, pos: int) -> Place:
+    return Place(sentence.text, sentence.tokens, sentence.ids, pos)
+
+
+def similar_tokens(
+    model: Any,
+    objective: Objective,
+    prompt: str | Prompt,
+    *,
+    pos: int | str | None = None,
+    k: int = 30,
+    metric: str = "euclidean",
+    search: TokenTable | bool = True,
+    best: int = 30,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    progress: bool | None = None,
+) -> NeighbourTable:
+    """The tokens nearest to a sentence's own in embedding space, and what they score in its place (Figure 4).
+
+    If meaning were all a unit looked for, near tokens would score alike; the share of them that the token search finds
+    too tells how far that holds.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        objective: what to measure.
+        prompt: the sentence.
+        pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
+        k: neighbours to return, the token itself not counted.
+        metric: "euclidean", or "cosine" (1 - cosine similarity).
+        search: a `token_search` of the same place with at least `best` tokens, to compare with; True runs it, False
+            leaves the comparison out.
+        best: how many of the search's tokens to compare with.
+        allowed: tokens that count as neighbours.
+        progress: show a progress bar for the search; None shows it on a terminal only.
+
+    Raises:
+        DreamError: an unknown metric, more neighbours asked for than there are, a search of another place, or bad input
+            (see the message).
+    """
+    began = time.perf_counter()
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    with attached(model) as host:
+        check(host, objective)
+        sentence, position = _place(host, prompt, pos)
+        own = sentence.ids[position]
+        mask = host.vocabulary.allowed(allowed)
+        mask[own] = False
+        others = mask.nonzero().flatten()
+        for name, count in (("k", k), ("best", best)):
+            require(isinstance(count, int) and count >= 1, f"{name} = {count!r}: give a whole number of at least 1")
+        require(
+            k <= len(others), f"k = {k} is more than the {len(others)} other tokens that are allowed: ask for fewer"
+        )
+        if search is True:
+            search = token_search(host, objective, prompt, pos=position, top=best, allowed=allowed, progress=progress)
+        if isinstance(search, TokenTable):
+            _check_same(search, host, objective, sentence, position, best)
+        distances = _distances(host.W_E, own, metric)[others]
+        order = distances.sort(stable=True).indices[:k]
+        near, far = others[order], distances[order].tolist()
+        scores = Substitution(host, objective, sentence, position).batched(torch.cat([near, torch.tensor([own])]))
+        *each, own_score = scores.tolist()
+        cut = search.top[best - 1].score if isinstance(search, TokenTable) else None
+        found = {row.id for row in search.top[:best]} if isinstance(search, TokenTable) else set()
+        names = host.vocabulary.tokens(near.tolist())
+        return NeighbourTable(
+            model=host.name,
+            objective=repr(objective),
+            place=_as_place(sentence, position),
+            metric=metric,
+            chosen=Neighbour(sentence.tokens[position], own, 0.0, own_score),
+            neighbours=tuple(
+                Neighbour(token, id, distance, score)
+                for token, id, distance, score in zip(names, near.tolist(), far, each, strict=True)
+            ),
+            best=best if found else 0,
+            cut=cut,
+            share=sum(id in found for id in near.tolist()) / k if found else None,
+            cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
+        )
+
+
+def _check_same(search: TokenTable, host: Host, objective: Objective, sentence: Sentence, pos: int, best: int) -> None:
+    """A token search to compare with is one of the same question."""
+    asked = (host.name, repr(objective), sentence.ids, pos)
+    given = (search.model, search.objective, search.place.ids, search.place.pos)
+    require(
+        asked == given,
+        f"the token search is of another question ({search.objective} on {search.model}, {search.place}): give that of "
+        "this objective, sentence and position, or search=True",
+    )
+    require(
+        len(search.top) >= best,
+        f"the token search holds the best {len(search.top)} tokens, and best = {best}: search with top={best}",
+    )
+
+
+def _distances(W_E: Tensor, own: int, metric: str) -> Tensor:
+    """From one token's embedding to all, on the CPU in float64, a slice of the matrix at a time."""
+    vector = W_E[own].double().cpu()
+    found = []
+    for part in W_E.split(8192):
+        rows = part.double().cpu()
+        if metric == "cosine":
+            found.append(1 - torch.cosine_similarity(rows, vector[None], dim=1))
+        else:
+            found.append((rows - vector).norm(dim=1))
+    return torch.cat(found).clamp_min(0)
+
+
+def predict_masked(model: Any, text: str | Prompt, *, top: int = 5) -> MaskedPredictions:
+    """What a masked language model puts in place of each [MASK]. (To dream of a prediction, maximise `logit`.)
+
+    Args:
+        model: a BERT whose language-model head is trained.
+        text: a sentence with [MASK] in it.
+        top: tokens a [MASK].
+
+    Raises:
+        DreamError: the head is not trained, the model has no mask token, or the text has none.
+    """
+    began = time.perf_counter()
+    with attached(model) as host, torch.no_grad():
+        mask = host.vocabulary.tokenizer.mask_token_id
+        require(
+            mask is not None and not host.causal,
+            f"{host.name} has no mask token: predict_masked needs a masked language model, such as a BERT",
+        )
+        logits_hook = host.resolve("logits")
+        name = host.vocabulary.tokenizer.mask_token
+        sentence = host.vocabulary.read(text)
+        masked = [i for i, id in enumerate(sentence.ids) if id == mask]
+        require(
+            bool(masked), f"the sentence {sentence.text!r} has no {name}: put {name} where a token is to be predicted"
+        )
+        require(
+            isinstance(top, int) and 1 <= top <= host.d_vocab,
+            f"top = {top!r}: give a whole number from 1 to the size of the vocabulary, {host.d_vocab}",
+        )
+        ids, _ = host.pad([sentence.ids])
+        logits = forward(host, ids, [logits_hook])[logits_hook][0, masked].cpu()
+        order = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
+        shares = logits.double().softmax(1)
+        return MaskedPredictions(
+            model=host.name,
+            places=tuple(_as_place(sentence, pos) for pos in masked),
+            predictions=tuple(
+                tuple(
+                    Prediction(token, id, float(logits[row, id]), float(shares[row, id]))
+                    for token, id in zip(host.vocabulary.tokens(chosen), chosen, strict=True)
+                )
+                for row, chosen in enumerate(order.tolist())
+            ),
+            cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
+        )

@@ -1,0 +1,177 @@
+"""One sentence with other tokens at one position: exact scores, one at a time, and screens that spare most of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_dream._errors import require, unknown
+from tl_dream.bert_rows import ChangedRows, covers
+from tl_dream.models import Host
+from tl_dream.objectives import Objective
+from tl_dream.prompts import Sentence
+from tl_dream.rows import Rows
+from tl_dream.scoring import evaluate, read_activations
+from tl_dream.screening import in_batches
+
+PRECISIONS = ("auto", "bf16", "full")
+
+
+def default_batch_tokens(host: Host, given: int | None) -> int:
+    """Padded tokens a forward pass: as given, or what fits the device (a CPU's caches, a GPU's width)."""
+    require(
+        given is None or (isinstance(given, int) and given >= 1),
+        f"batch_tokens = {given!r}: give a whole number of at least 1, or None",
+    )
+    return given or {"cpu": 2048, "cuda": 65536}.get(host.device.type, 8192)
+
+
+@lru_cache(maxsize=8)
+def bf16_is_faster(device: torch.device, size: int = 512) -> bool:
+    """Whether the hardware multiplies bf16 matrices faster than fp32 ones (on the CPU: measured, some milliseconds)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(size, size, generator=generator)
+    times = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, best = matrix.to(dtype), float("inf")
+        for _ in range(4):
+            began = time.perf_counter()
+            a @ a
+            best = min(best, time.perf_counter() - began)
+        times[dtype] = best
+    return times[torch.float32] > 1.5 * times[torch.bfloat16]
+
+
+class Substitution:
+    """Scores of a sentence with other tokens at one position.
+
+    Args:
+        pos: the position whose token is exchanged.
+        batch_tokens: tokens a forward pass at most; None fits the device.
+    """
+
+    def __init__(
+        self, host: Host, objective: Objective, sentence: Sentence, pos: int, batch_tokens: int | None = None
+    ) -> None:
+        self.host, self.objective, self.sentence, self.pos = host, objective, sentence, pos
+        self._tokens = default_batch_tokens(host, batch_tokens)
+        self._ids = torch.tensor(sentence.ids, device=host.device)
+        self._rows: dict[int, Rows] = {}
+
+    def _rows_of(self, count: int) -> Rows:
+        """The sentence `count` times; kept, because positions are looked up row by row."""
+        if count not in self._rows:
+            self._rows = {n: rows for n, rows in self._rows.items() if n == 1}
+            self._rows[count] = Rows.of(self.host, [self.sentence]).repeat(count)
+        return self._rows[count]
+
+    def ids(self, tokens: Int[Tensor, " candidate"]) -> Int[Tensor, "candidate pos"]:
+        """The sentence with each of the tokens in place."""
+        ids = self._ids.repeat(len(tokens), 1)
+        ids[:, self.pos] = tokens.to(ids.device)
+        return ids
+
+    @torch.no_grad()
+    def exact(self, tokens: Int[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
+        """The plain loop: one sentence, one forward pass, in the model's own precision."""
+        one = self._rows_of(1)
+        return torch.cat([evaluate(self.host, self.objective, ids[None], one).cpu() for ids in self.ids(tokens)])
+
+    @torch.no_grad()
+    def batched(
+        self,
+        tokens: Int[Tensor, " candidate"],
+        tick: Callable[[int], object] | None = None,
+        narrow: torch.dtype | None = None,
+    ) -> Float[Tensor, " candidate"]:
+        """The model itself on many at once; with `narrow`, matrix products run in that dtype (autocast)."""
+
+        def work(part: Tensor) -> Tensor:
+            rows = self._rows_of(len(part))
+            if narrow is None:
+                return evaluate(self.host, self.objective, self.ids(part), rows).cpu()
+            with torch.autocast(self.host.device.type, dtype=narrow):
+                activations = read_activations(self.host, self.objective.reads, self.ids(part))
+            wide = {read: value.to(self.host.W_E.dtype) for read, value in activations.items()}
+            return self.objective(wide, rows).cpu()
+
+        return torch.cat(in_batches(tokens, max(1, self._tokens // len(self._ids)), work, tick))
+
+    def screens(self, precision: str = "auto") -> tuple[str, list[Callable[..., Tensor]]]:
+        """How to search before `exact`, and screens from coarse to fine.
+
+        Raises:
+            DreamError: an unknown precision.
+        """
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        own = self.host.W_E.dtype
+        fast = precision == "bf16" or (precision == "auto" and bf16_is_faster(self.host.device))
+        narrow = torch.bfloat16 if fast and own in (torch.float32, torch.float64) else own
+        shown = str(narrow).removeprefix("torch.")
+        reusing = self._reusing(narrow)
+        if reusing is not None:
+            return f"{shown}, rows that stay the same reused", reusing
+        if narrow == own:
+            return f"{shown}, batches", [self.batched]
+        return f"{shown}, autocast", [lambda tokens, tick=None: self.batched(tokens, tick, narrow), self.batched]
+
+    @torch.no_grad()
+    def _reusing(self, narrow: torch.dtype) -> list[Callable[..., Tensor]] | None:
+        """Screens that compute only what a changed token can change and the objective reads; None where those cannot
+        stand in for the model."""
+        names = {read: read.resolve(self.host) for read in self.objective.reads}
+        hooks = covers(self.host, [name for group in names.values() for name in group])
+        if hooks is None:
+            return None
+        positions = self._positions_read()
+        own = self.host.W_E.dtype
+
+        def screen(dtype: torch.dtype) -> Callable[..., Tensor]:
+            rows = ChangedRows(self.host, self._ids, self.pos, hooks, positions, dtype)
+
+            def work(part: Tensor) -> Tensor:
+                got = rows(part.to(self.host.device))
+                activations = {
+                    read: (torch.stack([got[n] for n in group]) if read.layer == "all" else got[group[0]]).to(own)
+                    for read, group in names.items()
+                }
+                self.host.meter.add(len(part), rows.rows_run, rows.depth + 1, False)
+                return self.objective(activations, self._rows_of(len(part))).cpu()
+
+            size = max(1, self._tokens // rows.rows_run)
+            return lambda tokens, tick=None: torch.cat(in_batches(tokens, size, work, tick))
+
+        fine = screen(own)
+        if not self._agrees(fine):
+            return None
+        return [fine] if narrow == own else [screen(narrow), fine]
+
+    def _agrees(self, scores: Callable[..., Tensor]) -> bool:
+        """Whether a screen gives the model's own scores on some tokens; it does not where a module was exchanged."""
+        few = torch.linspace(0, self.host.d_vocab - 1, 4).long()
+        want, got = self.exact(few).double(), scores(few).double()
+        scale = want.abs().max().clamp_min(1e-6)
+        return bool(((want - got).abs() <= 1e-3 * scale).all())
+
+    def _positions_read(self) -> list[int]:
+        """The positions whose activations the score depends on: those that make it NaN when they are."""
+        activations = read_activations(self.host, self.objective.reads, self._ids[None])
+        found = []
+        for position in range(len(self._ids)):
+            poisoned = {}
+            for read, value in activations.items():
+                poisoned[read] = value.clone()
+                poisoned[read][(slice(None),) * (1 + (read.layer == "all")) + (position,)] = torch.nan
+            if not bool(torch.isfinite(self.objective(poisoned, self._rows_of(1))).all()):
+                found.append(position)
+        return found or list(range(len(self._ids)))
