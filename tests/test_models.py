@@ -517,6 +517,12 @@ def test_backends_that_are_refused(tiny_folder: Path) -> None:
             td.load_model(str(tiny_folder), backend="hooked")
 
 
+def test_a_device_that_is_not_there(tiny_folder: Path) -> None:
+    with says("the device 'gpu' is not to be had here: "):
+        td.load_model(str(tiny_folder), device="gpu")
+    assert td.load_model(str(tiny_folder), device=torch.device("cpu")).W_E.device.type == "cpu"
+
+
 def test_a_bridge_that_the_user_built_is_accepted(tiny_folder: Path, tiny_encoder: torch.nn.Module) -> None:
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -608,6 +614,13 @@ def test_list_hooks(every_model64: torch.nn.Module) -> None:
                 assert info.shape == tuple(run(every_model64, ["the red dog"], {name: layer})[name].shape)
     order = [info.name for info in hooks]
     assert order.index(shorts["block_in, layer=1"].name) < order.index(shorts["block_out, layer=1"].name)
+
+
+def test_list_hooks_refuses_texts_as_everything_does(tiny_encoder: torch.nn.Module) -> None:
+    with says("the sentence '' is empty or holds special tokens only"):
+        td.list_hooks(tiny_encoder, "")
+    with says("the sentence has 42 tokens with its special ones, the model reads 32"):
+        td.list_hooks(tiny_encoder, "dog " * 40)
 
 
 # What it costs

@@ -130,7 +130,7 @@ def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
         for name, point in hook_dict.items():
             if id(point) not in names or (name in shorts and names[id(point)] not in shorts):
                 names[id(point)] = name
-        ids, mask = host.pad([host.vocabulary.encode(text)])
+        ids, _ = host.pad([host.vocabulary.read(text).ids])
         shapes: dict[str, tuple[int, ...]] = {}
 
         def reader(name: str) -> Callable[..., None]:
