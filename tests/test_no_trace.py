@@ -6,6 +6,7 @@ A new public function that takes a model needs one line in CALLS.
 import inspect
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy
 import pytest
@@ -226,14 +227,17 @@ def test_nothing_is_left_behind_where_gradients_are_off(fresh_every: Callable[..
             same(before, snapshot(model))
 
 
+@pytest.mark.parametrize("layout", ["BertModel", "BertForPreTraining"])
 def test_loading_a_model_leaves_the_surroundings_alone(
-    fresh_encoder: Callable[..., torch.nn.Module], planted_folder: str
+    tiny_checkpoint: Callable[..., Path], backend: str, layout: str
 ) -> None:
+    """Heads that a checkpoint lacks are drawn at random, and not from the user's generator."""
+    folder = str(tiny_checkpoint(layout))
     random.seed(1)
     numpy.random.seed(2)
     torch.manual_seed(3)
     before = surroundings()
-    fresh_encoder(planted_folder)
+    td.load_model(folder, backend=backend)
     same(before, surroundings())
 
 

@@ -494,6 +494,22 @@ def test_sums_of_maxima_have_no_value_at_every_position() -> None:
         assert goal.per_token is None and len(goal.terms) == 2
 
 
+# What an objective knows of its rows
+
+
+def test_rows(tiny_encoder: torch.nn.Module) -> None:
+    with attached(tiny_encoder) as host:
+        rows = Rows.of(host, [host.vocabulary.read(text) for text in ("a cat", "the dog is red")])
+    assert rows.mask.tolist() == [[True] * 4 + [False] * 2, [True] * 6]
+    assert rows.words.tolist() == [[False, True, True, False, False, False], [False, *[True] * 4, False]]
+    index, valid = rows.locate(None)
+    assert index[valid].tolist() == [1, 2, 1, 2, 3, 4] and valid.sum(1).tolist() == [2, 4]
+    twice = rows.repeat(2)
+    assert [sentence.text for sentence in twice.sentences] == ["a cat"] * 2 + ["the dog is red"] * 2
+    assert twice.mask.sum(1).tolist() == [4, 4, 6, 6] and twice.words.sum(1).tolist() == [2, 2, 4, 4]
+    assert twice.locate(-1)[0].tolist() == [[3], [3], [5], [5]]
+
+
 # Scoring
 
 
