@@ -1,0 +1,239 @@
+"""One pass over a corpus: every shard scored by all objectives, the best sentences of each kept."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy
+
+from tl_dream._errors import DreamError
+from tl_dream.corpora import Shard
+from tl_dream.corpus_results import CorpusHit
+from tl_dream.models import Host
+from tl_dream.objectives import Objective
+from tl_dream.prompts import Positions, Sentence
+from tl_dream.rows import Read, Rows
+from tl_dream.scoring import length_groups, read_activations
+from tl_dream.screening import in_batches
+from tl_dream.unit_groups import Group, grouped, rows_of, score_group, take
+
+NO_NUMBER = "scored as not a number"
+NO_PLACE = "without a place that the objective reads"
+
+
+@dataclass
+class Ranking:
+    """The best sentences of one objective so far, equal scores by line, each text once."""
+
+    top: int
+    scored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    _heap: list[tuple[float, int, CorpusHit]] = field(default_factory=list)  # lines count downwards
+    _texts: set[str] = field(default_factory=set)
+
+    @property
+    def cut(self) -> float:
+        """What a sentence must reach."""
+        return self._heap[0][0] if len(self._heap) == self.top else -numpy.inf
+
+    def add(self, hit: CorpusHit) -> None:
+        """Keep a sentence if it is among the best."""
+        entry = (hit.score, -hit.line, hit)
+        full = len(self._heap) == self.top
+        if hit.text in self._texts or (full and entry[:2] <= self._heap[0][:2]):
+            return
+        self._texts.add(hit.text)
+        if full:
+            self._texts.remove(heapq.heapreplace(self._heap, entry)[2].text)
+        else:
+            heapq.heappush(self._heap, entry)
+
+    def best(self) -> tuple[CorpusHit, ...]:
+        """Best first."""
+        return tuple(hit for _, _, hit in sorted(self._heap, key=lambda entry: entry[:2], reverse=True))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Equal lines of a shard: the number of the first, how many, what they say."""
+
+    number: int
+    times: int
+    sentence: Sentence
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A sentence that may be among the best of one member of a group: its values and the positions that count."""
+
+    member: int
+    line: _Line
+    score: float
+    values: numpy.ndarray | None
+    read: numpy.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a group made of some lines: which it scored (Bool[line, member]), and who may be among the best."""
+
+    group: Group
+    lines: Sequence[_Line]
+    scored: numpy.ndarray
+    reason: str
+    candidates: Sequence[_Candidate] = ()
+
+
+class CorpusPass:
+    """A pass over a corpus, as far as it got.
+
+    Attributes:
+        rankings: one an objective.
+        skipped: lines that hold no sentence, by reason.
+        tokens: tokens of the lines that were put through the model, equal lines counted each time.
+        trouble: the first reason an objective gave for not reading a line.
+    """
+
+    def __init__(self, host: Host, objectives: Sequence[Objective], top: int, batch_tokens: int) -> None:
+        self.host, self.objectives = host, objectives
+        self.rankings = [Ranking(top) for _ in objectives]
+        self.skipped: Counter[str] = Counter()
+        self.tokens = 0
+        self.trouble: DreamError | None = None
+        self._top, self._batch_tokens = top, batch_tokens
+        self._groups: list[Group] = []
+        self._reads: tuple[Read, ...] = tuple(dict.fromkeys(read for one in objectives for read in one.reads))
+        self._equal_lengths = any(one.equal_lengths for one in objectives)
+
+    def run(self, shard: Shard, bar: Any) -> None:
+        """Score one shard, long lines first; what says the same is scored once and counted as often as it is there."""
+        self.skipped += shard.skipped
+        times = Counter(sentence.ids for sentence in shard.sentences)
+        first = {s.ids: (line, s) for line, s in reversed(list(zip(shard.lines, shard.sentences, strict=True)))}
+        lines = [_Line(line, times[ids], sentence) for ids, (line, sentence) in first.items()]
+        if lines and not self._groups:
+            self._groups = grouped(self.host, self.objectives, lines[0].sentence)
+        fits = {repr(group.pos): self._fitting(group.pos, lines) for group in self._groups}
+        for group in self._groups:
+            lost = [line for line in lines if line.number not in fits[repr(group.pos)]]
+            if lost:
+                nothing = numpy.zeros((len(lost), len(group.members)), dtype=bool)
+                self._keep(_Found(group, lost, nothing, _missing(group.pos)))
+        wanted = [line for line in lines if any(line.number in fit for fit in fits.values())]
+        lengths = [len(line.sentence) for line in wanted]
+        done, tokens, began = 0.0, 0, time.perf_counter()
+        for numbers in reversed(length_groups(lengths, self._batch_tokens, self._equal_lengths)):
+            batch = [wanted[i] for i in numbers]
+            for parts in in_batches(batch, len(batch), lambda part: self._score(part, fits)):
+                for found in parts:
+                    self._keep(found)
+            tokens += sum(len(line.sentence) for line in batch)
+            step = shard.size * tokens / sum(lengths) - done
+            done += step
+            bar.set_postfix_str(f"{tokens / max(1e-9, time.perf_counter() - began):,.0f} tokens/s", refresh=False)
+            bar.update(step)
+        bar.update(shard.size - done)
+        self.tokens += sum(len(line.sentence) * line.times for line in wanted)
+
+    def _fitting(self, pos: Positions, lines: Sequence[_Line]) -> set[int]:
+        """The numbers of the lines that have the positions `pos` means."""
+        if pos is None or pos == "all":
+            return {line.number for line in lines}
+        vocabulary = self.host.vocabulary
+        likely = set()
+        if isinstance(pos, str) and not pos.startswith("##"):  # to look a word up costs more than to rule it out
+            for text in (pos, " " + pos):
+                likely |= set(vocabulary.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:1])
+
+        def fits(sentence: Sentence) -> bool:
+            if isinstance(pos, int):
+                return -len(sentence) <= pos < len(sentence)
+            if likely and likely.isdisjoint(sentence.ids):
+                return False
+            try:
+                return bool(vocabulary.locate(sentence, pos))
+            except DreamError as error:
+                self.trouble = self.trouble or error
+                return False
+
+        return {line.number for line in lines if fits(line.sentence)}
+
+    def _score(self, batch: Sequence[_Line], fits: dict[str, set[int]]) -> list[_Found]:
+        """What every group makes of a batch. Nothing is kept yet, so that a batch can be tried again."""
+        rows = Rows.of(self.host, [line.sentence for line in batch])
+        ids, _ = self.host.pad([line.sentence.ids for line in batch])
+        mask = None if bool(rows.mask.all()) else rows.mask
+        activations = read_activations(self.host, self._reads, ids, mask=mask)
+        found: list[_Found] = []
+        for group in self._groups:
+            fit = [i for i, line in enumerate(batch) if line.number in fits[repr(group.pos)]]
+            if fit:
+                found += self._score_fitting(group, activations, rows, fit, batch)
+        return found
+
+    def _score_fitting(
+        self, group: Group, activations: dict[Read, Any], rows: Rows, fit: Sequence[int], batch: Sequence[_Line]
+    ) -> list[_Found]:
+        lines = [batch[i] for i in fit]
+        whole = len(fit) == len(batch)
+        these = rows if whole else rows_of(rows, fit)
+        try:
+            scored = score_group(group, activations if whole else take(activations, fit, len(batch)), these)
+        except DreamError as error:
+            if group.pos is not None:
+                raise
+            self.trouble = self.trouble or error  # an objective that does not say where it reads: line by line
+            if len(fit) > 1:
+                return [one for i in fit for one in self._score_fitting(group, activations, rows, [i], batch)]
+            return [_Found(group, lines, numpy.zeros((1, len(group.members)), dtype=bool), NO_PLACE)]
+        good = numpy.isfinite(scored.scores)
+        usable = numpy.where(good, scored.scores, -numpy.inf)
+        most = min(len(usable), 2 * self._top)  # as many again may be known from other shards
+        best = numpy.argpartition(-usable, most - 1, axis=0)[:most]
+        cuts = numpy.array([self.rankings[member].cut for member in group.members])
+        reached = numpy.take_along_axis(usable, best, 0)
+        slot, member = ((reached >= cuts) & (reached > -numpy.inf)).nonzero()
+        row = best[slot, member]
+        values = scored.values(row, member) if scored.values is not None and len(row) else None
+        candidates = []
+        for i, (at, of) in enumerate(zip(row.tolist(), member.tolist(), strict=True)):
+            length = len(lines[at].sentence)
+            each = None if values is None else values[i, :length]
+            read = None if scored.read is None else scored.read[at, :length]
+            candidates.append(_Candidate(of, lines[at], float(usable[at, of]), each, read))
+        return [_Found(group, lines, good, NO_NUMBER, candidates)]
+
+    def _keep(self, found: _Found) -> None:
+        times = numpy.array([line.times for line in found.lines])
+        scored = times @ found.scored
+        for member, count in zip(found.group.members, scored.tolist(), strict=True):
+            ranking = self.rankings[member]
+            ranking.scored += count
+            if count < times.sum():
+                ranking.skipped[found.reason] += int(times.sum()) - count
+        for one in found.candidates:
+            ranking = self.rankings[found.group.members[one.member]]
+            if one.score < ranking.cut:
+                continue
+            pos = None
+            if one.values is not None and one.read is not None:
+                lowest = found.group.reduce == "min"
+                ranked = -one.values if lowest else one.values
+                pos = int(numpy.where(one.read, ranked, -numpy.inf).argmax())
+            values = None if one.values is None else tuple(one.values.tolist())
+            sentence = one.line.sentence
+            hit = CorpusHit(sentence.text, sentence.tokens, sentence.ids, pos, one.score, values, one.line.number)
+            ranking.add(hit)
+
+
+def _missing(pos: Positions) -> str:
+    if isinstance(pos, int):
+        return f"without position {pos}"
+    if isinstance(pos, str):
+        return f"without the word {pos!r} (as one token, exactly once)"
+    return f"without the positions {pos!r}"
