@@ -414,7 +414,7 @@ def test_cost_counts_every_sentence(encoder: torch.nn.Module) -> None:
     with_hook = encoder.hook_dict["embed.hook_embed" if "embed.hook_embed" in encoder.hook_dict else "embed.hook_out"]
     with_hook.add_hook(lambda activation, hook: rows.append(activation.shape[0]))
     try:
-        found = td.dream(encoder, GOAL, START, steps=6, evaluate_every=1)
+        found = td.dream(encoder, GOAL, START, steps=6, evaluate_every=1, candidates=0)
     finally:
         with_hook.fwd_hooks.pop().hook.remove()
     soft = 7
@@ -488,7 +488,7 @@ def test_a_soft_score_that_is_no_number_keeps_the_best_so_far(
     assert isinstance(partial, td.Dream) and partial.stopped == "failure"
     assert partial.best.score >= partial.start.score and math.isfinite(partial.best.score)
     assert f"score {partial.best.score:.4f}: {partial.best.text!r}" in str(caught.value)
-    assert str(partial.history.step[-1] + 1) in str(caught.value) and len(partial.history) > 3
+    assert str(partial.history.step[-1] + 1) in str(caught.value) and len(partial.history) > 1
     partial.save(tmp_path / "partial.json")
     assert td.Dream.load(tmp_path / "partial.json") == partial
 
