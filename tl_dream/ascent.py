@@ -22,6 +22,9 @@ from tl_dream.results import History, Run
 from tl_dream.scoring import evaluate
 
 
+PRECISIONS = ("auto", "full", "bf16")
+
+
 @dataclass(frozen=True)
 class Annealing:
     """The settings of annealed ascent.
@@ -38,8 +41,10 @@ class Annealing:
             one-hot (logit 1), almost uniform.
         noise: Gumbel noise on the logits.
         straight_through: feed the model one-hot tokens, with the gradient of the soft ones.
-        candidates: tokens each position chooses from, the best by their gradient, renewed at every evaluation; None
-            takes the whole vocabulary.
+        candidates: tokens each position chooses from, the best by their gradient; None takes the whole vocabulary.
+        renew_every: steps between two renewals of the candidates' lighter half.
+        precision: of the gradient steps: "full" (the model's own), "bf16" (autocast), or "auto", bf16 for 8 rows and
+            more on hardware with bf16 matrix units. Every score that is reported is in full precision.
         evaluate_every: steps between two scorings of the real tokens.
         top_k: tokens a position whose weights the history keeps.
         normalize: climb the objective divided by the word's norm over all layers, as the article does; scores stay in
@@ -57,13 +62,15 @@ class Annealing:
     start_weight: float | None = 0.5
     noise: bool = False
     straight_through: bool = False
-    candidates: int | None = 512
-    evaluate_every: int = 5
+    candidates: int | None = 128
+    renew_every: int = 20
+    precision: str = "auto"
+    evaluate_every: int = 10
     top_k: int = 10
     normalize: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "evaluate_every", "top_k"):
+        for name in ("steps", "evaluate_every", "renew_every", "top_k"):
             value = getattr(self, name)
             require(
                 isinstance(value, int) and value >= 1,
@@ -78,6 +85,8 @@ class Annealing:
             self.candidates is None or self.candidates >= 2,
             f"candidates = {self.candidates!r}: give at least 2 tokens a position, or None for the whole vocabulary",
         )
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.start not in ("sentence", "random", "uniform"):
             raise unknown("start", self.start, ("sentence", "random", "uniform"))
         self.temperature()
@@ -108,6 +117,7 @@ ARTICLE = Annealing(
     decay=0.9995,
     start_weight=None,
     candidates=None,
+    precision="full",
     evaluate_every=25,
     normalize=True,
 )
@@ -186,19 +196,23 @@ def ascend(
     base = host.W_E[batch.ids]
     row, slot = batch.valid.nonzero(as_tuple=True)
     where = (row, batch.free[row, slot])
+    narrow = settings.precision == "bf16" or (
+        settings.precision == "auto" and count >= 8 and host.W_E.dtype == torch.float32 and has_bf16(host.device)
+    )
     records: list[_Record] = []
     stopped = "steps"
     for step in range(settings.steps + 1):
         if failure:
             break
         degree = temperature(min(step, settings.steps - 1))
+        due = step % settings.evaluate_every == 0 or step == settings.steps
         draws = generators(seed, count, step + 1) if settings.noise else None
         with torch.enable_grad():
             weights = soft(degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws)
             mixed = soft.embed(weights, host.W_E)
             embeddings = base.index_put(where, mixed[row, slot])
-            scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
-        due = step % settings.evaluate_every == 0 or step == settings.steps
+            with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow and not due):
+                scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
         if not bool(torch.isfinite(scores).all()):
             failure = f"the soft score became {scores.tolist()} at step {step}"
             break
@@ -223,9 +237,16 @@ def ascend(
         (gradient,) = torch.autograd.grad(mixed, soft.logits, pull)
         soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
         optimizer.step()
-        if due and soft.candidates is not None and step > 0:
+        if soft.candidates is not None and step > 0 and step % settings.renew_every == 0:
             renew_candidates(soft, weights.detach(), pull.detach(), host.W_E, batch.allowed, optimizer)
     return Ascent(_runs(seen, records, batch), stopped if failure is None else "failure", failure)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware has matrix units for bf16: AMX on a CPU, tensor cores on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 def _failure(seen: BestSeen, when: str) -> str | None:

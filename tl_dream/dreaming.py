@@ -40,6 +40,8 @@ def dream(
     noise: bool | None = None,
     straight_through: bool | None = None,
     candidates: int | None = None,
+    renew_every: int | None = None,
+    precision: str | None = None,
     evaluate_every: int | None = None,
     top_k: int | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
@@ -71,6 +73,8 @@ def dream(
         noise: Gumbel noise on the logits.
         straight_through: feed the model hard tokens, with the gradient of the soft ones.
         candidates: tokens each position chooses from, renewed by gradient; 0 for the whole vocabulary.
+        renew_every: steps between two renewals.
+        precision: of the gradient steps: "full", "bf16" or "auto" (see `Annealing`); scores are in full precision.
         evaluate_every: steps between two scorings of the real tokens.
         top_k: tokens a position whose weights the history keeps.
         allowed: tokens that free positions may take.
@@ -107,6 +111,8 @@ def dream(
         "noise": noise,
         "straight_through": straight_through,
         "candidates": candidates,
+        "renew_every": renew_every,
+        "precision": precision,
         "evaluate_every": evaluate_every,
         "top_k": top_k,
     }

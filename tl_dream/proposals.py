@@ -54,8 +54,7 @@ def top_candidates(
 
     Tokens in `keep` stay even if they are not allowed (the sentence's own): a mask forbids them as a choice.
     """
-    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf)
-    first_order.scatter_(2, keep, math.inf)
+    first_order = (pull @ W_E.T).masked_fill_(~allowed, -math.inf).scatter_(2, keep, math.inf)
     return first_order.topk(count, dim=2).indices
 
 
@@ -74,7 +73,7 @@ def renew_candidates(
     half = count // 2
     order = weights.argsort(dim=2, descending=True, stable=True)[..., :half]
     kept = soft.candidates.gather(2, order)
-    first_order = (pull @ W_E.T).masked_fill(~allowed, -math.inf).scatter_(2, kept, -math.inf)
+    first_order = (pull @ W_E.T).masked_fill_(~allowed, -math.inf).scatter_(2, kept, -math.inf)
     fresh = first_order.topk(count - half, dim=2).indices
     state, logits = optimizer.state[soft.logits], soft.logits.data
     for values in (logits, state["exp_avg"], state["exp_avg_sq"]):
