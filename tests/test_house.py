@@ -37,6 +37,7 @@ STATIONS = {
     "corpus_checkpoints": "scans",
     "corpus_scan": "scans",
     "plotting_scans": "plotting",
+    "plotting_corpora": "plotting",
     "cli_options": "cli",
     "cli_scans": "cli",
 }
@@ -46,7 +47,7 @@ ONLY = {"prompts": {"_errors"}, "results": {"_errors"}, "plotting": {"_errors", 
 ONLY["interchange"] = ONLY["plotting"]
 
 # One door per framework: {framework: the only files that import it}
-DOORS = {"transformer_lens": {"models"}, "matplotlib": {"plotting", "plotting_scans"}}
+DOORS = {"transformer_lens": {"models"}, "matplotlib": {"plotting", "plotting_scans", "plotting_corpora"}}
 
 FILES = sorted(PACKAGE.glob("*.py"))
 SOURCES = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

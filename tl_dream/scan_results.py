@@ -100,9 +100,10 @@ class TokenTable(Scan):
         chosen: the sentence's own token there.
         top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
         evaluated: tokens that were searched.
-        rescored: how many of them were scored one at a time.
-        screen: how the others were.
-        bound: by how much the screen was taken to be off at most, in the objective's units.
+        screen: how they were searched.
+        bound: by how much that is off at most, in the objective's units: four times the largest error measured.
+        shortlisted: tokens scored again in the model's own precision: a sample, and all within the bound of the cut.
+        rescored: how many of these were scored one at a time.
         cost: forwards, forward-tokens, seconds.
     """
 
@@ -112,9 +113,10 @@ class TokenTable(Scan):
     chosen: TokenScore
     top: tuple[TokenScore, ...]
     evaluated: int
-    rescored: int
     screen: str
     bound: float
+    shortlisted: int
+    rescored: int
     cost: Cost
 
     kind = "token_table"
@@ -133,8 +135,9 @@ class TokenTable(Scan):
                 f"{self.objective} on {self.model}",
                 str(self.place),
                 _table(("", "score", "id", "token"), [*rows, own]),
-                f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}); "
-                f"{self.rescored:,} scored one at a time, all that came within {self.bound:.2g} of the cut",
+                f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}; off by "
+                f"{self.bound:.2g} at most); {self.shortlisted:,} scored in full precision, {self.rescored:,} of them "
+                "one at a time",
             )
         )
 

@@ -108,9 +108,10 @@ def token_search(
                 for token, id, score in zip(host.vocabulary.tokens(best), best, found.scores, strict=True)
             ),
             evaluated=len(tokens),
-            rescored=found.scored,
             screen=screen,
             bound=found.bound,
+            shortlisted=found.passed,
+            rescored=found.scored,
             cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
         )
 

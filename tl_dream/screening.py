@@ -33,12 +33,14 @@ class Shortlist:
         best: candidates, best first, equal scores in the order of their numbers.
         scores: their exact scores.
         scored: how many candidates were scored exactly.
+        passed: how many the next finer screen saw (or `exact`, where there is one screen).
         bound: by how much the first screen was taken to be off at most, in score units.
     """
 
     best: tuple[int, ...]
     scores: tuple[float, ...]
     scored: int
+    passed: int
     bound: float
 
 
@@ -140,6 +142,7 @@ def exact_best(
         best=tuple(i for _, i in ranked),
         scores=tuple(-value for value, _ in ranked),
         scored=final.runs,
+        passed=levels[min(1, len(levels) - 1)].runs,
         bound=levels[0].bound,
     )
 

@@ -1,0 +1,449 @@
+"""Token search against the plain loop; neighbours; masked predictions; what they refuse."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertForMaskedLM
+
+import tl_dream as td
+from tl_dream import substitutions
+from tl_dream.models import attached, forward
+from tl_dream.rows import Rows
+from tl_dream.scan_results import MaskedPredictions, NeighbourTable, TokenTable
+from tl_dream.scans import predict_masked, similar_tokens, token_search
+from tl_dream.scoring import evaluate
+from tl_dream.substitutions import Substitution
+
+Model = torch.nn.Module
+
+SENTENCES = (
+    "i hate the red dog .",
+    "the moon is cold and the sea is warm tonight",
+    "you walk",
+    "my friend did not read the letter , so she will write it again .",
+)
+SENTENCE = SENTENCES[0]
+HOOKS = ("block_out", "mlp_post", "mlp_pre", "attn_out", "resid_mid", "z", "q")
+WIDTHS = {"mlp_post": 40, "mlp_pre": 40}
+
+
+Case = tuple[str, int, int, int]
+"""Hook, layer, unit, and the position that is read."""
+
+
+def loop(
+    model: Model, sentence: str, pos: int, cases: list[Case], tokens: Sequence[int] | None = None
+) -> tuple[Sequence[int], list[list[float]]]:
+    """The plain loop: every token in place, one sentence at a time, and the score of every case."""
+    with attached(model) as host, torch.no_grad():
+        names = {(hook, layer): host.resolve(hook, layer) for hook, layer, _, _ in cases}
+        ids = list(host.vocabulary.encode(sentence))
+        tokens = tokens or host.vocabulary.allowed().nonzero().flatten().tolist()
+        scores: list[list[float]] = [[] for _ in cases]
+        for token in tokens:
+            row = torch.tensor([[*ids[:pos], token, *ids[pos + 1 :]]])
+            got = forward(host, row, list(names.values()))
+            for kept, (hook, layer, unit, read) in zip(scores, cases, strict=True):
+                kept.append(float(got[names[hook, layer]][0].flatten(1)[read, unit]))
+    return tokens, scores
+
+
+def ranked(tokens: Sequence[int], scores: list[float], top: int = 20) -> list[tuple[int, float]]:
+    return sorted(zip(tokens, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:top]
+
+
+PART = tuple(range(40, 110))  # enough to choose from, where the plain loop takes long
+
+
+def found_by(model: Model, objective: td.Objective, sentence: str, **options: Any) -> list[tuple[int, float]]:
+    table = token_search(model, objective, sentence, **{"allowed": PART, "progress": False, **options})
+    return [(row.id, row.score) for row in table.top]
+
+
+def one_by_one(model: Model, objective: td.Objective, sentence: str, pos: int) -> list[tuple[int, float]]:
+    """The plain loop for any objective; words it names are those of the sentence as given."""
+    with attached(model) as host, torch.no_grad():
+        ids = list(host.vocabulary.encode(sentence))
+        rows = Rows.of(host, [host.vocabulary.read(sentence)])
+        batches = [torch.tensor([[*ids[:pos], token, *ids[pos + 1 :]]]) for token in PART]
+        return ranked(PART, [float(evaluate(host, objective, batch, rows)) for batch in batches])
+
+
+def check_cases(model: Model, sentence: str, pos: int, cases: list[Case], tokens: Sequence[int] | None = None) -> None:
+    tokens, scores = loop(model, sentence, pos, cases, tokens)
+    for (hook, layer, unit, read), each in zip(cases, scores, strict=True):
+        objective = td.neuron(hook, layer=layer, unit=unit, pos=read)
+        found = found_by(model, objective, sentence, pos=pos, allowed=tokens)
+        assert found == ranked(tokens, each), (objective, sentence, pos)
+
+
+def check_random_cases(model: Model, count: int, seed: int) -> None:
+    """Random units, positions that are read and layers, of one place in a sentence."""
+    draw = random.Random(seed)
+    sentence = draw.choice(SENTENCES)
+    with attached(model) as host:
+        length = len(host.vocabulary.encode(sentence))
+    pos = draw.randrange(1, length - 1)
+    hooks = draw.sample(HOOKS, 4)
+    cases = []
+    for _ in range(count):
+        hook, read = draw.choice(hooks), draw.choice([pos, pos, draw.randrange(length)])
+        cases.append((hook, draw.randrange(3), draw.randrange(WIDTHS.get(hook, 24)), read))
+    check_cases(model, sentence, pos, cases)
+
+
+# ---------------------------------------------------------------- token search: exact
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_top_20_are_those_of_the_plain_loop(tiny_encoder: Model, seed: int) -> None:
+    check_random_cases(tiny_encoder, 5, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_200_random_cases(tiny_encoder: Model, seed: int) -> None:
+    check_random_cases(tiny_encoder, 25, seed)
+
+
+MINILM = "The hearing took place in Blythe 's absence ."
+
+
+@pytest.mark.slow
+def test_minilm_block_0_over_the_whole_vocabulary(minilm: Model) -> None:
+    cases = [
+        ("block_out", 0, 17, 5),
+        ("block_out", 0, 300, 2),
+        ("mlp_post", 0, 1000, 5),
+        ("mlp_post", 0, 7, 9),
+        ("z", 0, 200, 5),
+    ]
+    check_cases(minilm, MINILM, 5, cases)
+
+
+@pytest.mark.slow
+def test_minilm_deeper_over_a_part_of_it(minilm: Model) -> None:
+    with attached(minilm) as host:
+        every = host.vocabulary.allowed().nonzero().flatten()
+    part = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:2500]].sort().values.tolist()
+    cases = [
+        ("block_out", 5, 13, 8),
+        ("block_out", 5, 250, 3),
+        ("mlp_pre", 3, 900, 8),
+        ("mlp_pre", 3, 31, 0),
+        ("block_out", 2, 291, 8),
+    ]
+    check_cases(minilm, MINILM, 8, cases, part)
+
+
+OBJECTIVES: dict[str, Callable[[], td.Objective]] = {
+    "every word": lambda: td.neuron("block_out", layer=2, unit=3),
+    "a mean": lambda: td.neuron("block_out", layer=1, unit=3, reduce="mean"),
+    "a word by its name": lambda: td.neuron("block_out", layer=1, unit=3, pos="dog"),
+    "the word that is exchanged": lambda: td.neuron("mlp_post", layer=1, unit=30, pos="red"),
+    "two places": lambda: td.neuron("block_out", layer=0, unit=3, pos=1) - td.neuron("z", layer=2, unit=8, pos=-2),
+    "downwards": lambda: -td.neuron("mlp_out", layer=1, unit=5, pos=4),
+    "a direction": lambda: td.direction(torch.linspace(-1, 1, 24), "resid_post", layer=1, pos=4),
+    "one head": lambda: td.neuron("v", layer=2, head=1, unit=2, pos=4),
+    "normalized": lambda: td.normalized(td.neuron("block_out", layer=1, unit=3, pos=4)),
+    "attention": lambda: td.attention(layer=1, head=2, query=4, key="hate"),
+    "a prediction": lambda: td.logit("dog", pos=4, log_prob=True),
+    "your own": lambda: td.custom(lambda acts: acts["a"][:, 2].relu().sum(-1), {"a": ("block_out", 1)}),
+    "your own, without values": lambda: td.custom(
+        lambda acts: torch.where(acts["a"] > 0, acts["a"], 0.0)[:, 2].sum(-1), {"a": ("block_out", 1)}
+    ),
+    "embeddings": lambda: td.neuron("full_embed", unit=3, pos=4),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_any_objective(tiny_encoder: Model, name: str) -> None:
+    objective = OBJECTIVES[name]()
+    assert found_by(tiny_encoder, objective, SENTENCE, pos=4) == one_by_one(tiny_encoder, objective, SENTENCE, 4)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16", "full"])
+def test_every_precision_gives_the_same(tiny_encoder: Model, precision: str) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    table = token_search(tiny_encoder, goal, SENTENCE, pos=4, precision=precision, allowed=PART, progress=False)
+    assert [(row.id, row.score) for row in table.top] == one_by_one(tiny_encoder, goal, SENTENCE, 4)
+    if precision != "auto":
+        assert table.screen.startswith({"bf16": "bfloat16, rows", "full": "float32, rows"}[precision])
+
+
+def test_a_model_in_float64_is_searched_in_float64(tiny_encoder64: Model) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    assert found_by(tiny_encoder64, goal, SENTENCE, pos=4) == one_by_one(tiny_encoder64, goal, SENTENCE, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_narrow_model_and_its_ties(fresh_encoder: Callable[..., Model], dtype: torch.dtype) -> None:
+    model = fresh_encoder(dtype=dtype)
+    goal = td.neuron("block_out", layer=1, unit=7, pos=4)
+    assert found_by(model, goal, SENTENCE, pos=4) == one_by_one(model, goal, SENTENCE, 4)
+
+
+def test_a_causal_model(tiny_causal: Model) -> None:
+    goal = td.neuron("block_out", layer=1, unit=7, pos=-1)
+    found = found_by(tiny_causal, goal, "the red dog sees the moon", pos=2)
+    assert found == one_by_one(tiny_causal, goal, "the red dog sees the moon", 2)
+
+
+def test_equal_scores_come_by_id(tiny_causal: Model) -> None:
+    """What comes before a token in a causal model does not know it."""
+    goal = td.neuron("block_out", layer=1, unit=7, pos=1)
+    table = token_search(tiny_causal, goal, "the red dog sees the moon", pos=4, top=10, progress=False)
+    with attached(tiny_causal) as host:
+        first = host.vocabulary.allowed().nonzero().flatten()[:10].tolist()
+    assert [row.id for row in table.top] == first
+    assert len({row.score for row in table.top}) == 1
+    assert table.rescored < table.evaluated / 2, "a crowd is not scored one by one"
+
+
+def test_a_users_hook_has_its_say(tiny_encoder: Model) -> None:
+    goal = td.neuron("block_out", layer=0, unit=7, pos=4)
+    bare = found_by(tiny_encoder, goal, SENTENCE, pos=4)
+    with attached(tiny_encoder) as host:
+        point = host.point(host.resolve("mlp_post", 0))
+    point.add_hook(lambda activation, hook: activation * (activation > 0.5))
+    try:
+        table = token_search(tiny_encoder, goal, SENTENCE, pos=4, precision="bf16", allowed=PART, progress=False)
+        expected = one_by_one(tiny_encoder, goal, SENTENCE, 4)
+    finally:
+        point.remove_hooks("fwd")
+    assert [(row.id, row.score) for row in table.top] == expected != bare
+    assert table.screen == "bfloat16, autocast"
+
+
+def test_an_exchanged_module_has_its_say(fresh_encoder: Callable[..., Model]) -> None:
+    """Nothing tells that a module computes something else, except its numbers."""
+    model = fresh_encoder()
+    goal = td.neuron("block_out", layer=1, unit=7, pos=4)
+    bare = found_by(model, goal, SENTENCE, pos=4)
+    norm = model.blocks[1].ln1
+    norm = getattr(norm, "original_component", norm)
+    forwards = norm.forward
+    norm.forward = lambda *args, **kwargs: -forwards(*args, **kwargs)
+    table = token_search(model, goal, SENTENCE, pos=4, precision="full", allowed=PART, progress=False)
+    assert [(row.id, row.score) for row in table.top] == one_by_one(model, goal, SENTENCE, 4) != bare
+    assert table.screen == "float32, batches"
+
+
+def test_too_little_memory_makes_smaller_batches(tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    expected = found_by(tiny_encoder, goal, SENTENCE, pos=4)
+    sizes = []
+    whole = substitutions.ChangedRows.__call__
+
+    def small(self: Any, tokens: torch.Tensor) -> Any:
+        sizes.append(len(tokens))
+        if len(tokens) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, tokens)
+
+    monkeypatch.setattr(substitutions.ChangedRows, "__call__", small)
+    assert found_by(tiny_encoder, goal, SENTENCE, pos=4) == expected
+    assert max(sizes) > 10 and min(sizes) < 10
+
+
+def test_batches_are_as_small_as_asked(tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    expected = found_by(tiny_encoder, goal, SENTENCE, pos=4)
+    sizes = []
+    whole = substitutions.ChangedRows.__call__
+    monkeypatch.setattr(
+        substitutions.ChangedRows,
+        "__call__",
+        lambda self, tokens: (sizes.append(len(tokens)), whole(self, tokens))[1],
+    )
+    assert found_by(tiny_encoder, goal, SENTENCE, pos=4, batch_tokens=50) == expected
+    assert max(sizes) == 50 // 8
+
+
+# ---------------------------------------------------------------- token search: what comes back, what is refused
+
+
+def test_what_a_token_table_tells(tiny_encoder: Model, tmp_path: Path) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos="red")
+    table = token_search(tiny_encoder, goal, td.Prompt(SENTENCE, free="red"), top=5, progress=False)
+    assert table.place.pos == 4 and table.place.tokens[4] == "red" and table.place.text == SENTENCE
+    assert len(table.top) == 5
+    assert table.chosen.token == "red"
+    assert table.chosen.score == float(td.score(tiny_encoder, goal, SENTENCE))
+    with attached(tiny_encoder) as host:
+        assert table.evaluated == int(host.vocabulary.allowed().sum())
+    table.save(tmp_path / "table.json")
+    assert TokenTable.load(tmp_path / "table.json") == table
+    data = table.to_json()
+    assert data["kind"] == "token_table" and data["evaluated"] == table.evaluated and data["seconds"] > 0
+    assert data["top"][0] == {"token": table.top[0].token, "id": table.top[0].id, "score": table.top[0].score}
+    shown = str(table)
+    assert "position 4 of: [CLS] i hate the [red] dog . [SEP]" in shown
+    assert table.top[0].token in shown and "red (the sentence's own)" in shown and "one at a time" in shown
+    assert table.evaluated >= table.shortlisted >= table.rescored >= len(table.top) and table.bound > 0
+    assert list(table.to_frame()["id"]) == [row.id for row in table.top]
+
+
+def test_only_allowed_tokens_are_searched(tiny_encoder: Model) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    table = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=2, allowed=["dog", "cat", "bird"], progress=False)
+    assert table.evaluated == 3 and {row.token for row in table.top} < {"dog", "cat", "bird"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pos": 8}, r"position 8 is outside the sentence of 8 tokens: 0 \[CLS\], 1 i, 2 hate"),
+        ({"pos": "moon"}, r"the word 'moon' is not in the sentence"),
+        ({"pos": "all"}, r"pos = 'all': give one position or one word"),
+        ({}, r"which position\? give pos= \(one of 0 \[CLS\], 1 i, .*\), or a Prompt with exactly one free position"),
+        ({"pos": 4, "top": 0}, r"top = 0: give a whole number of at least 1"),
+        ({"pos": 4, "top": 500}, r"top = 500 is more than the \d+ tokens that are allowed: ask for fewer"),
+        ({"pos": 4, "top": 3, "allowed": ["dog"]}, r"top = 3 is more than the 1 tokens that are allowed"),
+        ({"pos": 4, "precision": "fp8"}, r"unknown precision 'fp8'; nearest: auto, bf16, full"),
+        ({"pos": 4, "batch_tokens": 0}, r"batch_tokens = 0: give a whole number of at least 1, or None"),
+    ],
+)
+def test_what_a_token_search_refuses(tiny_encoder: Model, options: dict[str, Any], message: str) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    with pytest.raises(td.DreamError, match=message):
+        token_search(tiny_encoder, goal, SENTENCE, progress=False, **options)
+
+
+def test_a_prompt_with_several_free_positions_is_no_answer(tiny_encoder: Model) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7, pos=4)
+    with pytest.raises(td.DreamError, match="which position"):
+        token_search(tiny_encoder, goal, td.Prompt(SENTENCE, free=["red", "dog"]))
+    with pytest.raises(td.DreamError, match="unit 99 does not exist"):
+        token_search(tiny_encoder, td.neuron("block_out", layer=2, unit=99, pos=4), SENTENCE, pos=4)
+
+
+# ---------------------------------------------------------------- neighbours
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_neighbours_are_the_nearest(tiny_encoder: Model, metric: str) -> None:
+    goal = td.neuron("block_out", layer=1, unit=7, pos=4)
+    table = similar_tokens(tiny_encoder, goal, SENTENCE, pos="red", k=12, metric=metric, progress=False)
+    with attached(tiny_encoder) as host:
+        W_E = host.W_E.double()
+        own = host.vocabulary.token_id("red")
+        words = host.vocabulary.allowed().nonzero().flatten().tolist()
+    if metric == "euclidean":
+        distance = {i: float((W_E[i] - W_E[own]).square().sum().sqrt()) for i in words if i != own}
+    else:
+        unit = W_E / W_E.norm(dim=1, keepdim=True)
+        distance = {i: 1 - float(unit[i] @ unit[own]) for i in words if i != own}
+    expected = sorted(distance, key=lambda i: (distance[i], i))[:12]
+    assert [row.id for row in table.neighbours] == expected
+    assert [row.distance for row in table.neighbours] == pytest.approx([distance[i] for i in expected], abs=1e-9)
+    texts = [td.Prompt(ids=[*table.place.ids[:4], row.id, *table.place.ids[5:]]) for row in table.neighbours]
+    assert [row.score for row in table.neighbours] == pytest.approx(
+        td.score(tiny_encoder, goal, texts).tolist(), abs=1e-5
+    )
+    assert table.chosen.token == "red" and table.chosen.distance == 0
+    assert table.chosen.score == pytest.approx(float(td.score(tiny_encoder, goal, SENTENCE)), abs=1e-5)
+
+
+def test_the_share_of_neighbours_that_the_search_finds(tiny_encoder: Model, tmp_path: Path) -> None:
+    goal = td.neuron("block_out", layer=0, unit=7, pos=4)
+    search = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=40, progress=False)
+    table = similar_tokens(tiny_encoder, goal, SENTENCE, pos=4, k=50, search=search)
+    best = {row.id for row in search.top[:30]}
+    assert table.share == sum(row.id in best for row in table.neighbours) / 50 > 0
+    assert table.best == 30 and table.cut == search.top[29].score
+    again = similar_tokens(tiny_encoder, goal, SENTENCE, pos=4, k=50, progress=False)
+    assert (again.share, again.cut, again.neighbours) == (table.share, table.cut, table.neighbours)
+    assert again.cost.forwards > table.cost.forwards
+    bare = similar_tokens(tiny_encoder, goal, SENTENCE, pos=4, k=50, search=False)
+    assert (bare.share, bare.cut, bare.best) == (None, None, 0) and bare.neighbours == table.neighbours
+    table.save(tmp_path / "near.json")
+    assert NeighbourTable.load(tmp_path / "near.json") == table
+    assert "would be among the token search's best 30" in str(table) and "would be" not in str(bare)
+    assert list(table.to_frame()["token"]) == [row.token for row in table.neighbours]
+
+
+def test_what_similar_tokens_refuses(tiny_encoder: Model) -> None:
+    goal = td.neuron("block_out", layer=0, unit=7, pos=4)
+    search = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=10, progress=False)
+    other = token_search(tiny_encoder, goal, SENTENCE, pos=3, top=30, progress=False)
+    for options, message in (
+        ({"metric": "manhattan"}, "unknown metric 'manhattan'; nearest: euclidean, cosine"),
+        ({"k": 0}, "k = 0: give a whole number of at least 1"),
+        ({"k": 5000}, r"k = 5000 is more than the \d+ other tokens that are allowed: ask for fewer"),
+        ({"best": 0}, "best = 0: give a whole number of at least 1"),
+        ({"search": search}, "the token search holds the best 10 tokens, and best = 30: search with top=30"),
+        ({"search": other}, r"the token search is of another question \(.*\): give that of this objective"),
+        ({"pos": 20}, "position 20 is outside the sentence"),
+    ):
+        with pytest.raises(td.DreamError, match=message):
+            similar_tokens(tiny_encoder, goal, SENTENCE, **{"pos": 4, **options})
+
+
+# ---------------------------------------------------------------- masked predictions
+
+
+def test_predictions_are_hugging_faces(tiny_encoder: Model, tiny_folder: Path, tmp_path: Path) -> None:
+    found = predict_masked(tiny_encoder, "i [MASK] the [MASK] dog .", top=7)
+    hf = BertForMaskedLM.from_pretrained(tiny_folder).eval()
+    with torch.no_grad():
+        logits = hf(torch.tensor([found.places[0].ids])).logits[0]
+    assert [place.pos for place in found.places] == [2, 4]
+    for place, rows in zip(found.places, found.predictions, strict=True):
+        want = logits[place.pos].topk(7)
+        assert [row.id for row in rows] == want.indices.tolist()
+        assert [row.logit for row in rows] == pytest.approx(want.values.tolist(), abs=1e-4)
+        shares = logits[place.pos].softmax(0)[want.indices].tolist()
+        assert [row.probability for row in rows] == pytest.approx(shares, abs=1e-5)
+    found.save(tmp_path / "found.json")
+    assert MaskedPredictions.load(tmp_path / "found.json") == found
+    assert "position 4 of: [CLS] i [MASK] the [[MASK]] dog . [SEP]" in str(found)
+    assert list(found.to_frame()["pos"]) == [2] * 7 + [4] * 7
+
+
+def test_a_prediction_can_be_searched(tiny_encoder: Model) -> None:
+    """The article's dreams of a prediction: a word at one place that makes the model predict another elsewhere."""
+    goal = td.logit("cat", pos=5)
+    sentence = "i hate the red [MASK] ."
+    assert found_by(tiny_encoder, goal, sentence, pos=4) == one_by_one(tiny_encoder, goal, sentence, 4)
+
+
+def test_what_predict_masked_refuses(
+    tiny_encoder: Model, tiny_causal: Model, tiny_checkpoint: Callable[..., Path], backend: str
+) -> None:
+    with pytest.raises(td.DreamError, match=r"the sentence 'i hate it' has no \[MASK\]: put \[MASK\] where a token"):
+        predict_masked(tiny_encoder, "i hate it")
+    with pytest.raises(td.DreamError, match=r"top = 0: give a whole number from 1 to the size of the vocabulary, \d+"):
+        predict_masked(tiny_encoder, "i [MASK] it", top=0)
+    with pytest.raises(td.DreamError, match="top = 90000"):
+        predict_masked(tiny_encoder, "i [MASK] it", top=90000)
+    with pytest.raises(td.DreamError, match="has no mask token: predict_masked needs a masked language model"):
+        predict_masked(tiny_causal, "the red")
+    bare = td.load_model(str(tiny_checkpoint("BertModel")), backend=backend)
+    with pytest.raises(td.DreamError, match="lies behind the .* head, and the checkpoint of .* carries none"):
+        predict_masked(bare, "i [MASK] it")
+
+
+# ---------------------------------------------------------------- the screens' own parts
+
+
+def test_the_positions_an_objective_reads(tiny_encoder: Model) -> None:
+    with attached(tiny_encoder) as host:
+        sentence = host.vocabulary.read(SENTENCE)
+        for objective, read in (
+            (td.neuron("block_out", layer=1, unit=3, pos="dog"), [5]),
+            (td.neuron("block_out", layer=1, unit=3), [1, 2, 3, 4, 5, 6]),
+            (td.neuron("block_out", layer=1, unit=3, pos=1) + td.neuron("z", layer=0, unit=3, pos=-1), [1, 7]),
+            (td.normalized(td.neuron("block_out", layer=1, unit=3, pos=[2, 4])), [2, 4]),
+            (td.custom(lambda acts: acts["a"][:, 0].sum(-1), {"a": ("block_out", 1)}), [0]),
+        ):
+            assert Substitution(host, objective, sentence, 4)._positions_read() == read, objective
+
+
+def test_bf16_is_asked_of_the_hardware() -> None:
+    assert substitutions.bf16_is_faster(torch.device("meta")) is False
+    assert isinstance(substitutions.bf16_is_faster(torch.device("cpu")), bool)
