@@ -72,8 +72,8 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--steps", type=int, default=60, help="steps of each dream() timed")
-    options.add_argument("--repeats", type=int, default=3, help="times each measurement is repeated")
+    options.add_argument("--steps", type=int, default=200, help="steps of each dream() timed")
+    options.add_argument("--repeats", type=int, default=2, help="times each measurement is repeated")
     given = options.parse_args()
     model = td.load_model("minilm", backend="hooked")
     goal = td.neuron("block_out", layer=model.cfg.n_layers - 1, unit=UNIT, pos=POS)
