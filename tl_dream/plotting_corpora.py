@@ -31,6 +31,9 @@ from tl_dream.plotting import (
     wrapped,
 )
 
+WIDTH = 8.0
+"""Inches, of a figure made here."""
+
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
@@ -58,7 +61,7 @@ def corpus_sentences(result: CorpusResult, *, count: int = 10, lines: int = 2, a
         require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of at least 1")
     hits = result.top[:count]
     require(bool(hits), f"nothing to draw: no sentence was scored for {result.objective}")
-    width = 8.0
+    width = WIDTH if ax is None else max(3.0, ax.get_position().width * ax.figure.figure.get_size_inches()[0])
     scores = [_number(hit.score) for hit in hits]
     side = max(text_width(score, bold=True) for score in scores) + 10
     laid = [_laid_out(hit, 72 * width - side - 8, lines) for hit in hits]

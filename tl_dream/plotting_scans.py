@@ -56,9 +56,9 @@ def _lines(text: str, inches: float) -> str:
     return "\n".join(wrapped(line, inches) for line in text.split("\n"))
 
 
-def _framed(title: str, width: float, height: float, ax: Axes | None) -> tuple[Axes, Axes]:
-    """The Axes whose place is filled, and the panel under the title in it."""
-    text = _lines(title, width)
+def _framed(title: str, width: float, height: float, side: float, ax: Axes | None) -> tuple[Axes, Axes]:
+    """The Axes whose place is filled, and the panel under the title in it; `side` inches are left of it."""
+    text = _lines(title, width - side)
     head = 0.18 * (1 + text.count("\n")) + 0.1
     host = place(ax, width, head + height)
     grid = split(host, 2, 1, height_ratios=[head, height])
@@ -85,13 +85,14 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
         DreamError: fewer than one bar.
     """
     require(isinstance(count, int) and count >= 1, f"count = {count!r}: give a whole number of at least 1")
-    rows = table.top[:count]
-    host, bars = _framed(_title(table, "best tokens"), WIDTH, 0.35 + 0.19 * (len(rows) + 1), ax)
-    own = table.chosen
+    rows, own = table.top[:count], table.chosen
     shown = [*((row.token, row.score, row.id == own.id) for row in rows)]
     listed = any(mine for _, _, mine in shown)
     if not listed:
         shown.append((own.token, own.score, True))
+    names = [readable(token) + (" (its own)" if mine else "") for token, _, mine in shown]
+    side = 0.25 + max(text_width(name, bold=True) for name in names) / 72
+    host, bars = _framed(_title(table, "best tokens"), WIDTH, 0.35 + 0.19 * (len(rows) + 1), side, ax)
     reach = max(abs(score) for _, score, _ in shown) or 1.0
     for i, (_, score, mine) in enumerate(shown):
         at = i + (0.5 if mine and not listed else 0.0)
@@ -109,13 +110,13 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
     bars.axvline(own.score, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
     bars.axvline(0, color=INK, linewidth=0.8)
     places = [i + (0.5 if mine and not listed else 0.0) for i, (_, _, mine) in enumerate(shown)]
-    names = [readable(token) + (" (its own)" if mine else "") for token, _, mine in shown]
     bars.set_yticks(places, names)
     for label, (_, _, mine) in zip(bars.get_yticklabels(), shown, strict=True):
         label.set_parse_math(False)
         label.set_fontweight("bold" if mine else "normal")
     low, high = min(0.0, *(score for _, score, _ in shown)), max(0.0, *(score for _, score, _ in shown))
-    room = 0.13 * (high - low or 1.0)
+    high = high if high > low else 1.0
+    room = 0.13 * (high - low)
     bars.set(
         xlim=(low - (room if low < 0 else 0), high + (room if high > 0 else 0)),
         ylim=(places[-1] + 0.6, -0.6),
@@ -221,7 +222,7 @@ def _name_points(ax: Axes, points: Sequence[Neighbour], inches: tuple[float, flo
     Args:
         inches: the size of the panel, about.
     """
-    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    left, right, low, high = map(float, (*ax.get_xlim(), *ax.get_ylim()))
     wide, tall = 72 * inches[0], 72 * inches[1]
     at = [((row.distance - left) * wide / (right - left), (row.score - low) * tall / (high - low)) for row in points]
     marks = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in at]
