@@ -68,6 +68,8 @@ def test_the_temperature_of_settings() -> None:
         ({"learning_rate": 0.0}, "learning_rate = 0.0: give a number above 0"),
         ({"learning_rate": math.inf}, "learning_rate = inf: give a number above 0"),
         ({"candidates": 1}, "candidates = 1: give at least 2 tokens a position, or None for the whole vocabulary"),
+        ({"renew_every": 0}, "renew_every = 0: give a whole number of at least 1"),
+        ({"precision": "bf15"}, "unknown precision 'bf15'; nearest: bf16"),
         ({"start": "sentense"}, "unknown start 'sentense'; nearest: sentence"),
         ({"schedule": "linar"}, "unknown temperature schedule 'linar'; nearest: linear"),
         ({"start_temperature": 0.0}, "start = 0.0 is not a temperature: it must be > 0 and finite"),
@@ -147,7 +149,7 @@ def test_best_seen_returns_only_what_retokenizes(host: Host) -> None:
 
 
 def test_best_seen_tries_what_the_text_tokenizes_to(host: Host) -> None:
-    """"." and "##s" are read as "." and "s", as many and at free positions only: real tokens, scored too."""
+    """ "." and "##s" are read as "." and "s", as many and at free positions only: real tokens, scored too."""
     odd, goal = [".", "##s"], like(host, 4, "s")
     batch = batch_of(host, "i see red cat", free=[3, 4])
     seen = BestSeen(host, goal, batch)

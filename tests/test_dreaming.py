@@ -270,6 +270,8 @@ OPTIONS: list[dict[str, object]] = [
     {"noise": True},
     {"straight_through": True},
     {"candidates": 8},
+    {"renew_every": 2},
+    {"precision": "bf16"},
     {"evaluate_every": 2},
     {"top_k": 3},
     {"allowed": ["cat", "dog", "moon", "red"]},

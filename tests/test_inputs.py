@@ -191,6 +191,25 @@ def test_all_tokens_as_candidates_equal_the_full_vocabulary() -> None:
     torch.testing.assert_close(few(0.7), full(0.7).gather(2, order))
 
 
+def test_the_candidates_embeddings_are_those_of_now() -> None:
+    """They are gathered once; other candidates, or weights that somebody edits in place, are seen all the same."""
+    W_E, candidates = logits(3)[0].T.clone(), torch.arange(4).expand(BATCH, FREE, 4).clone()
+    soft = GumbelSoftmaxInput(torch.zeros(BATCH, FREE, 4, dtype=torch.float64), candidates=candidates)
+
+    def right() -> bool:
+        expected = torch.einsum("bfk,bfkd->bfd", soft(), W_E[soft.candidates])
+        return torch.equal(soft.embed(soft(), W_E), expected)
+
+    assert right() and right()
+    soft.candidates.add_(3)
+    assert right()
+    W_E[5] += 1.0
+    assert right()
+    with torch.inference_mode():
+        inside = GumbelSoftmaxInput(torch.zeros(1, 1, 2), candidates=torch.tensor([[[0, 1]]]))
+        assert torch.allclose(inside.embed(inside(), W_E.float())[0, 0], W_E[:2].mean(0).float())
+
+
 def test_forbidden_candidates_are_never_chosen() -> None:
     candidates = torch.tensor([0, 1, 4, 5]).expand(BATCH, FREE, 4)
     tempting = torch.tensor([9.0, 1.0, 8.0, 0.0]).expand(BATCH, FREE, 4)

@@ -23,13 +23,25 @@ QUICK = {"steps": 3, "evaluate_every": 1}
 
 Call = Callable[[torch.nn.Module], object]
 
+
+def predicted(model: torch.nn.Module) -> object:
+    """A causal model has no [MASK] and predicts by its logits."""
+    masked = model.tokenizer.mask_token is not None
+    return td.predict_masked(model, "a [MASK] dog") if masked else td.score(model, td.logit(5, pos=1), TEXTS)
+
+
 # (name of the public function, optionally with a remark after a colon; how it is called)
 CALLS: list[tuple[str, Call]] = [
     ("list_hooks", lambda model: td.list_hooks(model, TEXTS[0])),
     ("score", lambda model: td.score(model, GOAL, TEXTS)),
     ("score: logits", lambda model: td.score(model, td.logit(5, pos=1), TEXTS)),
+    ("corpus_search", lambda model: td.corpus_search(model, GOAL, TEXTS, top=1)),
+    ("token_search", lambda model: td.token_search(model, GOAL, TEXTS[0], pos=2, top=3)),
+    ("similar_tokens", lambda model: td.similar_tokens(model, GOAL, TEXTS[0], pos=2, k=3)),
+    ("predict_masked", lambda model: predicted(model)),
     ("dream", lambda model: td.dream(model, GOAL, TEXTS[0], **QUICK)),
     ("dream: batch", lambda model: td.dream(model, GOAL, TEXTS, starts=2, noise=True, candidates=8, **QUICK)),
+    ("dream: bf16", lambda model: td.dream(model, GOAL, TEXTS, precision="bf16", steps=3)),
     ("dream: article", lambda model: td.dream(model, GOAL, TEXTS[1], preset="article", start="random", **QUICK)),
 ]
 
@@ -80,7 +92,7 @@ def surroundings() -> dict[str, object]:
         "numpy's random numbers": repr(numpy.random.get_state()),
         "python's random numbers": random.getstate(),
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-        "dtype": torch.get_default_dtype(),
+        "dtype": (torch.get_default_dtype(), torch.is_autocast_enabled("cpu")),
         "threads": torch.get_num_threads(),
         "hooks of all modules": [
             len(getattr(torch.nn.modules.module, name)) for name in ("_global_forward_hooks", "_global_backward_hooks")

@@ -100,7 +100,7 @@ class GumbelSoftmaxInput(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(logits.detach().clone())
         self.register_buffer("candidates", candidates)
-        self._table: tuple[tuple[int, int], Tensor] | None = None
+        self._table: tuple[Tensor, tuple[int, int], Tensor] | None = None
         allowed = torch.ones(1, dtype=torch.bool) if allowed is None else allowed
         allowed = allowed.to(logits.device)
         if candidates is not None:
@@ -187,10 +187,12 @@ class GumbelSoftmaxInput(nn.Module):
         """The weighted sum of token embeddings that the model is fed."""
         if self.candidates is None:
             return weights.to(W_E.dtype) @ W_E
-        state = (W_E.data_ptr(), self.candidates._version)
-        if self._table is None or self._table[0] != state:  # gathered once, until the candidates change
-            self._table = (state, W_E[self.candidates])
-        return torch.einsum("bfk,bfkd->bfd", weights.to(W_E.dtype), self._table[1])
+        if W_E.is_inference() or self.candidates.is_inference():  # such tensors do not say when they are edited
+            return torch.einsum("bfk,bfkd->bfd", weights.to(W_E.dtype), W_E[self.candidates])
+        state = (W_E._version, self.candidates._version)
+        if self._table is None or self._table[0] is not W_E or self._table[1] != state:  # gathered once for all steps
+            self._table = (W_E, state, W_E[self.candidates])
+        return torch.einsum("bfk,bfkd->bfd", weights.to(W_E.dtype), self._table[2])
 
     def token_ids(self, choice: Int[Tensor, "batch free *top"]) -> Int[Tensor, "batch free *top"]:
         """Vocabulary ids of choices (indices into the last axis of the logits)."""
