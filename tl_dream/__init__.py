@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tl_dream._errors import DreamError
     from tl_dream.ascent import Annealing, Progress
+    from tl_dream.corpus_results import CorpusResult
+    from tl_dream.corpus_scan import corpus_search
     from tl_dream.dreaming import dream
     from tl_dream.inputs import GumbelSoftmaxInput
     from tl_dream.models import list_hooks, load_model
     from tl_dream.objectives import Objective, attention, custom, direction, logit, neuron, normalized
     from tl_dream.prompts import Prompt
     from tl_dream.results import Dream
+    from tl_dream.scans import predict_masked, similar_tokens, token_search
     from tl_dream.scoring import score
 
 __version__ = "0.1.0"
@@ -28,12 +31,15 @@ __version__ = "0.1.0"
 _FILES = {
     "_errors": ("DreamError",),
     "ascent": ("Annealing", "Progress"),
+    "corpus_results": ("CorpusResult",),
+    "corpus_scan": ("corpus_search",),
     "dreaming": ("dream",),
     "inputs": ("GumbelSoftmaxInput",),
     "models": ("list_hooks", "load_model"),
     "objectives": ("Objective", "attention", "custom", "direction", "logit", "neuron", "normalized"),
     "prompts": ("Prompt",),
     "results": ("Dream",),
+    "scans": ("predict_masked", "similar_tokens", "token_search"),
     "scoring": ("score",),
 }
 _HOMES = {name: file for file, names in _FILES.items() for name in names}

@@ -21,7 +21,6 @@ from tl_dream.proposals import embedding_gradient, renew_candidates, start_gradi
 from tl_dream.results import History, Run
 from tl_dream.scoring import evaluate
 
-
 PRECISIONS = ("auto", "full", "bf16")
 
 
