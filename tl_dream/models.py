@@ -239,6 +239,11 @@ def _as_encoder(encoder: Any, checkpoint: Checkpoint, device: torch.device, dtyp
     finally:
         torch.random.set_rng_state(rng)
     model.load_state_dict(convert_bert_weights(checkpoint.model, cfg), strict=False)
+    for block in model.blocks:  # HookedEncoder packs these anew in every pass; laid out so, that is a view, not a copy
+        for name, packed in (("W_Q", (0, 2, 1)), ("W_K", (0, 2, 1)), ("W_V", (0, 2, 1)), ("W_O", (2, 0, 1))):
+            weight = getattr(block.attn, name)
+            back = [packed.index(axis) for axis in range(3)]
+            weight.data = weight.data.permute(packed).contiguous().permute(back)
     return torch.nn.Module.to(model, device=device, dtype=dtype)  # TransformerLens' own `to` prints
 
 
