@@ -56,7 +56,7 @@ class Corpus:
         if isinstance(texts, str | os.PathLike):
             path = Path(texts)
             hint = "" if isinstance(texts, os.PathLike) else "; texts of your own go in a list"
-            require(path.exists(), f"there is no file {str(path)!r}{hint}")
+            require(_exists(path), f"there is no file {_short(str(path))}{hint}")
             require(path.is_file(), f"{str(path)!r} is not a file: give a text file with a sentence a line")
             return cls(str(path), path.stat().st_size, "B", path)
         require(
@@ -90,6 +90,17 @@ class _Column:
                 has = ", ".join(map(repr, row)) if isinstance(row, Mapping) else f"none, being a {type(row).__name__}"
                 raise DreamError(f"a row of the data set has no column {self.column!r}; it has {has}")
             yield row[self.column]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text, too long or too odd for a name
+        return False
+
+
+def _short(name: str, limit: int = 80) -> str:
+    return repr(name) if len(name) <= limit else repr(name[:limit]) + "..."
 
 
 def _has_columns(texts: Any) -> bool:

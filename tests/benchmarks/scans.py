@@ -91,29 +91,36 @@ def corpus_table(model: object, layers: list[int]) -> None:
     if not CORPUS.is_file():
         print(f"no corpus at {CORPUS}")
         return
-    print("\ncorpus search          one neuron, s   1,000 neurons, s   ratio   lines scored   skipped")
+    print("\ncorpus search      one neuron, s   1,000 neurons, s   ratio   ratio of CPU s   lines scored   skipped")
     for layer in layers:
-        one = corpus_search(model, td.neuron("mlp_post", layer=layer, unit=0), CORPUS, progress=False)
         goals = [td.neuron("mlp_post", layer=layer, unit=unit) for unit in range(1000)]
-        many = corpus_search(model, goals, CORPUS, progress=False)
-        times = one.cost.seconds, many[0].cost.seconds
-        skipped = ", ".join(f"{count} {reason}" for reason, count in one.skipped.items())
+        times, cpus = [], []
+        for goal in (goals[0], goals):
+            cpu = time.process_time()
+            found = corpus_search(model, goal, CORPUS, progress=False)
+            cpus.append(time.process_time() - cpu)
+            result = found if goal is not goals else found[0]
+            times.append(result.cost.seconds)
+        skipped = ", ".join(f"{count} {reason}" for reason, count in result.skipped.items())
         print(
-            f"  mlp_post, layer {layer:<6}{times[0]:15.1f}{times[1]:19.1f}{times[1] / times[0]:8.2f}{one.scored:15}"
-            f"   {skipped}"
+            f"  mlp_post {layer:<8}{times[0]:15.1f}{times[1]:19.1f}{times[1] / times[0]:8.2f}{cpus[1] / cpus[0]:17.2f}"
+            f"{result.scored:15}   {skipped}"
         )
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--sample", type=int, default=40, help="sentences of the loop timed before and after")
+    options.add_argument(
+        "--sample", type=int, default=40, help="sentences of the loop timed before and after; 0 skips the token search"
+    )
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--layers", type=int, nargs="*", default=[5], help="layers of the corpus search")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     model = td.load_model("minilm")
     print(f"all-MiniLM-L6-v2 on {type(model).__name__}, torch {torch.__version__}, {given.threads} thread(s)")
-    search_table(model, given.sample)
+    if given.sample:
+        search_table(model, given.sample)
     corpus_table(model, given.layers)
 
 
