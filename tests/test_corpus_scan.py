@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,18 @@ def test_positions_and_values_of_the_tokens(tiny_encoder: Model) -> None:
 def test_your_own_function_has_no_place(tiny_encoder: Model) -> None:
     result = search(tiny_encoder, OBJECTIVES["your own"](), TEXTS[:20], top=2)
     assert result.top[0].pos is None and result.top[0].activations is None
+
+
+def test_values_that_are_no_numbers_are_left_out(tiny_encoder: Model, tmp_path: Path) -> None:
+    goal = td.neuron("block_out", layer=2, unit=7)
+    assert goal.per_token is not None
+    odd = replace(goal, per_token=lambda acts, rows: (goal.per_token(acts, rows) - 0.5).log())
+    result = search(tiny_encoder, odd, TEXTS[:40], top=2)
+    assert result.texts() == search(tiny_encoder, goal, TEXTS[:40], top=2).texts()
+    assert all(None in (hit.activations or ()) and hit.pos is not None for hit in result.top)
+    result.save(tmp_path / "result.json")
+    assert CorpusResult.load(tmp_path / "result.json") == result
+    assert "<span" in result._repr_html_()
 
 
 def test_equal_texts_are_returned_once_and_counted_each_time(tiny_encoder: Model) -> None:

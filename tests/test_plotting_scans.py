@@ -213,7 +213,8 @@ def test_many_sentences_and_odd_tokens():
     odd = replace(made_hit(), tokens=ODD[:7] + ("[SEP]",))
     bare = replace(made_hit(), pos=None, activations=None)
     below = replace(made_hit(score=-2.0), activations=tuple(-3.0 + 0.1 * i for i in range(8)))
-    for hits in ([odd], [bare], [below], [made_hit(30, 9, 5.0 - i, i) for i in range(10)], [odd, bare, below]):
+    gaps = replace(made_hit(), activations=(None, 1.0, None, 0.5, 2.0, 1.0, None, None))
+    for hits in ([odd], [bare], [below], [gaps], [made_hit(30, 9, 5.0 - i, i) for i in range(10)], [odd, bare, below]):
         assert_nothing_is_cut_or_covered(corpus_sentences(made_corpus(*hits)))
     assert len(shades(panel(corpus_sentences(made_corpus(below)), "sentences"))) >= 8
     ten = corpus_sentences(made_corpus(*[made_hit(8, 4, 5.0, i) for i in range(10)]), count=3)

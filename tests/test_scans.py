@@ -53,7 +53,8 @@ def loop(
 
 
 def ranked(tokens: Sequence[int], scores: list[float], top: int = 20) -> list[tuple[int, float]]:
-    return sorted(zip(tokens, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:top]
+    known = [pair for pair in zip(tokens, scores, strict=True) if pair[1] == pair[1]]
+    return sorted(known, key=lambda pair: (-pair[1], pair[0]))[:top]
 
 
 PART = tuple(range(40, 110))  # enough to choose from, where the plain loop takes long
@@ -320,6 +321,26 @@ def test_a_prompt_with_several_free_positions_is_no_answer(tiny_encoder: Model) 
         token_search(tiny_encoder, goal, td.Prompt(SENTENCE, free=["red", "dog"]))
     with pytest.raises(td.DreamError, match="unit 99 does not exist"):
         token_search(tiny_encoder, td.neuron("block_out", layer=2, unit=99, pos=4), SENTENCE, pos=4)
+
+
+def test_scores_that_are_no_numbers(tiny_encoder: Model) -> None:
+    """The logarithm of a negative activation."""
+    with attached(tiny_encoder) as host, torch.no_grad():
+        name = host.resolve("block_out", 1)
+        own = forward(host, torch.tensor([host.vocabulary.encode(SENTENCE)]), [name])[name][0, 4]
+    above, below = int(own.masked_fill(own < 0, 9.0).argmin()), int(own.argmin())
+    for unit in (above, below):
+        objective = td.custom(lambda acts, unit=unit: acts["a"][:, 4, unit].log(), {"a": ("block_out", 1)}, name="log")
+        if unit == below:
+            with pytest.raises(td.DreamError, match=f"the sentence '{SENTENCE}' itself scores nan"):
+                token_search(tiny_encoder, objective, SENTENCE, pos=4, top=3)
+            continue
+        plain = one_by_one(tiny_encoder, objective, SENTENCE, 4)
+        assert 3 < len(plain) and found_by(tiny_encoder, objective, SENTENCE, pos=4, top=3) == plain[:3]
+        with pytest.raises(td.DreamError, match="candidates have a score, and the best 70 were asked for"):
+            found_by(tiny_encoder, objective, SENTENCE, pos=4, top=70)
+        with pytest.raises(td.DreamError, match="of the 60 neighbours and the token itself score NaN or infinity"):
+            similar_tokens(tiny_encoder, objective, SENTENCE, pos=4, k=60, search=False)
 
 
 # ---------------------------------------------------------------- neighbours

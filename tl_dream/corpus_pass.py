@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -223,9 +224,11 @@ class CorpusPass:
             pos = None
             if one.values is not None and one.read is not None:
                 lowest = found.group.reduce == "min"
-                ranked = -one.values if lowest else one.values
+                ranked = numpy.nan_to_num(-one.values if lowest else one.values, nan=-numpy.inf)
                 pos = int(numpy.where(one.read, ranked, -numpy.inf).argmax())
-            values = None if one.values is None else tuple(one.values.tolist())
+            values = None
+            if one.values is not None:
+                values = tuple(value if math.isfinite(value) else None for value in one.values.tolist())
             sentence = one.line.sentence
             hit = CorpusHit(sentence.text, sentence.tokens, sentence.ids, pos, one.score, values, one.line.number)
             ranking.add(hit)

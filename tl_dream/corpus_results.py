@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ class CorpusHit:
         pos: the position that scores highest among those the objective reads; None where the objective has no value
             at a position.
         score: the objective on this sentence.
-        activations: the objective's value at every token, for highlighting; None where there is none.
+        activations: the objective's value at every token, for highlighting, None where that is no finite number; None
+            where the objective has no values.
         line: which line (or item) of the corpus, counted from 1.
     """
 
@@ -35,7 +36,7 @@ class CorpusHit:
     ids: tuple[int, ...]
     pos: int | None
     score: float
-    activations: tuple[float, ...] | None
+    activations: tuple[float | None, ...] | None
     line: int
 
     @classmethod
@@ -102,7 +103,7 @@ class CorpusResult(Scan):
 
     def _repr_html_(self) -> str:
         """The sentences, their tokens shaded by activation (from 0 to the highest of all of them)."""
-        highest = max((value for hit in self.top for value in hit.activations or ()), default=0.0)
+        highest = max((value or 0.0 for hit in self.top for value in hit.activations or ()), default=0.0)
         rows = "".join(
             f"<tr><td>{hit.score:.4f}</td><td>{hit.line}</td><td style='text-align:left'>{_shaded(hit, highest)}</td>"
             "</tr>"
@@ -141,7 +142,7 @@ def _marked(hit: CorpusHit, reach: int = 12) -> str:
 
 
 def _shaded(hit: CorpusHit, highest: float) -> str:
-    values: Sequence[float] = hit.activations or [0.0] * len(hit.tokens)
+    values = [value or 0.0 for value in hit.activations or [None] * len(hit.tokens)]
     spans = []
     for i, (token, value) in enumerate(zip(hit.tokens, values, strict=True)):
         depth = min(1.0, max(0.0, value / highest)) if highest > 0 else 0.0

@@ -65,7 +65,7 @@ def corpus_sentences(result: CorpusResult, *, count: int = 10, lines: int = 2, a
     scores = [_number(hit.score) for hit in hits]
     side = max(text_width(score, bold=True) for score in scores) + 10
     laid = [_laid_out(hit, 72 * width - side - 8, lines) for hit in hits]
-    values = [value for hit in hits for value in hit.activations or ()]
+    values = [value for hit in hits for value in hit.activations or () if value is not None]
     high = max(values, default=0.0)
     low = 0.0 if high > 0 else min(values, default=0.0)
     rows = sum(len(lay) for lay in laid) + 0.45 * len(laid)
@@ -135,8 +135,9 @@ def _draw_token(
 ) -> None:
     x, y, wide = box
     peak = i is not None and i == hit.pos
-    if i is not None and hit.activations is not None and high > low:
-        depth = min(1.0, max(0.0, (hit.activations[i] - low) / (high - low)))
+    value = hit.activations[i] if i is not None and hit.activations is not None else None
+    if value is not None and high > low:
+        depth = min(1.0, max(0.0, (value - low) / (high - low)))
         ax.add_patch(Rectangle((x, y + 0.04), wide - 1.0, 0.92, facecolor=WEIGHTS(depth), linewidth=0))
     if peak:
         ax.add_patch(Rectangle((x, y + 0.9), wide - 1.0, 0.1, facecolor=VERMILLION, linewidth=0))

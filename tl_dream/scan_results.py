@@ -101,7 +101,8 @@ class TokenTable(Scan):
         top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
         evaluated: tokens that were searched.
         screen: how they were searched.
-        bound: by how much that is off at most, in the objective's units: four times the largest error measured.
+        bound: by how much that is off at most, in the objective's units: four times the largest error measured; None
+            where no error could be measured.
         shortlisted: tokens scored again in the model's own precision: a sample, and all within the bound of the cut.
         rescored: how many of these were scored one at a time.
         cost: forwards, forward-tokens, seconds.
@@ -114,7 +115,7 @@ class TokenTable(Scan):
     top: tuple[TokenScore, ...]
     evaluated: int
     screen: str
-    bound: float
+    bound: float | None
     shortlisted: int
     rescored: int
     cost: Cost
@@ -130,14 +131,14 @@ class TokenTable(Scan):
     def __str__(self) -> str:
         rows = [(str(i + 1), f"{row.score:.4f}", str(row.id), row.token) for i, row in enumerate(self.top)]
         own = ("", f"{self.chosen.score:.4f}", str(self.chosen.id), f"{self.chosen.token} (the sentence's own)")
+        off = "" if self.bound is None else f"; off by {self.bound:.2g} at most"
         return "\n".join(
             (
                 f"{self.objective} on {self.model}",
                 str(self.place),
                 _table(("", "score", "id", "token"), [*rows, own]),
-                f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}; off by "
-                f"{self.bound:.2g} at most); {self.shortlisted:,} scored in full precision, {self.rescored:,} of them "
-                "one at a time",
+                f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}{off}); "
+                f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them one at a time",
             )
         )
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -82,6 +83,7 @@ def token_search(
         )
         swap = Substitution(host, objective, sentence, position, batch_tokens)
         chosen = float(swap.exact(torch.tensor([sentence.ids[position]])))
+        require(math.isfinite(chosen), f"the sentence {sentence.text!r} itself scores {chosen}: check the objective")
         screen, functions = swap.screens(precision)
         with tqdm(
             total=len(tokens),
@@ -109,7 +111,7 @@ def token_search(
             ),
             evaluated=len(tokens),
             screen=screen,
-            bound=found.bound,
+            bound=found.bound if math.isfinite(found.bound) else None,
             shortlisted=found.passed,
             rescored=found.scored,
             cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
@@ -198,6 +200,11 @@ def similar_tokens(
         order = distances.sort(stable=True).indices[:k]
         near, far = others[order], distances[order].tolist()
         scores = Substitution(host, objective, sentence, position).batched(torch.cat([near, torch.tensor([own])]))
+        require(
+            bool(torch.isfinite(scores).all()),
+            f"{int((~torch.isfinite(scores)).sum())} of the {k} neighbours and the token itself score NaN or infinity: "
+            "check the objective",
+        )
         *each, own_score = scores.tolist()
         cut = search.top[best - 1].score if isinstance(search, TokenTable) else None
         found = {row.id for row in search.top[:best]} if isinstance(search, TokenTable) else set()
