@@ -47,6 +47,7 @@ def test_the_best_are_the_plain_loops(shape: str, seed: int) -> None:
     found, ranked, asked = search(true, coarse, true)
     assert list(zip(found.best, found.scores, strict=True)) == ranked
     assert len(asked) == len(set(asked)) == found.scored < 250
+    assert found.bound < 0.5
 
 
 def test_no_screen_is_the_plain_loop() -> None:
@@ -104,6 +105,14 @@ def test_a_crowd_that_disagrees_is() -> None:
     found, ranked, asked = search(true, torch.zeros(400), top=3)
     assert list(found.best) == [i for i, _ in ranked]
     assert len(asked) == 400
+
+
+def test_a_few_that_agree_are_no_crowd() -> None:
+    _, _, asked = search(torch.zeros(400), torch.zeros(400), top=3, last_sample=2)
+    true = torch.ones(400)
+    true[asked[:3]] = 0
+    found, ranked, _ = search(true, torch.zeros(400), top=3, last_sample=2)
+    assert list(zip(found.best, found.scores, strict=True)) == ranked
 
 
 class Memory:
