@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tl_dream.dreaming import dream
     from tl_dream.inputs import GumbelSoftmaxInput
     from tl_dream.models import list_hooks, load_model
-    from tl_dream.objectives import Objective, attention, custom, direction, logit, neuron, normalized
+    from tl_dream.objectives import Objective, attention, custom, direction, logit, match, neuron, normalized
     from tl_dream.prompts import Prompt
     from tl_dream.results import Dream
     from tl_dream.scans import predict_masked, similar_tokens, token_search
@@ -36,7 +36,7 @@ _FILES = {
     "dreaming": ("dream",),
     "inputs": ("GumbelSoftmaxInput",),
     "models": ("list_hooks", "load_model"),
-    "objectives": ("Objective", "attention", "custom", "direction", "logit", "neuron", "normalized"),
+    "objectives": ("Objective", "attention", "custom", "direction", "logit", "match", "neuron", "normalized"),
     "prompts": ("Prompt",),
     "results": ("Dream",),
     "scans": ("predict_masked", "similar_tokens", "token_search"),

@@ -23,8 +23,8 @@ from tl_dream.rows import Activations, Read, Rows, Score
 class Objective:
     """A formula over named activations that gives one score per row, higher is better.
 
-    Made by `neuron`, `direction`, `logit`, `attention`, `custom`; objectives add, subtract, scale and negate, and
-    `repr` is the formula.
+    Made by `neuron`, `direction`, `match`, `logit`, `attention`, `custom`; objectives add, subtract, scale and negate,
+    and `repr` is the formula.
 
     Attributes:
         reads: the hooks it needs.
@@ -287,6 +287,66 @@ def direction(
         return activation @ values.to(activation)
 
     return _reduced(tokens, pos, reduce, (read,), formula)
+
+
+def match(
+    target: Tensor,
+    hook: str,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    units: int | Sequence[int] | None = None,
+    pos: Positions = slice(None),
+) -> Objective:
+    """How well an activation equals a recorded or edited one: minus the mean squared error, 0 where they are equal.
+
+    Args:
+        target: [n, unit] or [n, head, unit]: a row for every position `pos` means, from left to right; for one unit
+            [n] will do.
+        hook: as in `neuron`.
+        head: attention head, for per-head hooks; without it the heads' units are counted through.
+        units: which units the target holds; None means all of them.
+        pos: where; the default is every position, [CLS] and [SEP] too.
+
+    Raises:
+        DreamError: a target that is not finite numbers; (when scored) another number of positions or units than the
+            hook has, an unknown hook, layer, unit or position.
+    """
+    require(
+        target.is_floating_point() and target.ndim >= 1 and target.numel() > 0,
+        f"a target is a tensor of floating-point numbers, a row a position; got {target.dtype} of shape "
+        f"{tuple(target.shape)}",
+    )
+    require(bool(torch.isfinite(target).all()), "the target holds NaN or infinite numbers")
+    require(not _is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")
+    values = target.detach().reshape(target.shape[0], -1)
+    read = Read(hook, layer)
+    shown = _call("match", hook, layer=layer, head=head, units=units, pos=None if pos == slice(None) else pos)
+    formula = f"match(target{list(target.shape)}, {shown[len('match(') :]}"
+
+    def errors(acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
+        found = _of_head(acts[read], hook, head)
+        if units is not None:
+            wanted = [units] if isinstance(units, int) else list(units)
+            for unit in wanted:
+                _in_range("unit", unit, found.shape[-1], hook)
+            found = found[..., wanted]
+        found = found.expand(rows.mask.shape[0], -1, -1)
+        index, valid = rows.locate(pos)
+        require(
+            bool(valid.all()) and values.shape == (index.shape[1], found.shape[-1]),
+            f"{formula} holds {values.shape[0]} positions of {values.shape[1]} units; the rows have "
+            f"{' or '.join(sorted({str(int(n)) for n in valid.sum(1)}))} of {found.shape[-1]}",
+        )
+        chosen = found.gather(1, index.unsqueeze(-1).expand(-1, -1, found.shape[-1]))
+        wide = torch.promote_types(chosen.dtype, torch.float32)
+        return (chosen.to(wide) - values.to(chosen.device, wide)).square().mean(2), index
+
+    def tokens(acts: Activations, rows: Rows) -> Tensor:
+        error, index = errors(acts, rows)
+        return torch.zeros(rows.mask.shape, dtype=error.dtype, device=error.device).scatter(1, index, -error)
+
+    return Objective((read,), formula, lambda acts, rows: -errors(acts, rows)[0].mean(1), tokens, (pos, "mean"))
 
 
 def logit(token: str | int, *, pos: Positions = None, log_prob: bool = False, reduce: str = "max") -> Objective:
