@@ -21,6 +21,11 @@ from tl_dream.hosts import attached
 TEXTS = [" a red dog", " the cat sees a moon"]
 GOAL = td.neuron("mlp_post", layer=1, unit=3)
 QUICK = {"steps": 3, "evaluate_every": 1}
+SETS = td.read_examples(
+    [f"the {{dog}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
+    [f"the {{moon}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
+)
+FAST = {"hook": "mlp_post", "layer": 1, "random_concepts": 50, "bootstraps": 2}
 
 Call = Callable[[torch.nn.Module], object]
 
@@ -40,6 +45,11 @@ CALLS: list[tuple[str, Call]] = [
     ("token_search", lambda model: td.token_search(model, GOAL, TEXTS[0], pos=2, top=3)),
     ("similar_tokens", lambda model: td.similar_tokens(model, GOAL, TEXTS[0], pos=2, k=3)),
     ("predict_masked", lambda model: predicted(model)),
+    ("fit_concept", lambda model: td.fit_concept(model, SETS, **FAST)),
+    ("fit_concepts", lambda model: td.fit_concepts(model, SETS, random_concepts=50, bootstraps=2)),
+    ("classify", lambda model: td.classify(model, td.fit_concept(model, SETS, **FAST), TEXTS[0])),
+    ("sensitivity", lambda model: td.sensitivity(model, GOAL, TEXTS, concept=td.fit_concept(model, SETS, **FAST))),
+    ("replaced_activation", lambda model: td.replaced_activation(model, TEXTS[0], "dog", pos=2, layer=1)),
     ("dream", lambda model: td.dream(model, GOAL, TEXTS[0], **QUICK)),
     ("dream: batch", lambda model: td.dream(model, GOAL, TEXTS, starts=2, noise=True, candidates=8, **QUICK)),
     ("dream: bf16", lambda model: td.dream(model, GOAL, TEXTS, precision="bf16", steps=3)),

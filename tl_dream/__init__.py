@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tl_dream._errors import DreamError
     from tl_dream.ascent import Annealing, Progress
+    from tl_dream.concept_examples import load_templates, read_examples, read_pairs
+    from tl_dream.concept_fitting import fit_concept, fit_concepts
+    from tl_dream.concept_vectors import ConceptVector, ConceptVectors
+    from tl_dream.concepts import classify, replaced_activation, sensitivity
     from tl_dream.corpus_results import CorpusResult
     from tl_dream.corpus_scan import corpus_search
     from tl_dream.dreaming import dream
@@ -31,6 +35,10 @@ __version__ = "0.1.0"
 _FILES = {
     "_errors": ("DreamError",),
     "ascent": ("Annealing", "Progress"),
+    "concept_examples": ("load_templates", "read_examples", "read_pairs"),
+    "concept_fitting": ("fit_concept", "fit_concepts"),
+    "concept_vectors": ("ConceptVector", "ConceptVectors"),
+    "concepts": ("classify", "replaced_activation", "sensitivity"),
     "corpus_results": ("CorpusResult",),
     "corpus_scan": ("corpus_search",),
     "dreaming": ("dream",),

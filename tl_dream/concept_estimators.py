@@ -1,0 +1,133 @@
+"""Five ways to get a direction from two sets of activations."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy
+from jaxtyping import Bool, Float
+
+from tl_dream._errors import DreamError, require, unknown
+
+Units = Float[numpy.ndarray, "example unit"]
+Labels = Bool[numpy.ndarray, " example"]
+Direction = Float[numpy.ndarray, " unit"]
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A unit direction towards the positive set, and where on it the two sets part.
+
+    Attributes:
+        direction: of length 1.
+        threshold: of the projection `activation @ direction`, in the hook's units; above it is positive.
+    """
+
+    direction: Direction
+    threshold: float
+
+    def right(self, units: Units, labels: Labels) -> Labels:
+        """Which examples fall on their own side."""
+        return (units @ self.direction > self.threshold) == labels
+
+
+def _mean(units: Units, labels: Labels) -> Direction:
+    """From the negative mean to the positive one (FastCAV)."""
+    return units[labels].mean(0) - units[~labels].mean(0)
+
+
+def _pattern(units: Units, labels: Labels) -> Direction:
+    """Each unit's covariance with the label over the label's variance (Pahde et al., arXiv 2202.03482).
+
+    For two classes that is the difference of their means; the agreement table shows it.
+    """
+    centred = labels - labels.mean()
+    return centred @ (units - units.mean(0)) / (centred @ centred)
+
+
+def _logistic(units: Units, labels: Labels) -> tuple[Direction, float]:
+    """Logistic regression, L2 penalty with C = 1 on activations of unit variance."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1.0, max_iter=5000, random_state=0).fit(units, labels)
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _svm(units: Units, labels: Labels) -> tuple[Direction, float]:
+    """Linear support vector machine, squared hinge loss, C = 1 on activations of unit variance."""
+    from sklearn.svm import LinearSVC
+
+    model = LinearSVC(C=1.0, dual=False, max_iter=5000, random_state=0).fit(units, labels)
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _lda(units: Units, labels: Labels) -> tuple[Direction, float]:
+    """Linear discriminant analysis, its covariance shrunk after Ledoit and Wolf."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(units, labels)
+    return model.coef_[0], float(model.intercept_[0])
+
+
+MEANS: dict[str, Callable[[Units, Labels], Direction]] = {"mean": _mean, "pattern": _pattern}
+CLASSIFIERS: dict[str, Callable[[Units, Labels], tuple[Direction, float]]] = {
+    "logistic": _logistic,
+    "svm": _svm,
+    "lda": _lda,
+}
+ESTIMATORS = (*MEANS, *CLASSIFIERS)
+
+
+def fit_boundary(estimator: str, units: Units, labels: Labels) -> Boundary:
+    """A direction and its threshold.
+
+    "mean" and "pattern" put the threshold midway between the means; the others have their own intercept. Which set is
+    called positive turns the sign of the outcome and changes nothing else, to the bit.
+
+    Raises:
+        DreamError: an unknown estimator, one class only, or a direction of length zero.
+    """
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    require(bool(labels.any()) and not bool(labels.all()), "a direction needs examples of both sets")
+    turn = bool(labels[0])  # solvers are not exactly symmetric, so they always see the first example as negative
+    units, labels = units.astype(numpy.float64), labels ^ turn
+    if estimator in MEANS:
+        raw = MEANS[estimator](units, labels)
+        direction = _unit(raw, estimator)
+        threshold = float((units[labels].mean(0) + units[~labels].mean(0)) @ direction / 2)
+    else:
+        centre = units.mean(0)
+        spread = float((units - centre).std()) or 1.0
+        with _unseen(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                raw, intercept = CLASSIFIERS[estimator]((units - centre) / spread, labels)
+            except Warning as warning:
+                raise DreamError(f"the estimator {estimator!r} found no solution ({warning}): try another") from warning
+        direction = _unit(raw, estimator)
+        threshold = float(centre @ direction - intercept * spread / numpy.linalg.norm(raw))
+    return Boundary(-direction, -threshold) if turn else Boundary(direction, threshold)
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """The first import of scikit-learn draws from Python's generator, which is the user's."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _unit(raw: Direction, estimator: str) -> Direction:
+    length = float(numpy.linalg.norm(raw))
+    require(
+        numpy.isfinite(length) and length > 0,
+        f"the estimator {estimator!r} found no direction: the two sets have the same activations",
+    )
+    return raw / length

@@ -1,0 +1,178 @@
+"""`fit_concept`: two sets of sentences in, a direction and the evidence for it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import torch
+
+from tl_dream._errors import require, unknown
+from tl_dream.concept_collection import Collected, collect
+from tl_dream.concept_estimators import ESTIMATORS, Boundary, fit_boundary
+from tl_dream.concept_examples import Examples, load_templates
+from tl_dream.concept_tests import gather_evidence, shuffle, split
+from tl_dream.concept_vectors import ConceptVector, ConceptVectors, fingerprint, probe
+from tl_dream.hosts import Host, attached
+
+LEAST_RANDOM = 50
+"""Random-label concepts that a significance test needs at least."""
+
+
+def fit_concept(
+    model: Any,
+    examples: Examples | str = "he_she",
+    *,
+    hook: str = "block_out",
+    layer: int | None = None,
+    estimator: str = "mean",
+    test_share: float = 0.25,
+    random_concepts: int = 100,
+    bootstraps: int = 50,
+    seed: int = 0,
+) -> ConceptVector:
+    """Fit the direction of one hook that leads from sentences without a concept to sentences with it.
+
+    The direction is fitted on some of the sentences and tested on the others; a sentence and its counterpart are never
+    parted. What is saved is the direction that was tested.
+
+    Args:
+        model: any TransformerLens model.
+        examples: from `read_examples`, `read_pairs` or `load_templates`, or the name of shipped templates.
+        hook: a short name with `layer`, or a full name; any hook with a row of units for every position.
+        layer: of a short name.
+        estimator: "mean" (difference of means), "pattern" (covariance with the label, for two sets the same direction),
+            "logistic", "svm" or "lda". The first two are what changes between the sets, as a shift needs it; the others
+            what tells them apart best.
+        test_share: share of the sentences held out.
+        random_concepts: concepts fitted to random labels, for the p-value; at least 50.
+        bootstraps: samples for the stability.
+        seed: of the split, the random labels and the bootstrap.
+
+    Raises:
+        DreamError: an unknown hook, layer or estimator, an empty set, too few sentences, a concept word that is missing
+            or repeated (listed), activations that are constant or the same in both sets.
+    """
+    found = fit_concepts(
+        model,
+        examples,
+        hook=hook,
+        layers=None if layer is None else [layer],
+        estimator=estimator,
+        test_share=test_share,
+        random_concepts=random_concepts,
+        bootstraps=bootstraps,
+        seed=seed,
+    )
+    return found.vectors[0]
+
+
+def fit_concepts(
+    model: Any,
+    examples: Examples | str = "he_she",
+    *,
+    hook: str = "block_out",
+    layers: str | Sequence[int] | None = "all",
+    estimator: str = "mean",
+    test_share: float = 0.25,
+    random_concepts: int = 100,
+    bootstraps: int = 50,
+    seed: int = 0,
+) -> ConceptVectors:
+    """`fit_concept` at several layers, the sentences read in one pass.
+
+    Args:
+        layers: "all", a list, or None for a hook that is not one of every layer.
+
+    Raises:
+        DreamError: as in `fit_concept`.
+    """
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    for name, value, least in (("random_concepts", random_concepts, LEAST_RANDOM), ("bootstraps", bootstraps, 1)):
+        require(
+            isinstance(value, int) and value >= least, f"{name} = {value!r}: give a whole number of {least} or more"
+        )
+    require(isinstance(seed, int) and seed >= 0, f"seed = {seed!r}: give a whole number of 0 or more")
+    given = load_templates(examples) if isinstance(examples, str) else examples
+    require(isinstance(given, Examples), "examples come from read_examples(), read_pairs() or load_templates()")
+    with attached(model) as host:
+        chosen = _layers(host, layers)
+        spent = (host.meter.forwards, host.meter.forward_tokens)
+        collected = collect(host, given, hook, chosen)
+        units = [layer.double().numpy() for layer in collected.activations]
+        test = split(collected.groups, collected.labels, test_share, numpy.random.default_rng([seed, 0]))
+        boundaries = [fit_boundary(estimator, x[~test], collected.labels[~test]) for x in units]
+        evidence = gather_evidence(
+            estimator,
+            units,
+            collected.labels,
+            collected.groups,
+            test,
+            boundaries,
+            chosen,
+            random_concepts=random_concepts,
+            bootstraps=bootstraps,
+            seed=seed,
+        )
+        shuffled = shuffle(collected.labels, test, numpy.random.default_rng([seed, 3]))[~test]
+        about = {
+            **_numbers(given, collected),
+            "layers": len(chosen),
+            "forwards": host.meter.forwards - spent[0],
+            "forward_tokens": host.meter.forward_tokens - spent[1],
+        }
+        vectors = [
+            ConceptVector(
+                name=given.name,
+                negative=given.negative,
+                positive=given.positive,
+                estimator=estimator,
+                model=host.name,
+                hook=hook,
+                layer=chosen[at],
+                hook_name=name,
+                direction=_tensor(boundaries[at]),
+                threshold=boundaries[at].threshold,
+                scale=_scale(units[at][~test], collected.labels[~test]),
+                control=_tensor(fit_boundary(estimator, units[at][~test], shuffled)),
+                probe=probe(host, name),
+                embedding=fingerprint(host),
+                evidence=evidence[at],
+                examples=about,
+                seed=seed,
+            )
+            for at, name in enumerate(collected.names)
+        ]
+    return ConceptVectors(tuple(vectors))
+
+
+def _layers(host: Host, layers: str | Sequence[int] | None) -> list[int | None]:
+    if layers is None:
+        return [None]
+    if isinstance(layers, str):
+        require(layers == "all", f'layers = {layers!r}: give "all" or a list of layers')
+        return list(range(host.n_layers))
+    chosen = sorted(set(layers))
+    require(bool(chosen), 'no layer given: name at least one, or "all"')
+    return list(chosen)
+
+
+def _numbers(examples: Examples, collected: Collected) -> dict[str, int]:
+    return {
+        "negatives": len(examples.side(False)),
+        "positives": len(examples.side(True)),
+        "groups": len(set(collected.groups.tolist())),
+        "duplicates": examples.duplicates,
+    }
+
+
+def _tensor(boundary: Boundary) -> torch.Tensor:
+    direction = torch.from_numpy(boundary.direction.copy()).float()
+    return direction / direction.norm()
+
+
+def _scale(units: numpy.ndarray, labels: numpy.ndarray) -> float:
+    """The distance between the means of the two sets."""
+    return float(numpy.linalg.norm(units[labels].mean(0) - units[~labels].mean(0)))

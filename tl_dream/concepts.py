@@ -1,0 +1,185 @@
+"""Use a concept on a model: classify words, ask how an objective answers to it, exchange a word's activation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tl_dream._errors import require
+from tl_dream.concept_results import ConceptReading, ReadWord, Sensitivity
+from tl_dream.concept_tests import wilson
+from tl_dream.concept_vectors import ConceptVector, ConceptVectors
+from tl_dream.hosts import Host, attached
+from tl_dream.models import forward
+from tl_dream.objectives import Objective, _of_head
+from tl_dream.prompts import Positions, Prompt, Sentence
+from tl_dream.results import Cost
+from tl_dream.rows import Read, Rows
+from tl_dream.scoring import check, length_groups, read_activations
+
+
+def classify(
+    model: Any, concept: ConceptVector | ConceptVectors, text: str | Prompt, *, pos: Positions = None
+) -> ConceptReading:
+    """On which side of a concept the words of a text lie, at every layer the concept has.
+
+    Args:
+        pos: where (see `Positions`); None for every word. A word of several pieces is read at each.
+
+    Raises:
+        DreamError: a concept of another model, a position or word that is not there.
+    """
+    vectors = vectors_of(concept)
+    with attached(model) as host, torch.no_grad():
+        began, spent = time.perf_counter(), (host.meter.forwards, host.meter.forward_tokens)
+        names = [vector.check_width(host) for vector in vectors]
+        sentence = host.vocabulary.read(text)
+        places = host.vocabulary.locate(sentence, pos, whole_words=True)
+        ids, _ = host.pad([sentence.ids])
+        found = forward(host, ids, names)
+        rows = []
+        for vector, name in zip(vectors, names, strict=True):
+            values = vector.coordinate(_wide(_of_head(found[name], name, None)[0]))
+            for at in places:
+                side = vector.positive if values[at] > 0 else vector.negative
+                rows.append(ReadWord(vector.layer, at, sentence.tokens[at], float(values[at]), side))
+        first = vectors[0]
+        cost = Cost(host.meter.forwards - spent[0], host.meter.forward_tokens - spent[1], time.perf_counter() - began)
+        return ConceptReading(host.name, first.name, first.hook, sentence.text, tuple(rows), cost)
+
+
+def sensitivity(
+    model: Any,
+    objective: Objective,
+    texts: str | Prompt | Sequence[str | Prompt],
+    *,
+    concept: ConceptVector,
+    pos: Positions = None,
+    random_directions: int = 1000,
+    seed: int = 0,
+) -> Sensitivity:
+    """How a logit or unit answers when an activation moves along a concept (TCAV, Kim et al. 2018), to first order.
+
+    Args:
+        objective: anything that lies behind the concept's hook, such as `logit("nurse", pos=-2)`.
+        concept: one layer's vector.
+        pos: where the activation moves; None for every word.
+        random_directions: random directions of equal length, for the p-value.
+        seed: of these.
+
+    Raises:
+        DreamError: an objective that does not depend on the concept's hook, a concept of another model, a position or
+            word that a text has not got.
+    """
+    require(
+        isinstance(random_directions, int) and random_directions >= 50,
+        f"random_directions = {random_directions!r}: give a whole number of 50 or more",
+    )
+    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
+    require(bool(given), "no text given: give at least one")
+    with attached(model) as host:
+        check(host, objective)
+        concept.check_width(host)
+        sentences = [host.vocabulary.read(text) for text in given]
+        pulls = torch.zeros(len(given), concept.width, dtype=torch.float64)
+        for group in length_groups([len(s) for s in sentences], 2048, equal_lengths=True):
+            pulls[group] = _pulls(host, objective, [sentences[i] for i in group], concept, pos)
+    values = (pulls @ concept.direction.double() * concept.scale).tolist()
+    draw = torch.randn(
+        random_directions, concept.width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    others = pulls @ (draw / draw.norm(dim=1, keepdim=True)).T * concept.scale
+    reached = int((others.mean(0).abs() >= abs(sum(values) / len(values))).sum())
+    right = sum(value > 0 for value in values)
+    return Sensitivity(
+        objective=repr(objective),
+        concept=f"{concept.name} at {concept.place}",
+        texts=tuple(sentence.text for sentence in sentences),
+        values=tuple(values),
+        share=right / len(values),
+        interval=wilson(right, len(values)),
+        random_share=float((others > 0).double().mean()),
+        random_directions=random_directions,
+        p_value=(1 + reached) / (1 + random_directions),
+    )
+
+
+def _pulls(
+    host: Host, objective: Objective, sentences: Sequence[Sentence], concept: ConceptVector, pos: Positions
+) -> Tensor:
+    """The objective's gradient with respect to the concept's hook, summed over the positions, Float[text unit]."""
+    here = Read(concept.hook, concept.layer)
+    ids, _ = host.pad([sentence.ids for sentence in sentences])
+    rows = Rows.of(host, sentences)
+    with torch.enable_grad():
+        embeddings = host.W_E[ids].requires_grad_()
+        found = read_activations(host, dict.fromkeys((*objective.reads, here)), ids, embeddings=embeddings)
+        score = objective(found, rows)
+        (pull,) = torch.autograd.grad(score.sum(), found[here], allow_unused=True) if score.requires_grad else (None,)
+    require(
+        pull is not None,
+        f"{objective!r} does not depend on {concept.place}: read it at that layer or behind it",
+    )
+    assert pull is not None
+    index, valid = rows.locate(pos)
+    units = pull.flatten(2)
+    chosen = units.gather(1, index[..., None].expand(-1, -1, units.shape[2]))
+    return chosen.masked_fill(~valid[..., None], 0).sum(1).double().cpu()
+
+
+def replaced_activation(
+    model: Any,
+    text: str | Prompt,
+    word: str,
+    *,
+    pos: int | str,
+    hook: str = "block_out",
+    layer: int | None = None,
+) -> Tensor:
+    """A text's activation with one word's row exchanged for another word's (the article's "changed activation").
+
+    The other row is that of `word` standing in the same place of the same sentence; all other rows stay.
+
+    Args:
+        word: one token of the vocabulary.
+        pos: a position, or a word of the text; of one token.
+
+    Returns:
+        [pos, unit] (or [pos, head, unit]), as `reconstruct` and `read_back` take it.
+
+    Raises:
+        DreamError: a word of several tokens, a position that is not there, an unknown hook.
+    """
+    with attached(model) as host, torch.no_grad():
+        name = host.resolve(hook, layer)
+        sentence = host.vocabulary.read(text)
+        (at,) = host.vocabulary.locate(sentence, pos)
+        other = list(sentence.ids)
+        other[at] = host.vocabulary.token_id(word)
+        ids, _ = host.pad([sentence.ids, other])
+        found = forward(host, ids, [name])[name]
+        require(
+            found.ndim >= 3 and found.shape[:2] == ids.shape,
+            f"the hook {name!r} has no row of units for every position (shape {tuple(found.shape)})",
+        )
+        result = found[0].clone()
+        result[at] = found[1, at]
+        return result
+
+
+def vectors_of(concept: Any) -> tuple[ConceptVector, ...]:
+    """The vectors of a concept, one or several."""
+    require(
+        isinstance(concept, ConceptVector | ConceptVectors),
+        f"a concept was expected, not {type(concept).__name__}: make one with fit_concept(), or load one with "
+        "ConceptVectors.load()",
+    )
+    return concept.vectors if isinstance(concept, ConceptVectors) else (concept,)
+
+
+def _wide(activation: Tensor) -> Tensor:
+    return activation.to(torch.promote_types(activation.dtype, torch.float32)).cpu()
