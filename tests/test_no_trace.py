@@ -53,6 +53,11 @@ CALLS: list[tuple[str, Call]] = [
     ("dream", lambda model: td.dream(model, GOAL, TEXTS[0], **QUICK)),
     ("dream: batch", lambda model: td.dream(model, GOAL, TEXTS, starts=2, noise=True, candidates=8, **QUICK)),
     ("dream: bf16", lambda model: td.dream(model, GOAL, TEXTS, precision="bf16", steps=3)),
+    ("reconstruct", lambda model: td.reconstruct(model, TEXTS[0], layer=1, budget=300)),
+    ("reconstruct: article", lambda model: td.reconstruct(model, TEXTS[0], layer=1, method="article", steps=2)),
+    ("reconstruct_layers", lambda model: td.reconstruct_layers(model, TEXTS[0], layers=[1], budget=300)),
+    ("kept_tokens", lambda model: td.kept_tokens(model, TEXTS[0], layers=[1], damages=["int8"], budget=100)),
+    ("certify", lambda model: td.certify(model, TEXTS[0], torch.ones(model.cfg.d_model), layer=1, positions=2)),
     ("dream: article", lambda model: td.dream(model, GOAL, TEXTS[1], preset="article", start="random", **QUICK)),
 ]
 

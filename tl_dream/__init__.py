@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from tl_dream.concepts import classify, replaced_activation, sensitivity
     from tl_dream.corpus_results import CorpusResult
     from tl_dream.corpus_scan import corpus_search
+    from tl_dream.damages import damaged
     from tl_dream.dreaming import dream
     from tl_dream.inputs import GumbelSoftmaxInput
+    from tl_dream.layer_reconstruction import kept_tokens, reconstruct_layers
+    from tl_dream.layer_results import KeptTokens, LayerReconstructions
     from tl_dream.models import list_hooks, load_model
     from tl_dream.objectives import Objective, attention, custom, direction, logit, match, neuron, normalized
     from tl_dream.prompts import Prompt
+    from tl_dream.reconstruction import certify, reconstruct
+    from tl_dream.reconstruction_results import Certificate, Reconstruction
     from tl_dream.results import Dream
     from tl_dream.scans import predict_masked, similar_tokens, token_search
     from tl_dream.scoring import score
@@ -41,11 +46,16 @@ _FILES = {
     "concepts": ("classify", "replaced_activation", "sensitivity"),
     "corpus_results": ("CorpusResult",),
     "corpus_scan": ("corpus_search",),
+    "damages": ("damaged",),
     "dreaming": ("dream",),
     "inputs": ("GumbelSoftmaxInput",),
+    "layer_reconstruction": ("kept_tokens", "reconstruct_layers"),
+    "layer_results": ("KeptTokens", "LayerReconstructions"),
     "models": ("list_hooks", "load_model"),
     "objectives": ("Objective", "attention", "custom", "direction", "logit", "match", "neuron", "normalized"),
     "prompts": ("Prompt",),
+    "reconstruction": ("certify", "reconstruct"),
+    "reconstruction_results": ("Certificate", "Reconstruction"),
     "results": ("Dream",),
     "scans": ("predict_masked", "similar_tokens", "token_search"),
     "scoring": ("score",),

@@ -1,0 +1,208 @@
+"""What `reconstruct_layers` and `kept_tokens` give back: a sentence from every layer, and what damage leaves of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tl_dream._errors import DreamError, require
+from tl_dream.reconstruction_results import Reconstruction
+from tl_dream.results import VERSION, Cost, _table, check_kind, read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class LayerReconstructions:
+    """One sentence read back from several layers (the article's Figure 5).
+
+    Attributes:
+        text: the sentence.
+        damage: what was done to every target before (see `damaged`); None for nothing.
+        layers: a reconstruction a layer.
+    """
+
+    text: str
+    damage: str | None
+    layers: tuple[Reconstruction, ...]
+
+    kind = "layer reconstructions"
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all layers."""
+        return sum(layer.cost.seconds for layer in self.layers)
+
+    def __str__(self) -> str:
+        first = self.layers[0]
+        hook = first.hook.split(".", 2)[-1] if first.layer is not None else first.hook
+        rows = [
+            (
+                str(r.layer if r.layer is not None else r.hook),
+                f"{r.right}/{r.total}",
+                "yes" if r.certified else "no",
+                f"{r.loss:.1e}",
+                f"{r.cost.seconds:.1f}",
+                r.text,
+            )
+            for r in self.layers
+        ]
+        notes = [f"{hook} on {first.model}: {self.text}"]
+        if self.damage is not None:
+            notes.append(f"every target damaged first: {self.damage}")
+        notes.append(_table(("layer", "right", "certified", "loss", "seconds", "read back"), rows))
+        return "\n".join(notes)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a layer, with the columns of `Reconstruction.summary`."""
+        import pandas
+
+        return pandas.DataFrame([layer.summary() for layer in self.layers])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `layers` holds a whole reconstruction each, their summary among its keys."""
+        layers = [layer.to_json() for layer in self.layers]
+        return {"kind": self.kind, "version": VERSION, "text": self.text, "damage": self.damage, "layers": layers}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LayerReconstructions:
+        """The inverse of `to_json`."""
+        check_kind(data, cls.kind)
+        try:
+            layers = tuple(Reconstruction.from_json(layer) for layer in data["layers"])
+            return cls(data["text"], data["damage"], layers)
+        except (KeyError, TypeError) as error:
+            raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write versioned JSON; the file appears whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LayerReconstructions:
+        """Read what `save` wrote."""
+        return cls.from_json(read_json(path))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was read back from one damaged activation.
+
+    Attributes:
+        text: number of the sentence.
+        layer, damage: where, and what was done to the target.
+        total: tokens searched.
+        right: of these, right in the blind search.
+        kept: of these, in the text that fits the damaged target best, wherever the search for it began.
+        missed: whether the blind search ended at a text that fits worse than another that is known.
+        truth_gap: how far the true text's activation is from the damaged target, as a share of the target's scale.
+        gap: the same of the text that fits best.
+        text_found: what was read back.
+        seconds: of both searches.
+    """
+
+    text: int
+    layer: int
+    damage: str
+    total: int
+    right: int
+    kept: int
+    missed: bool
+    truth_gap: float
+    gap: float
+    text_found: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class KeptTokens:
+    """Which share of its tokens a layer keeps under damage, over several sentences.
+
+    Attributes:
+        model: name of the model and its backend.
+        hook: short name of the hook.
+        texts: the sentences.
+        records: one a sentence, layer and damage.
+        seed: of the search, and with the sentence's number of the damage.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    hook: str
+    texts: tuple[str, ...]
+    records: tuple[Kept, ...]
+    seed: int
+    cost: Cost
+
+    kind = "kept tokens"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """In the order asked for."""
+        return tuple(dict.fromkeys(record.layer for record in self.records))
+
+    @property
+    def damages(self) -> tuple[str, ...]:
+        """In the order asked for."""
+        return tuple(dict.fromkeys(record.damage for record in self.records))
+
+    def share(self, layer: int, damage: str, what: str = "kept") -> float:
+        """The share of all sentences' tokens that are "kept", or "right" in the blind search."""
+        require(what in ("kept", "right"), f'what = {what!r}: give "kept" or "right"')
+        found = [record for record in self.records if (record.layer, record.damage) == (layer, damage)]
+        require(bool(found), f"no record of layer {layer!r} under {damage!r}: there are {self.layers}, {self.damages}")
+        return sum(getattr(record, what) for record in found) / sum(record.total for record in found)
+
+    def __str__(self) -> str:
+        total = sum({record.text: record.total for record in self.records}.values())
+        rows = [(d, *(f"{self.share(layer, d):.1%}" for layer in self.layers), "") for d in self.damages]
+        missed = sum(record.missed for record in self.records)
+        return "\n".join(
+            [
+                f"tokens kept by {self.hook} of {self.model}: {len(self.texts)} sentence(s), {total} tokens",
+                _table(("damage", *(f"layer {layer}" for layer in self.layers), ""), rows),
+                f"the blind search ended at a text that fits worse in {missed} of {len(self.records)} cases",
+                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
+                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+            ]
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a record."""
+        import pandas
+
+        return pandas.DataFrame([asdict(record) for record in self.records])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        data = asdict(self)
+        cost = data.pop("cost")
+        return {"kind": self.kind, "version": VERSION, **data, **cost}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KeptTokens:
+        """The inverse of `to_json`."""
+        check_kind(data, cls.kind)
+        try:
+            return cls(
+                data["model"],
+                data["hook"],
+                tuple(data["texts"]),
+                tuple(Kept(**record) for record in data["records"]),
+                data["seed"],
+                Cost(data["forwards"], data["forward_tokens"], data["seconds"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write versioned JSON; the file appears whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> KeptTokens:
+        """Read what `save` wrote."""
+        return cls.from_json(read_json(path))

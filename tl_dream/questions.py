@@ -1,0 +1,256 @@
+"""What was asked: a target as the user gave it, checked against the model, and the sentences that could answer it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require
+from tl_dream.hosts import Host
+from tl_dream.objectives import match
+from tl_dream.prompts import Positions, Prompt, Sentence
+from tl_dream.rows import Read
+from tl_dream.targets import Target, frame, masked, record, shape_at
+
+FINE, COARSE = 256, 8
+"""Tolerance in units of the machine epsilon: of float32 and float64, and of the half-precision types. Measured on
+MiniLM, other batches, threads and backends differ by up to 14 and 3 of them."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A target before the length of its sentence is known.
+
+    Attributes:
+        name: full name of the hook.
+        read: the hook as it was asked for.
+        rows: a row for every position of the sentence, or of `positions`; its numbers are the units.
+        positions: what the target covers, as given.
+        units: the units it covers, heads counted through; None for all.
+        precision: the coarser machine epsilon of the target's and the model's dtype.
+    """
+
+    name: str
+    read: Read
+    rows: Float[Tensor, "n unit"]
+    positions: Positions
+    units: tuple[int, ...] | None
+    precision: float
+
+    @property
+    def length(self) -> int | None:
+        """The sentence's length, where the target alone tells it."""
+        count, given = len(self.rows), self.positions
+        if given is None:
+            return count
+        if isinstance(given, int) or isinstance(given, Sequence) and not isinstance(given, str):
+            named = 1 if isinstance(given, int) else len(given)
+            return None if count == named else count
+        return None
+
+    def target(self, host: Host, sentence: Sentence) -> Target:
+        """The target for a sentence of a certain length.
+
+        Raises:
+            DreamError: positions that are not there, or another number of rows than positions.
+        """
+        length, rows = len(sentence), self.rows
+        every = tuple(range(length))
+        pos = every if self.positions is None else host.vocabulary.locate(sentence, self.positions)
+        if len(rows) == length:
+            rows = rows[list(pos)]
+        require(
+            len(rows) == len(pos),
+            f"the target has {len(rows)} rows for {len(pos)} positions of a sentence of {length} tokens: give a row "
+            "for each of these positions, or the whole activation",
+        )
+        values = rows.detach().to(host.device, torch.promote_types(host.W_E.dtype, torch.float32))
+        scale = float(values.square().mean().sqrt())
+        require(scale > 0, "the target is zero at every position and unit asked for: there is no activation to match")
+        layer = self.read.layer if isinstance(self.read.layer, int) else None
+        units = None if self.units is None else list(self.units)
+        where = slice(None) if pos == every else list(pos)
+        return Target(
+            goal=match(values, self.read.hook, layer=layer, units=units, pos=where),
+            name=self.name,
+            sentence=sentence,
+            pos=pos,
+            units=self.units,
+            values=values,
+            scale=scale,
+            tolerance=self.precision * (FINE if self.precision < 1e-5 else COARSE),
+            whole=pos == every and self.units is None,
+        )
+
+
+def ask(
+    host: Host,
+    target: Tensor,
+    hook: str,
+    layer: int | None,
+    positions: Positions,
+    units: int | Sequence[int] | None,
+) -> Question:
+    """A target as the user gave it, checked against the hook.
+
+    Raises:
+        DreamError: whatever is wrong with the target, the hook or the units.
+    """
+    read = Read(hook, layer)
+    (name,) = read.resolve(host)
+    _check_tensor(host, target)
+    shape = shape_at(host, name)
+    chosen = None if units is None else _units(name, math.prod(shape), units)
+    rows = _rows(name, shape, target, chosen, isinstance(positions, int), isinstance(units, int))
+    precision = max(torch.finfo(host.W_E.dtype).eps, torch.finfo(target.dtype).eps)
+    return Question(name, read, rows, positions, chosen, precision)
+
+
+def _check_tensor(host: Host, target: Tensor) -> None:
+    require(
+        target.is_floating_point(),
+        f"the target's dtype is {target.dtype}: give floating-point numbers, such as target.float()",
+    )
+    require(
+        target.device.type == host.device.type and (target.device.index or 0) == (host.device.index or 0),
+        f"the target is on {target.device}, the model on {host.device}: give target.to({str(host.device)!r})",
+    )
+    require(target.numel() > 0, f"the target is empty (shape {tuple(target.shape)}): give an activation")
+    bad = int((~torch.isfinite(target)).sum())
+    require(bad == 0, f"the target holds {bad} NaN or infinite numbers among its {target.numel()}: give finite ones")
+
+
+def _units(name: str, width: int, units: int | Sequence[int]) -> tuple[int, ...] | None:
+    given = [units] if isinstance(units, int) else list(units)
+    require(bool(given), "units= names no unit: leave it out for all of them")
+    for unit in given:
+        require(
+            isinstance(unit, int) and -width <= unit < width,
+            f"unit {unit!r} does not exist: the hook {name!r} has units 0 to {width - 1}",
+        )
+    chosen = tuple(unit % width for unit in given)
+    require(len(set(chosen)) == len(chosen), f"units={units!r} names a unit twice: name each once")
+    return None if chosen == tuple(range(width)) else chosen
+
+
+def _rows(
+    name: str, shape: tuple[int, ...], target: Tensor, units: tuple[int, ...] | None, one_position: bool, one_unit: bool
+) -> Float[Tensor, "n unit"]:
+    """The target as [position, unit], only the units asked for.
+
+    Args:
+        shape: of the hook's activation at one position.
+        one_position, one_unit: whether a single one was asked for, and its axis may be missing.
+    """
+    width = math.prod(shape)
+    tails = [(shape, True), ((width,), True)]
+    if units is not None:
+        tails += [((len(units),), False)] + [((), False)] * one_unit
+    for tail, choose in tails:
+        lead = target.ndim - len(tail)
+        if lead < 0 or tuple(target.shape[lead:]) != tail:
+            continue
+        if lead == 1 or lead == 2 and target.shape[0] == 1 or lead == 0 and one_position:
+            rows = target.reshape(-1, math.prod(tail))
+            return rows[:, list(units)] if choose and units is not None else rows
+    asked = f" or [pos, {len(units)}] for the units asked for" if units is not None else ""
+    raise DreamError(
+        f"the target's shape {tuple(target.shape)} does not fit the hook {name!r}: its activation is "
+        f"[pos, {', '.join(map(str, shape))}]{asked}, with or without a batch axis of 1; one position's is "
+        f"[{', '.join(map(str, shape))}], with positions= a number"
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question, and the sentences that could answer it.
+
+    Attributes:
+        question: what must be met.
+        frames: sentences of every length to try, without their words.
+        start: where to begin; None for anywhere.
+        truth: what the target was recorded from, where it is known. Never used to search.
+    """
+
+    question: Question
+    frames: tuple[Sentence, ...]
+    start: Sentence | None
+    truth: Sentence | None
+
+
+def pose(
+    host: Host,
+    target: Tensor | str | Prompt,
+    start: str | Prompt | None,
+    *,
+    hook: str,
+    layer: int | None,
+    positions: Positions,
+    units: int | Sequence[int] | None,
+    length: int | Sequence[int] | None,
+    truth: str | Prompt | None,
+) -> Task:
+    """The task that the arguments of `reconstruct` describe.
+
+    Raises:
+        DreamError: whatever is wrong with them.
+    """
+    begin = None if start is None else host.vocabulary.read(start)
+    known = None if truth is None else host.vocabulary.read(truth)
+    framing = begin
+    if isinstance(target, str | Prompt):
+        require(truth is None, "the target is a text, and so the truth itself: leave truth= out")
+        known = host.vocabulary.read(target)
+        target = record(host, known, Read(hook, layer).resolve(host)[0])
+        framing = begin or known
+    if framing is not None and isinstance(positions, str):
+        positions = list(host.vocabulary.locate(framing, positions))
+    require(
+        not isinstance(positions, str) or positions == "all",
+        f"positions = {positions!r}: the sentence is not known, so give positions by number",
+    )
+    question = ask(host, target, hook, layer, positions, units)
+    if framing is not None:
+        frames = [masked(host, framing)]
+        require(
+            length is None or length == len(framing),
+            f"length = {length!r}, and the text has {len(framing)} tokens: leave length= out",
+        )
+    else:
+        frames = [frame(host, size) for size in _lengths(question, length, known)]
+    sizes = [len(sentence) for sentence in frames]
+    for what, given in (("start", begin), ("truth", known)):
+        require(
+            given is None or len(given) in sizes,
+            f"the {what} has {len(given or ())} tokens, the sentence {' or '.join(map(str, sizes))}: it can't be it",
+        )
+    told = question.length
+    require(
+        told is None or sizes == [told],
+        f"the target has {told} positions, and a sentence of {' or '.join(map(str, sizes))} tokens was asked for: give "
+        "the activation of all positions, or name those it covers with positions=",
+    )
+    return Task(question, tuple(frames), begin, known)
+
+
+def _lengths(question: Question, length: int | Sequence[int] | None, known: Sentence | None) -> list[int]:
+    """The lengths to try."""
+    if length is not None:
+        lengths = [length] if isinstance(length, int) else list(length)
+        require(bool(lengths), "length= names no length: give at least one")
+        return lengths
+    if known is not None:
+        return [len(known)]
+    if question.length is None and isinstance(question.positions, slice | str):
+        return [len(question.rows)]
+    require(
+        question.length is not None,
+        "the target covers some positions only, and the sentence's length is not known: give length= (one, or several "
+        "to try, special tokens included) or a start",
+    )
+    return [question.length or 0]
