@@ -27,6 +27,12 @@ HE, SHE = [frame.format("he") for frame in FRAMES], [frame.format("she") for fra
 SETS = read_examples(SHE, HE)
 
 
+@pytest.fixture(scope="module")
+def tiny_encoder(tiny_folder: Path) -> torch.nn.Module:
+    """On one backend: test_concepts and test_no_trace go through all of them."""
+    return td.load_model(str(tiny_folder))
+
+
 def cloud(count: int = 60, width: int = 12, gap: float = 6.0) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Two clouds that lie apart along unit 3, the negative mean at unit 3 = 1."""
     draw = numpy.random.default_rng(0)
@@ -296,8 +302,8 @@ def test_layers_and_hooks(tiny_encoder: torch.nn.Module) -> None:
         every[5]
 
 
-def test_shipped_templates_can_be_named(tiny_checkpoint: Callable[..., Path], backend: str) -> None:
-    model = td.load_model(str(tiny_checkpoint(context=64, layers=1)), backend=backend)
+def test_shipped_templates_can_be_named(tiny_checkpoint: Callable[..., Path]) -> None:
+    model = td.load_model(str(tiny_checkpoint(context=64, layers=1)))
     found = td.fit_concept(model, "he_she", hook="embed", test_share=0.5, **QUICK)
     assert found.examples["positives"] == found.evidence.held_out == 234
     assert "lda" not in found.evidence.accuracies  # "he" is always the same there: no spread

@@ -48,6 +48,10 @@ STATIONS = {
     "layer_reconstruction": "reconstruction",
     "layer_results": "results",
     "concept_results": "results",
+    "concept_edit_results": "results",
+    "concept_edits": "concepts",
+    "concept_pool": "concepts",
+    "concept_search": "concepts",
     "concept_collection": "concepts",
     "concept_estimators": "concepts",
     "concept_examples": "concepts",
@@ -57,6 +61,8 @@ STATIONS = {
     "concept_shifts": "concepts",
     "concept_tests": "concepts",
     "concept_vectors": "concepts",
+    "plotting_concepts": "plotting",
+    "cli_concepts": "cli",
     "plotting_scans": "plotting",
     "plotting_corpora": "plotting",
     "cli_options": "cli",
@@ -68,7 +74,10 @@ ONLY = {"prompts": {"_errors"}, "results": {"_errors"}, "plotting": {"_errors", 
 ONLY["interchange"] = ONLY["plotting"]
 
 # One door per framework: {framework: the only files that import it}
-DOORS = {"transformer_lens": {"models"}, "matplotlib": {"plotting", "plotting_scans", "plotting_corpora"}}
+DOORS = {
+    "transformer_lens": {"models"},
+    "matplotlib": {"plotting", "plotting_scans", "plotting_corpora", "plotting_concepts"},
+}
 
 FILES = sorted(PACKAGE.glob("*.py"))
 SOURCES = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

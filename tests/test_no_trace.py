@@ -49,6 +49,7 @@ CALLS: list[tuple[str, Call]] = [
     ("fit_concepts", lambda model: td.fit_concepts(model, SETS, random_concepts=50, bootstraps=2)),
     ("classify", lambda model: td.classify(model, td.fit_concept(model, SETS, **FAST), TEXTS[0])),
     ("sensitivity", lambda model: td.sensitivity(model, GOAL, TEXTS, concept=td.fit_concept(model, SETS, **FAST))),
+    ("edit_concept", lambda model: td.edit_concept(model, td.fit_concept(model, SETS, **FAST), TEXTS[0], pos=2)),
     ("replaced_activation", lambda model: td.replaced_activation(model, TEXTS[0], "dog", pos=2, layer=1)),
     ("dream", lambda model: td.dream(model, GOAL, TEXTS[0], **QUICK)),
     ("dream: batch", lambda model: td.dream(model, GOAL, TEXTS, starts=2, noise=True, candidates=8, **QUICK)),

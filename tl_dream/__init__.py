@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tl_dream._errors import DreamError
     from tl_dream.ascent import Annealing, Progress
+    from tl_dream.concept_edit_results import ConceptEdit
+    from tl_dream.concept_edits import edit_concept
     from tl_dream.concept_examples import load_templates, read_examples, read_pairs
     from tl_dream.concept_fitting import fit_concept, fit_concepts
     from tl_dream.concept_vectors import ConceptVector, ConceptVectors
@@ -40,6 +42,8 @@ __version__ = "0.1.0"
 _FILES = {
     "_errors": ("DreamError",),
     "ascent": ("Annealing", "Progress"),
+    "concept_edit_results": ("ConceptEdit",),
+    "concept_edits": ("edit_concept",),
     "concept_examples": ("load_templates", "read_examples", "read_pairs"),
     "concept_fitting": ("fit_concept", "fit_concepts"),
     "concept_vectors": ("ConceptVector", "ConceptVectors"),

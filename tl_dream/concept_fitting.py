@@ -8,11 +8,11 @@ from typing import Any
 import numpy
 import torch
 
-from tl_dream._errors import require, unknown
+from tl_dream._errors import DreamError, require, unknown
 from tl_dream.concept_collection import Collected, collect
 from tl_dream.concept_estimators import ESTIMATORS, Boundary, fit_boundary
 from tl_dream.concept_examples import Examples, load_templates
-from tl_dream.concept_tests import gather_evidence, shuffle, split
+from tl_dream.concept_tests import deal, gather_evidence, split
 from tl_dream.concept_vectors import ConceptVector, ConceptVectors, fingerprint, probe
 from tl_dream.hosts import Host, attached
 
@@ -116,7 +116,7 @@ def fit_concepts(
             bootstraps=bootstraps,
             seed=seed,
         )
-        shuffled = shuffle(collected.labels, test, numpy.random.default_rng([seed, 3]))[~test]
+        dealt = deal(collected.labels[~test], numpy.random.default_rng([seed, 3]))
         about = {
             **_numbers(given, collected),
             "layers": len(chosen),
@@ -136,7 +136,7 @@ def fit_concepts(
                 direction=_tensor(boundaries[at]),
                 threshold=boundaries[at].threshold,
                 scale=_scale(units[at][~test], collected.labels[~test]),
-                control=_tensor(fit_boundary(estimator, units[at][~test], shuffled)),
+                control=_control(estimator, units[at][~test], dealt, seed),
                 probe=probe(host, name),
                 embedding=fingerprint(host),
                 evidence=evidence[at],
@@ -171,6 +171,15 @@ def _numbers(examples: Examples, collected: Collected) -> dict[str, int]:
 def _tensor(boundary: Boundary) -> torch.Tensor:
     direction = torch.from_numpy(boundary.direction.copy()).float()
     return direction / direction.norm()
+
+
+def _control(estimator: str, units: numpy.ndarray, dealt: numpy.ndarray, seed: int) -> torch.Tensor:
+    """The direction of shuffled labels; a random one where the activations leave none (a word's own embedding)."""
+    try:
+        return _tensor(fit_boundary(estimator, units, dealt))
+    except DreamError:
+        noise = numpy.random.default_rng([seed, 4]).normal(size=(units.shape[1],))
+        return _tensor(Boundary(noise / float(numpy.linalg.norm(noise)), 0.0))
 
 
 def _scale(units: numpy.ndarray, labels: numpy.ndarray) -> float:

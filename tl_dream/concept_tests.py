@@ -78,8 +78,12 @@ def random_accuracies(
     for i in range(count):
         shuffled = shuffle(labels, test, draw)
         for at, layer in enumerate(units):
-            boundary = fit_boundary(estimator, layer[~test], shuffled[~test])
-            found[i, at] = boundary.right(layer[test], shuffled[test]).mean()
+            try:
+                boundary = fit_boundary(estimator, layer[~test], shuffled[~test])
+            except DreamError:  # nothing in the activations goes with these labels
+                found[i, at] = 0.5
+            else:
+                found[i, at] = boundary.right(layer[test], shuffled[test]).mean()
     return found
 
 
@@ -90,6 +94,19 @@ def shuffle(labels: Part, test: Part, draw: numpy.random.Generator) -> Part:
     for part in (test, ~test):
         shuffled[part] = draw.permutation(shuffled[part])
     return shuffled ^ turn
+
+
+def deal(labels: Part, draw: numpy.random.Generator) -> Part:
+    """Labels that have nothing to do with the sets: half of each set gets the other's.
+
+    With labels shuffled freely a set may get more than its half; the direction fitted to them then points along the
+    concept after all, because that is where the activations differ most.
+    """
+    dealt = numpy.zeros_like(labels)
+    for side in (bool(labels[0]), not bool(labels[0])):
+        mine = draw.permutation(numpy.flatnonzero(labels == side))
+        dealt[mine[: len(mine) // 2]] = True
+    return dealt ^ bool(labels[0])
 
 
 def p_values(accuracies: Sequence[float], chance: Float[numpy.ndarray, "draw layer"]) -> list[tuple[float, float]]:

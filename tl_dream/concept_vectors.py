@@ -38,7 +38,7 @@ class ConceptVector:
         direction: Float[unit] of length 1; heads' units counted through.
         threshold: of the projection on the direction, in the hook's units; above it is positive.
         scale: the distance between the means of the two sets, in the hook's units: the natural unit of magnitudes.
-        control: a direction of length 1 from the same sentences with their labels shuffled.
+        control: a direction of length 1 from the same sentences, half of each set under the other's label.
         probe, embedding: what the model is known by.
         evidence: how far the direction can be trusted.
         examples: what it was fitted on, in numbers.

@@ -1,0 +1,164 @@
+"""The pictures of concepts show exactly the tokens, kinds and numbers of the results; wrong requests are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import FancyBboxPatch
+from test_concept_edits import CAT, HER, SHE, made_edit, made_row
+from test_plotting import assert_nothing_is_cut_or_covered, panel, words
+
+from tl_dream import DreamError
+from tl_dream.concept_edit_results import Change
+from tl_dream.concept_results import Evidence
+from tl_dream.plotting_concepts import DARK_GREEN, RED, accuracy_by_layer, dose_response, edit_table
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left():
+    yield
+    plt.close("all")
+
+
+def made_evidence(layer: int | None = 0, accuracy: float = 0.9, **accuracies: float) -> Evidence:
+    every = {"mean": accuracy, **accuracies}
+    return Evidence(
+        layer=layer,
+        estimator="mean",
+        accuracy=accuracy,
+        interval=(accuracy - 0.1, min(1.0, accuracy + 0.05)),
+        held_out=40,
+        held_out_groups=20,
+        fitted=120,
+        p_value=0.01,
+        p_corrected=0.02,
+        random_concepts=100,
+        random_mean=0.5,
+        random_best=0.62,
+        accuracies=every,
+        intervals={name: (value - 0.1, min(1.0, value + 0.05)) for name, value in every.items()},
+        agreement={"mean": dict.fromkeys(every, 1.0)},
+        stability=0.99,
+        stability_low=0.98,
+        bootstraps=50,
+    )
+
+
+ROWS = (
+    made_row(0.0, "zero"),
+    made_row(-1.0, None),
+    made_row(1.0, None, SHE),
+    made_row(2.0, None, SHE, HER, CAT),
+    made_row(1.0, "random"),
+    made_row(2.0, "random", CAT),
+    made_row(1.0, "opposite"),
+)
+
+
+# ---------------------------------------------------------------- Figure 6
+
+
+def test_the_table_tells_every_word_and_how_it_changed():
+    ax = edit_table(made_edit(*ROWS))
+    rows = panel(ax, "rows")
+    sentence = ["he", "lost", "his", "dog"]
+    assert [word for word in words(rows) if word in (*sentence, "she", "her", "cat")] == [
+        *sentence,
+        *sentence,
+        "she",
+        "lost",
+        "his",
+        "dog",
+        "she",
+        "lost",
+        "her",
+        "cat",
+    ]
+    assert [word for word in words(rows) if word[0] in "+-"] == ["-1", "+1", "+2"]
+    assert words(rows).count("0.50") == 3 and "layer 3" in words(rows) and "input" in words(rows)
+    colours = {text.get_text(): to_hex(text.get_color()).upper() for text in rows.texts}
+    assert colours["she"] == colours["her"] == DARK_GREEN and colours["cat"] == RED and colours["lost"] == "#000000"
+    styles = {text.get_text(): (text.get_fontweight(), text.get_fontstyle()) for text in rows.texts}
+    assert styles["she"] == ("bold", "normal") and styles["cat"] == ("normal", "italic")
+    frames = [patch for patch in rows.patches if isinstance(patch, FancyBboxPatch)]
+    assert sorted(to_hex(frame.get_edgecolor()).upper() for frame in frames) == sorted([DARK_GREEN] * 3 + [RED])
+    assert {frame.get_linestyle() for frame in frames if to_hex(frame.get_edgecolor()).upper() == RED} != {"-"}
+    assert "target: she (+), he (-)" in "".join(words(panel(ax, "title")))
+    assert_nothing_is_cut_or_covered(ax)
+
+
+def test_the_table_of_some_layers_and_of_a_control():
+    made = made_edit(*ROWS, made_row(1.0, None, SHE, layer=5))
+    assert "layer 5" in words(panel(edit_table(made), "rows"))
+    assert "layer 5" not in words(panel(edit_table(made, layers=[3]), "rows"))
+    control = edit_table(made, control="random")
+    assert "random direction" in "".join(words(panel(control, "title")))
+    assert "she" not in words(panel(control, "rows")) and "cat" in words(panel(control, "rows"))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    assert edit_table(made, ax=axes[1]) is axes[1]
+
+
+def test_a_long_sentence_shows_what_is_near_a_change():
+    inner = ["he", *(f"longword{i}" for i in range(28)), "dog"]
+    tokens = ("[CLS]", *inner, "[SEP]")
+    change = Change(30, "dog", "cat", "other", 0.0)
+    row = replace(made_row(1.0, None), tokens=(*tokens[:30], "cat", "[SEP]"), changed=(change,))
+    ax = edit_table(made_edit(row, tokens=tokens))
+    shown = words(panel(ax, "rows"))
+    assert {"he", "cat", "longword0", "longword27", "…"} <= set(shown) and "longword12" not in shown
+    assert_nothing_is_cut_or_covered(ax)
+
+
+def test_what_the_table_refuses():
+    with pytest.raises(DreamError, match="no layer 7"):
+        edit_table(made_edit(*ROWS), layers=[7])
+    with pytest.raises(DreamError, match="unknown control 'randomm'; nearest: random"):
+        edit_table(made_edit(*ROWS), control="randomm")
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def test_accuracies_and_intervals_are_drawn():
+    ax = accuracy_by_layer([made_evidence(0, 0.9, svm=0.8), made_evidence(1, 1.0, svm=0.7)])
+    lines = {container.get_label(): container.lines[0] for container in ax.containers}
+    assert [float(y) for y in lines["mean (the concept's)"].get_ydata()] == [0.9, 1.0]
+    assert [float(y) for y in lines["svm"].get_ydata()] == [0.8, 0.7]
+    assert lines["svm"].get_marker() != lines["mean (the concept's)"].get_marker()
+    bars = [c for c in ax.containers if c.get_label() == "svm"][0].lines[2][0].get_segments()
+    assert [tuple(round(float(y), 6) for _, y in bar) for bar in bars] == [(0.7, 0.85), (0.6, 0.75)]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1"]
+    assert any("random labels" in text.get_text() for text in ax.get_legend().get_texts())
+    assert_nothing_is_cut_or_covered(ax)
+    alone = accuracy_by_layer([made_evidence(None)])
+    assert [label.get_text() for label in alone.get_xticklabels()] == ["-"]
+    with pytest.raises(DreamError, match="nothing to draw"):
+        accuracy_by_layer([])
+
+
+# ---------------------------------------------------------------- dose and response
+
+
+def test_dose_and_response_are_means_over_rows():
+    made = made_edit(*ROWS, made_row(2.0, None, CAT, layer=5))
+    ax = dose_response(made)
+    response, gap = panel(ax, "response"), panel(ax, "gap")
+    lines = {line.get_label(): line for line in response.get_lines()}
+    assert set(lines) == {"the concept", "random direction", "opposite sign"}
+    xy = zip(lines["the concept"].get_xdata(), lines["the concept"].get_ydata(), strict=True)
+    assert [(float(x), float(y)) for x, y in xy] == [(-1.0, 0.0), (0.0, 0.0), (1.0, 1.0), (2.0, 0.5)]
+    assert [float(y) for y in lines["random direction"].get_ydata()] == [0.0, 0.0, 0.0]
+    assert (
+        len({line.get_marker() for line in lines.values()})
+        == len({line.get_linestyle() for line in lines.values()})
+        == 3
+    )
+    assert all(float(y) == 0.5 for line in gap.get_lines() for y in line.get_ydata())
+    assert_nothing_is_cut_or_covered(ax)
+    many = dose_response([made, made])
+    assert "2 sentences" in "".join(words(panel(many, "title")))
+    with pytest.raises(DreamError, match="nothing to draw"):
+        dose_response([])

@@ -1,0 +1,202 @@
+"""`edit_concept`: move an activation along a concept, and read back the real text that it stands for now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tl_dream._errors import require
+from tl_dream.concept_edit_results import WITH_CONCEPT, Change, ConceptEdit, EditRow
+from tl_dream.concept_pool import Aim, Pool
+from tl_dream.concept_search import WIDTH, search
+from tl_dream.concept_shifts import finite
+from tl_dream.concept_vectors import ConceptVector, ConceptVectors
+from tl_dream.concepts import vectors_of
+from tl_dream.hosts import Host, attached
+from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
+from tl_dream.results import Cost
+
+MAGNITUDES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One row of the outcome before it is known."""
+
+    vector: ConceptVector
+    name: str
+    magnitude: float
+    control: str | None
+    step: Float[Tensor, " unit"]
+
+
+def edit_concept(
+    model: Any,
+    concept: ConceptVector | ConceptVectors,
+    text: str | Prompt,
+    *,
+    pos: Positions,
+    magnitudes: Sequence[float] = MAGNITUDES,
+    layers: Sequence[int] | None = None,
+    controls: bool = False,
+    randoms: int = 1,
+    starts: int = 2,
+    width: int = WIDTH,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> ConceptEdit:
+    """Move the activation of a word along a concept, at every layer and magnitude, and read back what changed.
+
+    The target is the sentence's own activation, moved at `pos` alone. The text that comes back is the one with the
+    least mean squared error over all positions and units that was found among sentences of the same length: real
+    tokens that tokenize back to themselves, each measured exactly. All targets share the sentences measured. No text
+    may reach a moved activation; how far the best stays from it is the row's `gap`.
+
+    Args:
+        concept: from `fit_concept` or `fit_concepts`.
+        text: the sentence; a Prompt with `free` says which words may change (default: all).
+        pos: where the activation moves: a word, a position, several.
+        magnitudes: in natural units; positive leads to the positive set.
+        layers: of the concept's; None for all.
+        controls: also measure what no concept does: magnitude zero, random directions of equal norm, a concept fitted
+            to shuffled labels, the opposite sign.
+        randoms: random directions of the control, at every layer.
+        starts: of every target's search (see `concept_search.search`).
+        width: swaps measured for every target and start in a round.
+        allowed: tokens that may be put in.
+        seed: of the random directions and starts.
+        progress: show a progress bar; None shows it on a terminal only.
+
+    Raises:
+        DreamError: a concept of another model, a position or word that is not there, no magnitude, or one that is no
+            number.
+    """
+    vectors = _chosen(vectors_of(concept), layers)
+    sizes = [finite(magnitude) for magnitude in magnitudes]
+    require(bool(sizes), "no magnitude given: name at least one, in natural units")
+    for name, value in (("starts", starts), ("width", width), ("randoms", randoms)):
+        require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of 1 or more")
+    with attached(model) as host:
+        began, spent = time.perf_counter(), (host.meter.forwards, host.meter.forward_tokens)
+        names = [vector.check_width(host) for vector in vectors]
+        sentence = host.vocabulary.read(text)
+        places = host.vocabulary.locate(sentence, pos, whole_words=True)
+        moves = _moves(vectors, names, sizes, controls, randoms, seed)
+        pool = Pool(
+            host, sentence, [_aim(move, sentence, places, host) for move in moves], host.vocabulary.allowed(allowed)
+        )
+        with tqdm(disable=None if progress is None else not progress, desc="edit", leave=False) as bar:
+            near = search(
+                pool, starts=starts, width=width, seed=seed, tick=lambda: bar.update(len(pool.rows) - bar.n) and None
+            )
+        neighbours = {move.name: float(pool.moved(move.name)[1 : near + 1].median()) for move in moves}
+        best = pool.best()
+        cost = Cost(host.meter.forwards - spent[0], host.meter.forward_tokens - spent[1], time.perf_counter() - began)
+        share = cost.seconds / len(moves)
+        rows = [_row(pool, move, aim, best[aim], neighbours[move.name], share) for aim, move in enumerate(moves)]
+        first = vectors[0]
+        return ConceptEdit(
+            model=host.name,
+            concept=first.name,
+            hook=first.hook,
+            negative=first.negative,
+            positive=first.positive,
+            text=sentence.text,
+            tokens=sentence.tokens,
+            pos=places,
+            rows=tuple(rows),
+            scales={str(vector.layer): vector.scale for vector in vectors},
+            neighbours={str(v.layer): neighbours[name] for v, name in zip(vectors, names, strict=True)},
+            settings={
+                "magnitudes": sizes,
+                "controls": controls,
+                "randoms": randoms,
+                "starts": starts,
+                "width": width,
+                "allowed": allowed if isinstance(allowed, str) else f"{int(pool.allowed.sum())} tokens",
+                "measured": len(pool.rows),
+            },
+            seed=seed,
+            cost=cost,
+        )
+
+
+def _chosen(vectors: tuple[ConceptVector, ...], layers: Sequence[int] | None) -> list[ConceptVector]:
+    if layers is None:
+        return list(vectors)
+    every = ConceptVectors(vectors)
+    found = [every[layer] for layer in dict.fromkeys(layers)]
+    require(bool(found), f"no layer given: name at least one of {every.layers}")
+    return found
+
+
+def _moves(
+    vectors: Sequence[ConceptVector],
+    names: Sequence[str],
+    magnitudes: Sequence[float],
+    controls: bool,
+    randoms: int,
+    seed: int,
+) -> list[_Move]:
+    """Every row to be measured, by layer, control and magnitude."""
+    draw = torch.Generator().manual_seed(seed)
+    moves = []
+    for vector, name in zip(vectors, names, strict=True):
+        directions: list[tuple[str | None, Tensor]] = [(None, vector.direction)]
+        if controls:
+            for _ in range(randoms):
+                noise = torch.randn(vector.width, generator=draw)
+                directions.append(("random", noise / noise.norm()))
+            directions += [("shuffled", vector.control), ("opposite", -vector.direction)]
+        if controls and 0 not in magnitudes:
+            moves.append(_Move(vector, name, 0.0, "zero", torch.zeros(vector.width)))
+        for control, along in directions:
+            for magnitude in magnitudes:
+                if control is None or magnitude != 0:
+                    moves.append(_Move(vector, name, magnitude, control, along * (magnitude * vector.scale)))
+    return moves
+
+
+def _aim(move: _Move, sentence: Sentence, places: Sequence[int], host: Host) -> Aim:
+    change = torch.zeros(len(sentence), move.vector.width, device=host.device)
+    change[list(places)] = move.step.to(change)
+    return Aim(move.name, change)
+
+
+def _row(pool: Pool, move: _Move, aim: int, number: int, neighbour: float, seconds: float) -> EditRow:
+    """What one move led to."""
+    vocabulary, sentence, row = pool.host.vocabulary, pool.sentence, pool.rows[number]
+    tokens = vocabulary.tokens(row)
+    differs = [at for at, (a, b) in enumerate(zip(row, sentence.ids, strict=True)) if a != b]
+    values = pool.change(number, move.name) @ move.vector.direction.to(pool.host.device) / move.vector.scale
+    sign = 1.0 if move.magnitude > 0 else -1.0
+    loss = pool.exact(number, aim)
+    return EditRow(
+        layer=move.vector.layer,
+        magnitude=move.magnitude,
+        control=move.control,
+        text=vocabulary.decode(row),
+        tokens=tokens,
+        changed=tuple(
+            Change(
+                at,
+                sentence.tokens[at],
+                tokens[at],
+                "concept" if sign * float(values[at]) >= WITH_CONCEPT else "other",
+                float(values[at]),
+            )
+            for at in differs
+        ),
+        loss=loss,
+        start_loss=pool.exact(0, aim),
+        gap=loss**0.5 / neighbour if neighbour > 0 else float(loss > 0),
+        seconds=seconds,
+    )

@@ -1,0 +1,329 @@
+"""Pictures of concepts: what moved activations stand for (Figure 6), accuracy by layer, dose and response.
+
+ax = edit_table(edit)
+save_figure(ax.figure, "figure6.png")        # from tl_dream.plotting
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from tl_dream._errors import require, unknown
+from tl_dream.concept_edit_results import ConceptEdit, EditRow
+from tl_dream.concept_results import Evidence
+from tl_dream.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    caption,
+    panel,
+    place,
+    readable,
+    split,
+    styled,
+    text_width,
+    wrapped,
+)
+
+ROW = 0.21
+"""Inches, of a row of tokens."""
+
+NARROWEST = 4.2
+"""Inches; the legend's width."""
+
+WIDEST = 11.0
+"""Inches; of a longer sentence the columns around the changes are shown."""
+
+DARK_GREEN, RED = "#00704F", "#B8390E"
+"""Green and red as in the article, dark enough for text and told apart by brightness too."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "concept": {"color": DARK_GREEN, "weight": "bold", "boxstyle": "round,pad=0.02", "linestyle": "-"},
+    "other": {"color": RED, "style": "italic", "boxstyle": "square,pad=0.02", "linestyle": (0, (2, 1.5))},
+}
+"""How a changed word is written and framed."""
+
+CONTROLS: dict[str | None, tuple[str, str, str, str]] = {
+    None: ("the concept", BLUE, "o", "-"),
+    "random": ("random direction", ORANGE, "s", "--"),
+    "shuffled": ("shuffled labels", PURPLE, "^", ":"),
+    "opposite": ("opposite sign", GREY, "D", "-."),
+}
+"""Name, colour, marker and line of every control."""
+
+ESTIMATOR_MARKS = {
+    "mean": (BLUE, "o"),
+    "pattern": (SKY, "s"),
+    "logistic": (ORANGE, "^"),
+    "svm": (GREEN, "D"),
+    "lda": (VERMILLION, "v"),
+}
+
+
+# ---------------------------------------------------------------- Figure 6
+
+
+@styled
+def edit_table(
+    edit: ConceptEdit, *, layers: Sequence[int] | None = None, control: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """The article's Figure 6: the sentence, and for every layer and magnitude the text that the moved activation is.
+
+    Words that changed with the concept are green, bold and in a round solid frame; those that changed otherwise red,
+    italic and in a square dashed frame; the moved word is underlined. On the right is the reachability gap.
+
+    Args:
+        edit: the result of `edit_concept`.
+        layers: which; None for all.
+        control: draw a control's rows instead of the concept's.
+        ax: the Axes whose place to fill; None makes a figure of the right size.
+
+    Returns:
+        The Axes whose place is filled; the rows are in the panel labelled "rows".
+
+    Raises:
+        DreamError: a layer or control that the result has not got.
+    """
+    if control not in edit.controls:
+        raise unknown("control", control, [name for name in edit.controls if name])
+    found = [row for row in edit.rows if row.control == control]
+    every = list(dict.fromkeys(row.layer for row in found))
+    chosen = every if layers is None else list(layers)
+    for layer in chosen:
+        require(layer in every, f"the result has no layer {layer!r}; it has {every}")
+    blocks = [(layer, [row for row in found if row.layer == layer]) for layer in chosen]
+    columns = _columns(edit, [row for _, rows in blocks for row in rows])
+    sides = _widths(edit, [row for _, rows in blocks for row in rows], columns)
+    left, right = 1.15, 0.45
+    width = left + sum(sides) + right
+    count = 1 + sum(len(rows) for _, rows in blocks)
+    body = ROW * (count + 0.6 * len(blocks) + 1)
+    name = "" if control is None else f" ({CONTROLS.get(control, (control,))[0]})"
+    title = "\n".join(
+        [
+            *wrapped(f"{edit.concept}{name} at {edit.hook} on {edit.model}", max(width, NARROWEST)).split("\n"),
+            f"target: {edit.positive} (+), {edit.negative} (-); magnitudes in natural units",
+        ]
+    )
+    head, foot = 0.17 * (1 + title.count("\n")) + 0.12, 0.3
+    host = place(ax, max(width, NARROWEST), head + body + foot)
+    grid = split(host, 3, 1, height_ratios=[head, body, foot])
+    caption(host, grid[0], "title", title)
+    table = panel(host, grid[1], "rows")
+    table.set_axis_off()
+    table.set(xlim=(0, max(width, NARROWEST)), ylim=(body / ROW, 0))
+    starts = [left + sum(sides[:i]) for i in range(len(sides))]
+    y = 0.6
+    table.text(left - 0.12, y, "input", ha="right", va="center")
+    table.text(left + sum(sides) + right - 0.05, y, "gap", ha="right", va="center", color=GREY)
+    _write(table, y, edit.tokens, columns, starts, {}, edit.pos)
+    y += 0.4
+    for layer, rows in blocks:
+        y += 0.6
+        table.plot([0.02, left + sum(sides) + right], [y, y], color=PALE, linewidth=0.8)
+        for i, row in enumerate(rows):
+            y += 1 if i else 0.6
+            if i == 0 and layer is not None:
+                table.text(0.05, y, f"layer {layer}", va="center", weight="bold")
+            table.text(left - 0.12, y, f"{row.magnitude:+g}" if row.magnitude else "0", ha="right", va="center")
+            kinds = {change.pos: change.kind for change in row.changed}
+            _write(table, y, row.tokens, columns, starts, kinds, edit.pos)
+            table.text(left + sum(sides) + right - 0.05, y, f"{row.gap:.2f}", ha="right", va="center", color=GREY)
+        y += 0.4
+    _key(panel(host, grid[2], "legend"))
+    return host
+
+
+def _columns(edit: ConceptEdit, rows: Sequence[EditRow]) -> list[int | None]:
+    """The positions shown, without the special tokens at the ends; None stands for left-out ones."""
+    count = len(edit.tokens)
+    inner = [i for i in range(count) if not (i in (0, count - 1) and edit.tokens[i] in ("[CLS]", "[SEP]"))]
+    if sum(_widths(edit, rows, list(inner))) <= WIDEST:
+        return list(inner)
+    marked = {change.pos for row in rows for change in row.changed} | set(edit.pos)
+    near = [i for i in inner if any(abs(i - at) <= 3 for at in marked)]
+    shown: list[int | None] = []
+    for i in near:
+        if i != inner[0] and i - 1 not in near:
+            shown.append(None)
+        shown.append(i)
+    return shown + ([None] if near[-1] != inner[-1] else [])
+
+
+def _widths(edit: ConceptEdit, rows: Sequence[EditRow], columns: Sequence[int | None]) -> list[float]:
+    """Inches, of every column."""
+    texts = [edit.tokens, *(row.tokens for row in rows)]
+    return [
+        0.2 if at is None else 0.14 + max(text_width(readable(tokens[at]), bold=True) for tokens in texts) / 72
+        for at in columns
+    ]
+
+
+def _write(
+    ax: Axes,
+    y: float,
+    tokens: Sequence[str],
+    columns: Sequence[int | None],
+    starts: Sequence[float],
+    kinds: dict[int, str],
+    moved: Sequence[int],
+) -> None:
+    """One sentence, its changed words in their style."""
+    for at, x in zip(columns, starts, strict=True):
+        if at is None:
+            ax.text(x, y, "…", va="center", color=GREY)
+            continue
+        look = KINDS.get(kinds.get(at, ""), {})
+        word = readable(tokens[at])
+        options = {key: look[key] for key in ("weight", "style") if key in look}
+        ax.text(x, y, word, va="center", color=look.get("color", INK), **options)
+        size = text_width(word, bold="weight" in look) / 72
+        if look:
+            frame = FancyBboxPatch(
+                (x - 0.03, y - 0.42),
+                size + 0.06,
+                0.84,
+                boxstyle=look["boxstyle"],
+                linestyle=look["linestyle"],
+                facecolor="none",
+                edgecolor=look["color"],
+                linewidth=0.9,
+            )
+            ax.add_patch(frame)
+        elif at in moved:
+            ax.plot([x, x + size], [y + 0.4, y + 0.4], color=INK, linewidth=0.8)
+
+
+def _key(ax: Axes) -> None:
+    """What the marks mean."""
+    ax.set_axis_off()
+    ax.set(xlim=(0, 1), ylim=(1, 0))
+    handles = [
+        Line2D([], [], color=KINDS["concept"]["color"], linestyle="-", label="with the concept"),
+        Line2D([], [], color=KINDS["other"]["color"], linestyle=(0, (2, 1.5)), label="otherwise"),
+        Line2D([], [], color=INK, linestyle="-", linewidth=0.8, label="moved, unchanged"),
+    ]
+    key = ax.legend(handles=handles, loc="center left", ncols=3, frameon=False, borderaxespad=0, columnspacing=1.2)
+    key.set_in_layout(False)  # or the columns of the table would be squeezed
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+@styled
+def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -> Axes:
+    """Held-out accuracy of every estimator at every layer, with 95% intervals, over what random labels reach.
+
+    Args:
+        evidence: `concepts.evidence`.
+        ax: the Axes to draw in; None makes a figure.
+
+    Returns:
+        The Axes drawn in.
+
+    Raises:
+        DreamError: nothing to draw.
+    """
+    rows = list(evidence)
+    require(bool(rows), "nothing to draw: give concepts.evidence")
+    host = place(ax, 5.6, 3.4)
+    host.set_axis_on()
+    at = list(range(len(rows)))
+    names = [name for name in ESTIMATOR_MARKS if any(name in row.accuracies for row in rows)]
+    for i, name in enumerate(names):
+        colour, marker = ESTIMATOR_MARKS[name]
+        shift = 0.13 * (i - (len(names) - 1) / 2)
+        some = [(x + shift, row) for x, row in zip(at, rows, strict=True) if name in row.accuracies]
+        y = [row.accuracies[name] for _, row in some]
+        bars = [
+            [max(0.0, value - row.intervals[name][0]) for value, (_, row) in zip(y, some, strict=True)],
+            [max(0.0, row.intervals[name][1] - value) for value, (_, row) in zip(y, some, strict=True)],
+        ]
+        label = name + (" (the concept's)" if name == rows[0].estimator else "")
+        style: dict[str, Any] = {"linestyle": "none", "markeredgecolor": INK, "markeredgewidth": 0.5, "capsize": 2}
+        host.errorbar(
+            [x for x, _ in some], y, yerr=bars, color=colour, marker=marker, markersize=5, label=label, **style
+        )
+    mean, best = [row.random_mean for row in rows], [row.random_best for row in rows]
+    label = f"random labels, mean to best of {rows[0].random_concepts}"
+    for i, x in enumerate(at):
+        span: dict[str, Any] = {"color": PALE, "linewidth": 0, "label": label if i == 0 else None, "zorder": 0}
+        host.fill_between([x - 0.4, x + 0.4], [mean[i]] * 2, [best[i]] * 2, **span)
+    host.axhline(0.5, color=GREY, linestyle=":", linewidth=1.0, zorder=0)
+    host.set_xticks(at, ["-" if row.layer is None else str(row.layer) for row in rows])
+    low = min(0.5, *mean, *(row.intervals[name][0] for row in rows for name in row.intervals))
+    host.set(
+        xlabel="layer", ylabel="held-out accuracy", ylim=(max(0.0, low - 0.05), 1.03), xlim=(-0.6, len(rows) - 0.4)
+    )
+    host.yaxis.set_major_formatter(PercentFormatter(1.0))
+    host.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
+    return host
+
+
+# ---------------------------------------------------------------- dose and response
+
+
+@styled
+def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None = None) -> Axes:
+    """How often the moved word follows the concept, and how far the text stays behind, by magnitude; with controls.
+
+    Both are means over the layers, and over the sentences where several edits are given.
+
+    Args:
+        edits: one or several results of `edit_concept`, best with `controls=True`.
+        ax: the Axes whose place to fill; None makes a figure of the right size.
+
+    Returns:
+        The Axes whose place is filled; the panels are labelled "response" and "gap".
+
+    Raises:
+        DreamError: nothing to draw.
+    """
+    given = [edits] if isinstance(edits, ConceptEdit) else list(edits)
+    require(bool(given), "nothing to draw: give at least one result of edit_concept")
+    first = given[0]
+    many = "" if len(given) == 1 else f", {len(given)} sentences"
+    text = wrapped(f"{first.concept} at {first.hook} on {first.model}{many}", 6.4)
+    head = 0.18 * (1 + text.count("\n")) + 0.1
+    host = place(ax, 6.6, head + 2.9)
+    grid = split(host, 3, 1, height_ratios=[head, 2.5, 0.4])
+    caption(host, grid[0], "title", text)
+    cells = grid[1].subgridspec(1, 2)
+    response, gap = panel(host, cells[0], "response"), panel(host, cells[1], "gap")
+    handles = []
+    for control, (name, colour, marker, line) in CONTROLS.items():
+        points: dict[float, list[tuple[bool, float]]] = {}
+        for edit in given:
+            for row in edit.rows:
+                if row.control == control or row.magnitude == 0:  # a move of nothing is the same for all
+                    hit = any(change.pos in edit.pos and change.kind == "concept" for change in row.changed)
+                    points.setdefault(row.magnitude, []).append((hit, row.gap))
+        if not points or all(magnitude == 0 for magnitude in points) and control is not None:
+            continue
+        x = sorted(points)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5, "label": name}
+        look |= {"markeredgecolor": INK, "markeredgewidth": 0.5}
+        handles += response.plot(x, [sum(hit for hit, _ in points[m]) / len(points[m]) for m in x], **look)
+        gap.plot(x, [sum(value for _, value in points[m]) / len(points[m]) for m in x], **look)
+    response.set(xlabel="magnitude, natural units", ylabel="moved word changed\nwith the concept", ylim=(-0.04, 1.04))
+    response.yaxis.set_major_formatter(PercentFormatter(1.0))
+    gap.set(xlabel="magnitude, natural units", ylabel="reachability gap")
+    gap.set_ylim(bottom=0)
+    for axes in (response, gap):
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    key = panel(host, grid[2], "legend")
+    key.set_axis_off()
+    key.legend(handles=handles, loc="center", ncols=4, frameon=False, borderaxespad=0)
+    return host
