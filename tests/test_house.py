@@ -65,8 +65,10 @@ STATIONS = {
     "cli_concepts": "cli",
     "plotting_scans": "plotting",
     "plotting_corpora": "plotting",
+    "plotting_reconstruction": "plotting",
     "cli_options": "cli",
     "cli_scans": "cli",
+    "cli_reconstruct": "cli",
 }
 
 # Rooms that may import these and nothing else; all others are bound by the order alone.
@@ -76,7 +78,7 @@ ONLY["interchange"] = ONLY["plotting"]
 # One door per framework: {framework: the only files that import it}
 DOORS = {
     "transformer_lens": {"models"},
-    "matplotlib": {"plotting", "plotting_scans", "plotting_corpora", "plotting_concepts"},
+    "matplotlib": {"plotting", "plotting_scans", "plotting_corpora", "plotting_concepts", "plotting_reconstruction"},
 }
 
 FILES = sorted(PACKAGE.glob("*.py"))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tl_dream import cli_concepts, cli_scans
+from tl_dream import cli_concepts, cli_reconstruct, cli_scans
 from tl_dream._errors import DreamError
 from tl_dream.cli_options import (
     POSITIONS,
@@ -29,7 +29,7 @@ from tl_dream.cli_options import (
     positions,
 )
 
-STATIONS: tuple[Any, ...] = (cli_scans, cli_concepts)
+STATIONS: tuple[Any, ...] = (cli_scans, cli_reconstruct, cli_concepts)
 """Modules beside this one with subcommands of their own (`add_commands`)."""
 
 QUIET = {

@@ -39,6 +39,9 @@ POLISH_FROM = 26
 HOPELESS = 0.005
 """A soft loss this far below the best real tokens' says that these are no neighbours of the free embeddings."""
 
+SLOW = 0.8
+"""A soft loss that has not fallen to this share of what it was a glance ago is not worth going on for."""
+
 CLOSE = 0.1
 """Real tokens whose mean squared error is below this share of the target's mean square are worth a wide search."""
 
@@ -156,7 +159,7 @@ def descend(
     metric, leader = space.identity, 0
     judge.see(torch.stack([space.likeness(row, metric).argmax(1) for row in x]))
     polished: set[tuple[int, ...]] = set()
-    before, still = judge.loss, 0
+    before, still, soft = judge.loss, 0, minimizer.value
     for glance in glances:
         minimizer.run(glance - minimizer.iterations, judge.check_budget)
         x = minimizer.x.reshape(x.shape)
@@ -173,8 +176,10 @@ def descend(
             polish(judge, rows[best], likeness)
         still = still + 1 if judge.loss >= before else 0
         before = judge.loss
-        relative = judge.loss / judge.target.scale**2
-        if minimizer.stuck or (still >= 3 and float(minimizer.value[leader]) < HOPELESS * relative):
+        hopeless = float(minimizer.value[leader]) < HOPELESS * judge.loss / judge.target.scale**2
+        slow = bool((minimizer.value > SLOW * soft).all())
+        soft = minimizer.value
+        if minimizer.stuck or (still >= 3 and (hopeless or slow)):
             return
 
 

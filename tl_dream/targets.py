@@ -136,8 +136,9 @@ def shape_at(host: Host, name: str) -> tuple[int, ...]:
         with torch.enable_grad():
             embeddings = host.W_E[ids].requires_grad_()
             found = forward(host, ids, [name], embeddings=embeddings)[name]
+            pull = torch.autograd.grad(found.sum(), embeddings, allow_unused=True) if found.requires_grad else (None,)
         require(
-            found.requires_grad,
+            pull[0] is not None,
             f"the hook {name!r} does not depend on the tokens: nothing can be read back from it",
         )
         shapes.append(tuple(found.shape))

@@ -1,0 +1,216 @@
+"""What reconstruction reaches and costs on all-MiniLM-L6-v2.
+
+    python tests/benchmarks/reconstruction.py article            # the article's sentence, and a hundred of its steps
+    python tests/benchmarks/reconstruction.py corpus --out F     # sentences of WikiText-2, every layer
+    python tests/benchmarks/reconstruction.py noise --out F      # what damage leaves of some of them
+    python tests/benchmarks/reconstruction.py lengths            # 64 and 128 tokens
+    python tests/benchmarks/reconstruction.py depth              # a random encoder of twelve layers, both backends
+
+Every record is a JSON line. With --out it goes to a file, and a run that was stopped goes on where it ended; the
+figures at the end are those of the file. Run with OMP_NUM_THREADS=1 on a busy machine; `cpu` is the process's own time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tl_dream as td
+
+ARTICLE = (
+    "job duties for professional painters include removing old paint , priming surfaces , choosing materials , "
+    "selecting and mixing colors and cleaning up job sites"
+)
+CORPUS = Path(__file__).resolve().parents[3] / "shared/data/corpus/wikitext2_valid.txt"
+DAMAGES = [*(f"noise {s}" for s in (0.01, 0.05, 0.1, 0.2, 0.5, 1, 2)), "bf16", "int8", "top 64", "top 16"]
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """Sentences of 8 to 30 words, drawn at random."""
+    lines = [line.strip() for line in CORPUS.read_text("utf-8").splitlines()]
+    fit = list(dict.fromkeys(line for line in lines if 8 <= len(line.split()) <= 30))
+    random.Random(seed).shuffle(fit)
+    return fit[:count]
+
+
+def record(result: Any, cpu: float, **more: Any) -> dict[str, Any]:
+    certificate = result.certificate
+    return {
+        **more,
+        **{key: value for key, value in result.summary().items() if key != "tokens"},
+        "cpu": round(cpu, 2),
+        "stopped": result.stopped,
+        "forwards": result.cost.forwards,
+        "error": certificate.error,
+        "margin": certificate.margin,
+        "rival": None if certificate.rival is None else [certificate.rival.token, certificate.rival.other],
+    }
+
+
+def measured(run: Callable[[], Any], **more: Any) -> dict[str, Any]:
+    began = time.process_time()
+    result = run()
+    return record(result, time.process_time() - began, **more)
+
+
+def resumed(jobs: Iterable[tuple[Any, Callable[[], dict[str, Any]]]], out: str | None) -> Iterator[dict[str, Any]]:
+    """The records of all jobs (key, call); those that are in the file already are not run again."""
+    done = {}
+    if out is not None and Path(out).exists():
+        for line in Path(out).read_text("utf-8").splitlines():
+            done[json.dumps(json.loads(line)["key"])] = json.loads(line)
+    for key, call in jobs:
+        found = done.get(json.dumps(key))
+        if found is None:
+            found = {"key": key, **call()}
+            line = json.dumps(found)
+            print(line, flush=True)
+            if out is not None:
+                with open(out, "a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+        yield found
+
+
+def tell(records: list[dict[str, Any]], by: str = "layer") -> None:
+    """The figures of reconstructions, in all and apart."""
+    for value in [None, *sorted({r[by] for r in records})]:
+        some = [r for r in records if value is None or r[by] == value]
+        cpu = sorted(r["cpu"] for r in some)
+        print(
+            f"{'all' if value is None else f'{by} {value}':>10}: {sum(r['exact'] for r in some)} exact and "
+            f"{sum(r['certified'] for r in some)} certified of {len(some)}, "
+            f"{sum(r['certified'] and not r['exact'] for r in some)} false certificates, "
+            f"{sum(r['right'] for r in some)} of {sum(r['total'] for r in some)} tokens; "
+            f"seconds median {statistics.median(r['seconds'] for r in some):.1f}, CPU median "
+            f"{statistics.median(cpu):.1f}, 90% {cpu[int(0.9 * (len(cpu) - 1))]:.1f}, most {cpu[-1]:.1f}; "
+            f"smallest margin {min(r['margin'] for r in some):.0f}"
+        )
+
+
+def article(given: argparse.Namespace) -> None:
+    model = td.load_model("minilm", backend=given.backend)
+    records = []
+    for layer in range(6):
+        records.append(measured(lambda: td.reconstruct(model, ARTICLE, layer=layer, progress=False)))  # noqa: B023
+        print(json.dumps(records[-1]), flush=True)
+    tell(records)
+    print(f"six layers: {sum(r['seconds'] for r in records):.1f} s, {sum(r['cpu'] for r in records):.1f} CPU s")
+    for layer in (0, 5):
+        slow = measured(
+            lambda: td.reconstruct(model, ARTICLE, layer=layer, method="article", steps=100, rivals=0, progress=False)  # noqa: B023
+        )
+        steps = 100 * slow["cpu"]
+        ours = records[layer]["cpu"]
+        print(
+            f"layer {layer}: a hundred of the article's steps take {slow['cpu']:.1f} CPU s, its 10,000 {steps:.0f}; "
+            f"auto takes {ours:.1f}: {steps / ours:.0f} times faster"
+        )
+
+
+def corpus(given: argparse.Namespace) -> None:
+    model = td.load_model("minilm", backend=given.backend)
+    jobs = [
+        (
+            [given.seed, i, layer],
+            lambda text=text, layer=layer: measured(
+                lambda: td.reconstruct(model, text, layer=layer, progress=False), truth=text
+            ),
+        )
+        for i, text in enumerate(sentences(given.count, given.seed))
+        for layer in range(6)
+    ]
+    tell(list(resumed(jobs, given.out)))
+
+
+def noise(given: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    model = td.load_model("minilm", backend=given.backend)
+
+    def kept(text: str, layer: int, damage: str, seed: int) -> dict[str, Any]:
+        found = td.kept_tokens(model, text, layers=[layer], damages=[damage], seed=seed, progress=False)
+        return asdict(found.records[0])
+
+    jobs = [
+        (
+            [given.seed, i, layer, damage],
+            lambda text=text, layer=layer, damage=damage, i=i: kept(text, layer, damage, i),
+        )
+        for i, text in enumerate(sentences(given.count, given.seed))
+        for layer in range(6)
+        for damage in DAMAGES
+    ]
+    records = list(resumed(jobs, given.out))
+    print(f"\n{'share kept (right):':>20}" + "".join(f"{f'layer {layer}':>16}" for layer in range(6)))
+    for damage in DAMAGES:
+        cells = []
+        for layer in range(6):
+            some = [r for r in records if (r["layer"], r["damage"]) == (layer, damage)]
+            total = sum(r["total"] for r in some)
+            shares = [sum(r[what] for r in some) / total for what in ("kept", "right")]
+            cells.append(f"{shares[0]:.1%} ({shares[1]:.1%})")
+        print(f"{damage:>20}" + "".join(f"{cell:>16}" for cell in cells))
+    print(f"the blind search missed a better text in {sum(r['missed'] for r in records)} of {len(records)} cases")
+
+
+def lengths(given: argparse.Namespace) -> None:
+    model = td.load_model("minilm", backend=given.backend)
+    words = " ".join(sentences(40, given.seed))
+    ids = model.tokenizer(words)["input_ids"]
+    records = []
+    for length in (64, 128):
+        text = td.Prompt(ids=[*ids[: length - 1], ids[-1]])
+        for layer in range(6):
+            records.append(
+                measured(lambda: td.reconstruct(model, text, layer=layer, progress=False), length=length)  # noqa: B023
+            )
+            print(json.dumps({**records[-1], "text": None}), flush=True)
+    tell(records, "length")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+def depth(given: argparse.Namespace) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import conftest
+
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(conftest.write_bert(Path(folder), layers=12))
+        for backend in conftest.BACKENDS:
+            model = td.load_model(path, backend=backend)
+            for layer in range(12):
+                records.append(
+                    measured(
+                        lambda: td.reconstruct(model, "the red dog was old .", layer=layer, progress=False),  # noqa: B023
+                        backend=backend,
+                    )
+                )
+                print(json.dumps(records[-1]), flush=True)
+    tell(records)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("what", choices=("article", "corpus", "noise", "lengths", "depth"))
+    options.add_argument("--count", type=int, default=50, help="sentences")
+    options.add_argument("--seed", type=int, default=0, help="of their choice")
+    options.add_argument("--backend", default="auto")
+    options.add_argument("--out", help="JSON lines; what is there is not run again")
+    given = options.parse_args()
+    globals()[given.what](given)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
