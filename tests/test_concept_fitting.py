@@ -80,6 +80,21 @@ def test_mean_and_pattern_by_hand() -> None:
     assert found.threshold == pytest.approx(middle @ found.direction)
 
 
+def test_the_threshold_is_the_classifiers_own() -> None:
+    """On sets of unequal size, whose boundary is not midway; against scikit-learn on the raw numbers."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    draw = numpy.random.default_rng(3)
+    labels = numpy.arange(200) < 30
+    units = 2 * draw.normal(size=(200, 5)) + 3 + labels[:, None]
+    expected = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(units, labels).predict(units)
+    found = fit_boundary("lda", units, labels)
+    assert numpy.array_equal(found.right(units, expected), numpy.ones(200, dtype=bool))
+    middle = (units[labels].mean(0) + units[~labels].mean(0)) @ found.direction / 2
+    for estimator in ("logistic", "lda"):
+        assert fit_boundary(estimator, units, labels).threshold > middle + 0.5
+
+
 def test_estimators_refuse() -> None:
     units, labels = cloud()
     with says("unknown estimator 'sgd'", "svm"):
@@ -203,6 +218,8 @@ def test_intervals() -> None:
     right = numpy.array([True] * 8 + [False] * 2)
     assert interval(right, numpy.arange(10)) == wilson(8, 10)
     assert interval(right, numpy.arange(10) // 2) == wilson(4, 5)
+    low, high = interval(numpy.array([True] * 59 + [False]), numpy.arange(60) // 2)
+    assert low < 59 / 60 < high < 1
 
 
 def test_p_values_count_and_are_corrected_by_the_best_layer() -> None:

@@ -48,7 +48,7 @@ def split(groups: Groups, labels: Part, share: float, draw: numpy.random.Generat
     return test
 
 
-def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(right: float, count: int, z: float = 1.959964) -> tuple[float, float]:
     """The 95% interval of a share after Wilson."""
     share, square = right / count, z * z / count
     middle = (share + square / 2) / (1 + square)
@@ -59,7 +59,7 @@ def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
 def interval(right: Part, groups: Groups) -> tuple[float, float]:
     """The interval of an accuracy; a sentence and its counterpart count as one observation, to be on the safe side."""
     count = len(set(groups.tolist()))
-    return wilson(round(float(right.mean()) * count), count)
+    return wilson(float(right.mean()) * count, count)
 
 
 def random_accuracies(

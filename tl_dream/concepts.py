@@ -149,7 +149,7 @@ def replaced_activation(
         pos: a position, or a word of the text; of one token.
 
     Returns:
-        [pos, unit] (or [pos, head, unit]), as `reconstruct` and `read_back` take it.
+        [pos, unit] (or [pos, head, unit]), as `reconstruct` takes it.
 
     Raises:
         DreamError: a word of several tokens, a position that is not there, an unknown hook.
