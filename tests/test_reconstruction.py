@@ -139,7 +139,7 @@ def twins(model, gap, word="dog", twin="cat"):
         W[VOCAB.index(twin)] = W[VOCAB.index(word)] + gap
 
 
-@pytest.mark.parametrize(("size", "constant"), [(0.0, False), (1e-7, False), (1e-6, False), (0.0, True)])
+@pytest.mark.parametrize(("size", "constant"), [(0.0, False), (1e-7, False), (3e-5, False), (0.0, True)])
 def test_twins_are_never_certified(fresh_encoder, size, constant):
     """LayerNorm does not see a constant, however large; nor does arithmetic see the rest."""
     model = fresh_encoder()
@@ -148,12 +148,12 @@ def test_twins_are_never_certified(fresh_encoder, size, constant):
     for text in (TEXT, TEXT.replace("dog", "cat")):
         result = td.reconstruct(model, text, layer=0, **QUICK)
         assert result.certificate.matched and not result.certified and result.right >= 5
-        assert "can't be told apart" in str(result) and result.certificate.margin < 2
+        assert "can't be told apart" in str(result) and result.certificate.margin < 10
 
 
 def test_near_twins_that_can_be_told_apart(fresh_encoder):
     model = fresh_encoder()
-    twins(model, 1e-3 * torch.randn(24, generator=torch.Generator().manual_seed(1)))
+    twins(model, 1e-2 * torch.randn(24, generator=torch.Generator().manual_seed(1)))
     for text, other in ((TEXT, "cat"), (TEXT.replace("dog", "cat"), "dog")):
         result = td.reconstruct(model, text, layer=0, **QUICK)
         assert result.exact and result.certified
@@ -216,6 +216,40 @@ def test_noise_without_words_is_not_certified(model):
     result = td.reconstruct(model, target, layer=0, patience=0, budget=600, **QUICK)
     assert not result.certificate.matched and not result.certified and result.gap > 0.1
     assert result.stopped in ("settled", "budget")
+
+
+@pytest.mark.slow
+def test_the_closest_words_of_minilm(minilm):
+    """Pairs of words with the closest embeddings: the wrong one is never certified, the right one always."""
+    text = "we saw the {} there ."
+    W = torch.nn.functional.normalize(minilm.W_E.detach()[1996:7000], dim=1)
+    likeness = (W @ W.T).fill_diagonal_(-1)
+    pairs = [(1996 + int(i) // len(W), 1996 + int(i) % len(W)) for i in likeness.flatten().topk(60).indices]
+    names = minilm.tokenizer.convert_ids_to_tokens
+    tried = 0
+    for one, other in dict.fromkeys(tuple(sorted(pair)) for pair in pairs):
+        right, wrong = (text.format(names(token)) for token in (one, other))
+        if len({len(minilm.tokenizer(t)["input_ids"]) for t in (right, wrong)} | {8}) > 1:
+            continue
+        for layer in (0, 5):
+            target = raw(minilm, right, "block_out", layer)
+            assert td.certify(minilm, right, target, layer=layer, rivals=2).certified
+            assert not td.certify(minilm, wrong, target, layer=layer, rivals=2).matched
+        tried += 1
+        if tried == 4:
+            break
+    assert tried == 4
+
+
+@pytest.mark.slow
+def test_minilm_gives_its_sentences_back(minilm):
+    text = "The hearing took place in Blythe 's absence ."
+    for layer in (1, 5):
+        result = td.reconstruct(minilm, text, layer=layer, **QUICK)
+        assert result.exact and result.certified, str(result)
+    noisy = td.damaged(raw(minilm, text, "block_out", 3), "noise 0.05")
+    result = td.reconstruct(minilm, noisy, layer=3, patience=0, truth=text, **QUICK)
+    assert result.exact and not result.certified and result.gap == pytest.approx(0.05, rel=0.1)
 
 
 # ---------------------------------------------------------------- from a start

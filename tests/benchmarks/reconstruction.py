@@ -181,23 +181,40 @@ def lengths(given: argparse.Namespace) -> None:
 
 
 def depth(given: argparse.Namespace) -> None:
+    """Twelve random layers: as BERT is initialised, and with weights so large that every layer scrambles its input."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import conftest
+    from transformers import BertForPreTraining
 
-    records = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(conftest.write_bert(Path(folder), layers=12))
+    def initialised(folder: Path) -> Path:
+        path = conftest.write_bert(folder, layers=12)
+        config = BertForPreTraining.from_pretrained(path).config
+        torch.manual_seed(0)
+        BertForPreTraining(config).save_pretrained(path)
+        return path
+
+    for name, make in (("as initialised", initialised), ("scrambling", lambda f: conftest.write_bert(f, layers=12))):
+        records = []
         for backend in conftest.BACKENDS:
-            model = td.load_model(path, backend=backend)
-            for layer in range(12):
-                records.append(
-                    measured(
-                        lambda: td.reconstruct(model, "the red dog was old .", layer=layer, progress=False),  # noqa: B023
-                        backend=backend,
+            with tempfile.TemporaryDirectory() as folder:
+                model = td.load_model(str(make(Path(folder))), backend=backend)
+                for layer in range(12):
+                    records.append(
+                        measured(
+                            lambda: td.reconstruct(
+                                model,  # noqa: B023
+                                "the red dog was old .",
+                                layer=layer,  # noqa: B023
+                                budget=given.budget,
+                                progress=False,
+                            ),
+                            weights=name,
+                            backend=backend,
+                        )
                     )
-                )
-                print(json.dumps(records[-1]), flush=True)
-    tell(records)
+                    print(json.dumps(records[-1]), flush=True)
+        print(name)
+        tell(records)
 
 
 def main() -> None:
@@ -205,6 +222,7 @@ def main() -> None:
     options.add_argument("what", choices=("article", "corpus", "noise", "lengths", "depth"))
     options.add_argument("--count", type=int, default=50, help="sentences")
     options.add_argument("--seed", type=int, default=0, help="of their choice")
+    options.add_argument("--budget", type=int, default=10_000, help="of depth")
     options.add_argument("--backend", default="auto")
     options.add_argument("--out", help="JSON lines; what is there is not run again")
     given = options.parse_args()
