@@ -110,7 +110,7 @@ def sentences_for_zero(count: int) -> list[str]:
     for line in CORPUS.read_text("utf-8").splitlines():
         found += [part.strip() + " ." for part in line.split(" . ") if "<unk>" not in part and "@" not in part]
     good = [text for text in found if 6 <= len(text.split()) <= 14 and text[0].isalpha()]
-    return good[:: max(1, len(good) // count)][:count]
+    return good[:: max(1, len(good) // max(1, count))][:count]
 
 
 def zero(model: Any, concepts: Any, text: str) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("concepts.jsonl"), help="JSON lines; gone on from if there")
     options.add_argument("--pairs", type=int, default=len(PAIRS))
     options.add_argument("--zeros", type=int, default=ZERO_OTHERS)
-    options.add_argument("--blind", type=int, default=10, help="sentences read back without knowing them")
+    options.add_argument("--blind", type=int, default=50, help="sentences read back without knowing them")
     options.add_argument("--templates", type=int, default=12, help="that the magnitudes are chosen on")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = options.parse_args()
