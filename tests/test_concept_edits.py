@@ -109,7 +109,7 @@ def test_the_search_finds_the_best_of_all_single_and_double_swaps(tiny_encoder: 
         sentence = host.vocabulary.read(text)
         ids = [host.vocabulary.token_id(word) for word in WORDS]
         hits = 0
-        for seed in range(4):
+        for seed in range(3):
             aims = aims_of(tiny_encoder, text, [name], seed)
             pool = Pool(host, sentence, aims, host.vocabulary.allowed(WORDS))
             search(pool, starts=3, seed=0, tick=lambda: None)
@@ -124,7 +124,7 @@ def test_the_search_finds_the_best_of_all_single_and_double_swaps(tiny_encoder: 
             found, best = float(pool.losses[pool.best()[0], 0]), float(every.losses.min())
             assert found <= float(every.losses[0, 0])
             hits += found <= best + 1e-9
-        assert hits >= 3
+        assert hits >= 2
 
 
 @pytest.mark.parametrize(("goal", "layer"), [("the moon was red", 2), ("the moon was warm", 0)])
@@ -136,7 +136,7 @@ def test_a_reachable_target_is_reached_exactly(tiny_encoder: torch.nn.Module, go
         change = activation(tiny_encoder, name, list(ids)) - activation(tiny_encoder, name, list(sentence.ids))
         for starts in (1, 3):
             pool = Pool(host, sentence, [Aim(name, change)], host.vocabulary.allowed())
-            search(pool, starts=starts, width=2000 if layer else 32, seed=0, tick=lambda: None)
+            search(pool, starts=starts, width=600 if layer else 32, seed=0, tick=lambda: None)
             (best,) = pool.best()
             assert pool.rows[best] == tuple(ids) and pool.exact(best, 0) < 1e-10
 

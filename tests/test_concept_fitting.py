@@ -244,14 +244,14 @@ def test_labels_without_a_concept_are_not_significant(tiny_encoder: torch.nn.Mod
     """Pure noise: of many fits few have a small corrected p-value."""
     words = "dog cat bird fish horse house tree river sea sun moon star rain snow wind fire".split()
     small = 0
-    for seed in range(10):
+    for seed in range(6):
         draw = numpy.random.default_rng(seed)
         texts = [f"the {a} and the {b} ." for a in words[:8] for b in words[8:]]
         draw.shuffle(texts)
         sets = read_examples(texts[:20], texts[20:40], positive_pos=1, negative_pos=1)
-        found = td.fit_concepts(tiny_encoder, sets, layers=[0, 1, 2], seed=seed, **QUICK)
+        found = td.fit_concepts(tiny_encoder, sets, layers=[0, 1, 2], seed=seed, random_concepts=50, bootstraps=1)
         small += any(evidence.p_corrected < 0.1 for evidence in found.evidence)
-    assert small <= 4
+    assert small <= 3
 
 
 # ---------------------------------------------------------------- fit_concept
@@ -285,13 +285,13 @@ def test_the_natural_scale_is_the_distance_between_the_means(tiny_encoder: torch
     assert float(concept.coordinate(rows[~sides]).mean()) == pytest.approx(-0.5, abs=0.1)
 
 
-@pytest.mark.parametrize("estimator", ["mean", "logistic", "svm"])
+@pytest.mark.parametrize("estimator", ["mean", "logistic"])
 def test_the_same_seed_and_any_order_give_the_same_concept_to_the_bit(
     tiny_encoder: torch.nn.Module, tmp_path: Path, estimator: str
 ) -> None:
     def digest(positives: list[str], negatives: list[str], seed: int = 0) -> str:
         sets = read_examples(positives, negatives)
-        td.fit_concepts(tiny_encoder, sets, layers=[0, 2], estimator=estimator, seed=seed, **QUICK).save(tmp_path / "c")
+        td.fit_concept(tiny_encoder, sets, layer=1, estimator=estimator, seed=seed, **QUICK).save(tmp_path / "c")
         return hashlib.sha256((tmp_path / "c").read_bytes()).hexdigest()
 
     one = digest(SHE, HE)

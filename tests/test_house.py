@@ -78,7 +78,14 @@ ONLY["interchange"] = ONLY["plotting"]
 # One door per framework: {framework: the only files that import it}
 DOORS = {
     "transformer_lens": {"models"},
-    "matplotlib": {"plotting", "plotting_scans", "plotting_corpora", "plotting_concepts", "plotting_reconstruction"},
+    "matplotlib": {
+        "plotting",
+        "plotting_scans",
+        "plotting_search",
+        "plotting_corpora",
+        "plotting_concepts",
+        "plotting_reconstruction",
+    },
 }
 
 FILES = sorted(PACKAGE.glob("*.py"))
