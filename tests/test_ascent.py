@@ -15,7 +15,7 @@ from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Host, attached
 from tl_dream.inputs import GumbelSoftmaxInput
 from tl_dream.objectives import Objective
-from tl_dream.proposals import embedding_gradient, renew_candidates, start_gradient, top_candidates
+from tl_dream.proposals import gradients, renew_candidates, slopes, top_candidates
 from tl_dream.scoring import evaluate
 
 GOAL = td.neuron("mlp_post", layer=1, unit=5, pos=2)
@@ -183,9 +183,9 @@ def test_scores_that_are_no_numbers_are_never_the_best(host: Host) -> None:
             {"x": "embed"},
         )
         seen = BestSeen(host, marked, batch)
-        assert seen.broken() is None
+        assert seen.broken is None
         seen.see(tokens(host, batch, ["cat"]), 1)
-        assert seen.best == seen.starts and str(seen.broken()) == str(value)
+        assert seen.best == seen.starts and str(seen.broken) == str(value)
 
 
 # Proposals
@@ -196,7 +196,7 @@ def test_top_candidates_are_the_steepest_allowed_tokens(host: Host) -> None:
     pull = torch.randn(2, 3, host.W_E.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     allowed = torch.arange(len(VOCAB)) % 3 != 0
     keep = torch.tensor([[[0], [1], [2]], [[3], [4], [5]]])
-    found = top_candidates(pull, host.W_E, allowed, 10, keep)
+    found = top_candidates(pull @ host.W_E.T, allowed, 10, keep)
     assert found.shape == (2, 3, 10)
     steep = pull @ host.W_E.T
     for row in range(2):
@@ -206,18 +206,18 @@ def test_top_candidates_are_the_steepest_allowed_tokens(host: Host) -> None:
             assert set(found[row, slot].tolist()) == {kept, *others}
 
 
-def test_the_start_gradient_is_the_slope_of_the_score(host: Host) -> None:
+def test_slopes_are_how_the_score_rises_with_a_tokens_weight(host: Host) -> None:
     batch = batch_of(host, TEXTS)
-    pull = start_gradient(host, GOAL, batch)
-    assert pull.shape == (3, batch.free.shape[1], 24)
+    slope = slopes(host, GOAL, batch.ids, batch.rows, batch.free)
+    assert slope.shape == (3, batch.free.shape[1], len(VOCAB))
     ray = torch.zeros(*batch.ids.shape, 24, dtype=torch.float64)
-    ray[0, batch.free[0, 3], 7] = 1e-5
+    ray[0, batch.free[0, 3]] = 1e-5 * host.W_E[7]
     with torch.no_grad():
         up, down = (
             evaluate(host, GOAL, batch.ids, batch.rows, embeddings=host.W_E[batch.ids] + sign * ray)[0]
             for sign in (1, -1)
         )
-    assert pull[0, 3, 7].item() == pytest.approx((up - down).item() / 2e-5, rel=1e-5)
+    assert slope[0, 3, 7].item() == pytest.approx((up - down).item() / 2e-5, rel=1e-5)
 
 
 def test_an_objective_that_the_words_do_not_move(host: Host) -> None:
@@ -225,13 +225,13 @@ def test_an_objective_that_the_words_do_not_move(host: Host) -> None:
     flat = td.custom(lambda a: a["x"][:, 1, 0].detach(), {"x": ("block_out", 1)}, name="flat")
     for goal in (flat, td.neuron("pos_embed", unit=1, pos=1)):
         for call in (
-            lambda goal=goal: start_gradient(host, goal, batch),
+            lambda goal=goal: slopes(host, goal, batch.ids, batch.rows, batch.free),
             lambda goal=goal: ascend(host, goal, batch, Annealing(steps=2)),
         ):
             with says(f"the objective {goal} does not change with the words, so it has no gradient"):
                 call()
     x = torch.ones(2, 3, requires_grad=True)
-    assert torch.equal(embedding_gradient((2 * x).sum(1), x, GOAL), torch.full((2, 3), 2.0))
+    assert torch.equal(gradients((2 * x).sum(1), x, None, GOAL)[0], torch.full((2, 3), 2.0))
 
 
 def test_renewed_candidates(host: Host) -> None:
@@ -244,7 +244,7 @@ def test_renewed_candidates(host: Host) -> None:
     optimizer.step()
     pull = host.W_E[100][None, None].float() * 5
     weights = soft().detach()
-    renew_candidates(soft, weights, pull, host.W_E.float(), allowed, optimizer)
+    renew_candidates(soft, weights, pull @ host.W_E.float().T, allowed, optimizer)
     steep = [i for i in (pull[0, 0] @ host.W_E.float().T).argsort(descending=True).tolist() if i >= 20]
     expected = [i for i in steep if i not in (40, 50, 60)][:3]
     assert soft.candidates[0, 0].tolist() == [40, 60, 50, *expected]

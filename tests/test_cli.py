@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tl_dream import DreamError, cli, cli_options
+from tl_dream import DreamError, cli, cli_dream, cli_options
 from tl_dream.results import Dream
 
 TEXT = "the red dog and the sun"
@@ -186,7 +186,7 @@ def test_allowed_tokens_from_a_file(command, capsys, tmp_path):
         ({"text": ""}, "is empty or holds special tokens only"),
         ({"text": "[CLS] [SEP]"}, "is empty or holds special tokens only"),
         ({"text": "dog " * 40}, "the sentence has 42 tokens with its special ones, the model reads 32: shorten it"),
-        ({"text": None}, "the following arguments are required: --text"),
+        ({"text": None}, "no sentence to start from: give --text"),
         ({"steps": 0}, "steps = 0: give a whole number of at least 1"),
         ({"starts": 0}, "starts = 0: give a whole number of at least 1"),
         ({"method": "aneal"}, "unknown method 'aneal'; nearest: anneal"),
@@ -258,7 +258,7 @@ def test_outputs_are_checked_before_the_model_loads(command, capsys, monkeypatch
     def never(arguments: argparse.Namespace) -> None:
         raise AssertionError("the model was loaded first")
 
-    monkeypatch.setattr(cli, "load", never)
+    monkeypatch.setattr(cli_dream, "load", never)
     assert "'nowhere' does not exist: create it first" in complaint(capsys, [*command(), f"{option}=nowhere/a.png"])
 
 
@@ -310,7 +310,7 @@ def test_ctrl_c_ends_without_a_traceback(command, capsys, monkeypatch):
     def stop(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load", stop)
+    monkeypatch.setattr(cli_dream, "load", stop)
     assert cli.main(command()) == 130
     assert capsys.readouterr().err == "tl-dream: interrupted\n"
 

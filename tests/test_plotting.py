@@ -172,7 +172,7 @@ def test_another_run_can_be_drawn():
 
 
 def test_a_history_without_records_is_told():
-    empty = History((), (), (), (), (), (), (), (), FREE)
+    empty = History((), (), (), FREE)
     with pytest.raises(DreamError, match="the history holds no record"):
         plotting.dream_history(made_dream(empty))
     with pytest.raises(DreamError, match="the history holds no record"):

@@ -69,7 +69,7 @@ def test_save_and_load_give_the_same_dream(tmp_path: Path) -> None:
 
 
 def test_the_file_format(tmp_path: Path) -> None:
-    """Its keys are a promise: issue 2 lists them."""
+    """Its keys are a promise."""
     path = tmp_path / "dream.json"
     dream(best=replace(BEST, text="東 α")).save(path)
     assert "東 α" in path.read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def test_the_file_format(tmp_path: Path) -> None:
     assert data["best"]["step"] == 10 and data["best"]["ids"] == [4, 30, 42, 5]
     assert (data["forwards"], data["forward_tokens"], data["seconds"]) == (1234, 98765, 1.5)
     assert set(data["history"]) == set(
-        "step temperature soft_score hard_score tokens weights top_tokens top_weights free".split()
+        "step forward_tokens temperature soft_score hard_score tokens weights top_tokens top_weights free".split()
     )
 
 
@@ -224,7 +224,7 @@ def test_html_marks_what_changed_and_escapes() -> None:
 
 def test_frames() -> None:
     frame = dream().to_frame()
-    assert list(frame.columns) == ["step", "temperature", "soft_score", "hard_score", "text", "run"]
+    assert list(frame.columns) == ["step", "forward_tokens", "temperature", "soft_score", "hard_score", "text", "run"]
     assert frame["run"].tolist() == [0, 0, 0, 1] and frame["step"].tolist() == [0, 5, 10, 0]
     assert frame["text"][0] == "[CLS] red dog [SEP]"
     assert len(history()) == 3 and history().to_frame()["hard_score"].tolist() == [0.5, 1.5, 2.5]

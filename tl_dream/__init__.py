@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tl_dream._errors import DreamError
     from tl_dream.ascent import Annealing, Progress
+    from tl_dream.bigrams import BigramModel, count_bigrams
     from tl_dream.concept_edit_results import ConceptEdit
     from tl_dream.concept_edits import edit_concept
     from tl_dream.concept_examples import load_templates, read_examples, read_pairs
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from tl_dream.corpus_scan import corpus_search
     from tl_dream.damages import damaged
     from tl_dream.dreaming import dream
+    from tl_dream.frontier import Frontier
     from tl_dream.inputs import GumbelSoftmaxInput
+    from tl_dream.judges import fluency
     from tl_dream.layer_reconstruction import kept_tokens, reconstruct_layers
     from tl_dream.layer_results import KeptTokens, LayerReconstructions
     from tl_dream.models import list_hooks, load_model
@@ -36,12 +39,14 @@ if TYPE_CHECKING:
     from tl_dream.results import Dream
     from tl_dream.scans import predict_masked, similar_tokens, token_search
     from tl_dream.scoring import score
+    from tl_dream.search import epo, gcg
 
 __version__ = "0.1.0"
 
 _FILES = {
     "_errors": ("DreamError",),
     "ascent": ("Annealing", "Progress"),
+    "bigrams": ("BigramModel", "count_bigrams"),
     "concept_edit_results": ("ConceptEdit",),
     "concept_edits": ("edit_concept",),
     "concept_examples": ("load_templates", "read_examples", "read_pairs"),
@@ -52,7 +57,9 @@ _FILES = {
     "corpus_scan": ("corpus_search",),
     "damages": ("damaged",),
     "dreaming": ("dream",),
+    "frontier": ("Frontier",),
     "inputs": ("GumbelSoftmaxInput",),
+    "judges": ("fluency",),
     "layer_reconstruction": ("kept_tokens", "reconstruct_layers"),
     "layer_results": ("KeptTokens", "LayerReconstructions"),
     "models": ("list_hooks", "load_model"),
@@ -63,6 +70,7 @@ _FILES = {
     "results": ("Dream",),
     "scans": ("predict_masked", "similar_tokens", "token_search"),
     "scoring": ("score",),
+    "search": ("epo", "gcg"),
 }
 _HOMES = {name: file for file, names in _FILES.items() for name in names}
 

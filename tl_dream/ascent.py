@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._errors import require, unknown
 from tl_dream.batches import Batch, BestSeen
-from tl_dream.hosts import Host
+from tl_dream.hosts import Budget, Host
 from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
 from tl_dream.objectives import Objective
-from tl_dream.proposals import embedding_gradient, renew_candidates, start_gradient, top_candidates
+from tl_dream.proposals import at_free, gradients, renew_candidates, slopes, token_slopes, top_candidates
 from tl_dream.results import History, Run
+from tl_dream.rows import TOKENS
 from tl_dream.scoring import evaluate
 
 PRECISIONS = ("auto", "full", "bf16")
@@ -128,15 +130,17 @@ class Progress:
     """What a callback sees after every evaluation: one entry a row of the batch.
 
     Attributes:
-        step: steps done; `steps` of them will be.
-        temperature: of the softmax.
-        soft_scores, hard_scores, best_scores: of the soft sentences, the snapped tokens, the best real tokens so far.
-        texts: the snapped tokens as text.
+        step: steps done.
+        steps: how many will be; None where a budget decides.
+        temperature: of the softmax; None where there is no soft sentence.
+        soft_scores: of the soft sentences; empty where there are none.
+        hard_scores, best_scores: of the tokens a row stands at, of the best real tokens so far.
+        texts: the tokens a row stands at, as text.
     """
 
     step: int
-    steps: int
-    temperature: float
+    steps: int | None
+    temperature: float | None
     soft_scores: tuple[float, ...]
     hard_scores: tuple[float, ...]
     best_scores: tuple[float, ...]
@@ -175,6 +179,7 @@ def ascend(
     copies: Sequence[int] | None = None,
     callback: Callback | None = None,
     tick: Callable[[int, float], object] | None = None,
+    budget: Budget | None = None,
 ) -> Ascent:
     """Annealed ascent of a batch of soft sentences.
 
@@ -184,8 +189,10 @@ def ascend(
         copies: for each row how many rows of the same sentence came before it: the first starts at the sentence, the
             others at the sentence plus standard normal noise.
         tick: told the step and the best score, for a progress bar.
+        budget: ends the run where it is spent.
     """
     climb = climb or objective
+    budget = budget or Budget(host.meter)
     temperature = settings.temperature()
     count = len(batch.sentences)
     seen = BestSeen(host, objective, batch)
@@ -193,6 +200,7 @@ def ascend(
     soft = _soft_start(host, climb, batch, settings, generators(seed, count), copies or [0] * count)
     optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
     base = host.W_E[batch.ids]
+    reads_words = TOKENS in climb.reads or TOKENS in objective.reads
     row, slot = batch.valid.nonzero(as_tuple=True)
     where = (row, batch.free[row, slot])
     narrow = settings.precision == "bf16" or (
@@ -210,35 +218,53 @@ def ascend(
             weights = soft(degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws)
             mixed = soft.embed(weights, host.W_E)
             embeddings = base.index_put(where, mixed[row, slot])
+            words = _words(soft, weights, batch, where, host.d_vocab) if reads_words else None
             with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow and not due):
-                scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
+                scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings, weights=words)
         if not bool(torch.isfinite(scores).all()):
             failure = f"the soft score became {scores.tolist()} at step {step}"
             break
         if due:
-            hard = seen.see(batch.fill(soft.snap()), step)
+            strength = weights.detach().amax(2)
+            hard = seen.see(batch.within_limit(batch.fill(soft.snap()), strength), step)
             failure = _failure(seen, f"at step {step}")
             if failure:
                 break
             shown = scores
             if climb is not objective:  # the history keeps the objective's own units
                 with torch.no_grad():
-                    shown = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings)
-            records.append(_record(step, degree, shown, hard, soft, batch, settings.top_k))
+                    shown = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings, weights=words)
+            records.append(_record(step, budget.spent, degree, shown, hard, soft, batch, settings.top_k))
             if tick is not None:
                 tick(step, max(best.score for best in seen.best))
             if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
                 stopped = "callback"
                 break
+            if budget.left <= 0:
+                stopped = "budget"
+                break
         if step == settings.steps:
             break
-        pull = embedding_gradient(scores, mixed, climb)
-        (gradient,) = torch.autograd.grad(mixed, soft.logits, pull)
+        pull, direct = gradients(scores, mixed, words, climb)
+        outputs, slope = ([mixed], [pull]) if words is None or direct is None else ([mixed, words], [pull, direct])
+        (gradient,) = torch.autograd.grad(outputs, soft.logits, slope)
         soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
         optimizer.step()
         if soft.candidates is not None and step > 0 and step % settings.renew_every == 0:
-            renew_candidates(soft, weights.detach(), pull.detach(), host.W_E, batch.allowed, optimizer)
+            steep = token_slopes(pull.detach(), None if direct is None else at_free(direct, batch.free), host.W_E)
+            renew_candidates(soft, weights.detach(), steep, batch.allowed, optimizer)
     return Ascent(_runs(seen, records, batch), stopped if failure is None else "failure", failure)
+
+
+def _words(
+    soft: GumbelSoftmaxInput, weights: Tensor, batch: Batch, where: tuple[Tensor, Tensor], d_vocab: int
+) -> Float[Tensor, "batch pos vocab"]:
+    """The weight of every token at every position: 1 for the sentence's own where it is fixed."""
+    real = torch.nn.functional.one_hot(batch.ids, d_vocab).to(weights.dtype)
+    dense = weights
+    if soft.candidates is not None:
+        dense = weights.new_zeros(*weights.shape[:2], d_vocab).scatter(2, soft.candidates, weights)
+    return real.index_put(where, dense[batch.valid])
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -249,7 +275,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def _failure(seen: BestSeen, when: str) -> str | None:
-    value = seen.broken()
+    value = seen.broken
     return None if value is None else f"the score of real tokens became {value} {when}"
 
 
@@ -268,8 +294,8 @@ def _soft_start(
     count = min(settings.candidates or host.d_vocab, int(batch.allowed.sum()))
     chosen: Tensor | None = None
     if settings.candidates is not None and count < int(batch.allowed.sum()):
-        pull = start_gradient(host, climb, batch)
-        chosen = top_candidates(pull, host.W_E, batch.allowed, count, keep=tokens.unsqueeze(-1))
+        slope = slopes(host, climb, batch.ids, batch.rows, batch.free)
+        chosen = top_candidates(slope, batch.allowed, count, keep=tokens.unsqueeze(-1))
     else:
         count = host.d_vocab
     if settings.start == "sentence":
@@ -301,6 +327,7 @@ def _soft_start(
 @dataclass(frozen=True)
 class _Record:
     step: int
+    spent: int
     temperature: float
     soft: list[float]
     hard: list[float]
@@ -313,6 +340,7 @@ class _Record:
 @torch.no_grad()
 def _record(
     step: int,
+    spent: int,
     temperature: float,
     scores: Tensor,
     hard: list[float],
@@ -328,6 +356,7 @@ def _record(
     heaviest[row, batch.free[row, slot]] = top.values[row, slot, 0]
     return _Record(
         step,
+        spent,
         temperature,
         scores.tolist(),
         hard,
@@ -358,6 +387,7 @@ def _runs(seen: BestSeen, records: Sequence[_Record], batch: Batch) -> tuple[Run
         size, free = len(sentence), len(sentence.free)
         history = History(
             step=tuple(r.step for r in records),
+            forward_tokens=tuple(r.spent for r in records),
             temperature=tuple(r.temperature for r in records),
             soft_score=tuple(r.soft[row] for r in records),
             hard_score=tuple(r.hard[row] for r in records),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
@@ -17,6 +17,8 @@ from tl_dream.prompts import Sentence
 from tl_dream.results import ScoredText
 from tl_dream.rows import Rows
 from tl_dream.scoring import evaluate
+from tl_dream.screening import in_batches
+from tl_dream.substitutions import default_batch_tokens
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Batch:
         allowed: tokens that free positions may take, Bool[d_vocab].
         retokenize: whether only tokens whose text tokenizes back to them may be returned. Not asked of a row whose
             start does not, or where [CLS] or [SEP] is free.
+        max_changes: how many words may differ from the start's at most; None sets no limit.
     """
 
     sentences: tuple[Sentence, ...]
@@ -40,9 +43,17 @@ class Batch:
     valid: Bool[Tensor, "batch free"]
     allowed: Bool[Tensor, " vocab"]
     retokenize: bool
+    max_changes: int | None = None
 
     @classmethod
-    def of(cls, host: Host, sentences: Sequence[Sentence], allowed: Tensor, retokenize: bool) -> Batch:
+    def of(
+        cls,
+        host: Host,
+        sentences: Sequence[Sentence],
+        allowed: Tensor,
+        retokenize: bool,
+        max_changes: int | None = None,
+    ) -> Batch:
         """A batch of sentences, each with at least one free position."""
         ids, _ = host.pad([sentence.ids for sentence in sentences])
         most = max(len(sentence.free) for sentence in sentences)
@@ -61,6 +72,7 @@ class Batch:
             valid.to(device),
             allowed.to(device),
             retokenize,
+            max_changes,
         )
 
     def fill(self, tokens: Int[Tensor, "batch free"]) -> Int[Tensor, "batch pos"]:
@@ -69,6 +81,31 @@ class Batch:
         row, slot = self.valid.nonzero(as_tuple=True)
         filled[row, self.free[row, slot]] = tokens[row, slot]
         return filled
+
+    def within_limit(
+        self, filled: Int[Tensor, "batch pos"], strength: Float[Tensor, "batch free"]
+    ) -> Int[Tensor, "batch pos"]:
+        """The sentences with at most `max_changes` words changed: those of the greatest strength."""
+        if self.max_changes is None:
+            return filled
+        changed = (filled != self.ids).gather(1, self.free) & self.valid
+        order = strength.masked_fill(~changed, -math.inf).argsort(dim=1, descending=True, stable=True)
+        keep = torch.zeros_like(changed).scatter_(1, order[:, : self.max_changes], True) & changed
+        return self.fill(torch.where(keep, filled.gather(1, self.free), self.ids.gather(1, self.free)))
+
+    @torch.no_grad()
+    def evaluate(
+        self, host: Host, objective: Objective, candidates: Sequence[tuple[int, tuple[int, ...]]]
+    ) -> list[float]:
+        """The scores of (row, tokens), in forward passes that fit the device."""
+
+        def work(part: Sequence[tuple[int, tuple[int, ...]]]) -> list[float]:
+            ids, _ = host.pad([ids for _, ids in part])
+            return evaluate(host, objective, ids, Rows.of(host, [self.sentences[row] for row, _ in part])).tolist()
+
+        longest = max((len(ids) for _, ids in candidates), default=1)
+        size = max(1, default_batch_tokens(host, None) // longest)
+        return [value for values in in_batches(candidates, size, work) for value in values]
 
     def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> tuple[int, ...]:
         """One row's tokens without its padding."""
@@ -81,7 +118,8 @@ class BestSeen:
     def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
         self._host, self._objective, self._batch = host, objective, batch
         self._known: list[dict[tuple[int, ...], float]] = [{} for _ in batch.sentences]
-        start = self._score([(i, sentence.ids) for i, sentence in enumerate(batch.sentences)])
+        self.broken: float | None = None
+        start = self.score([(i, sentence.ids) for i, sentence in enumerate(batch.sentences)])
         retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
         self.starts = [
             ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
@@ -93,16 +131,50 @@ class BestSeen:
             for sentence, again in zip(batch.sentences, retokenizes, strict=True)
         ]
 
-    @torch.no_grad()
-    def _score(self, candidates: list[tuple[int, tuple[int, ...]]]) -> list[float]:
+    def score(self, candidates: Sequence[tuple[int, tuple[int, ...]]]) -> list[float]:
+        """The scores of (row, tokens)."""
         new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
-        if new:
-            index = [row for row, _ in new]
-            ids, _ = self._host.pad([ids for _, ids in new])
-            rows = Rows.of(self._host, [self._batch.sentences[row] for row in index])
-            for (row, key), value in zip(new, evaluate(self._host, self._objective, ids, rows).tolist(), strict=True):
-                self._known[row][key] = value
+        for (row, ids), value in zip(new, self._batch.evaluate(self._host, self._objective, new), strict=True):
+            self.learn(row, ids, value)
         return [self._known[row][ids] for row, ids in candidates]
+
+    def learn(self, row: int, ids: tuple[int, ...], value: float) -> None:
+        """Take in the score of real tokens; the first that is NaN or infinite is kept in `broken`."""
+        self._known[row].setdefault(ids, value)
+        if self.broken is None and not math.isfinite(value):
+            self.broken = value
+
+    def knows(self, row: int, ids: tuple[int, ...]) -> bool:
+        """Whether these tokens were scored before."""
+        return ids in self._known[row]
+
+    def repaired(self, row: int, candidates: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The candidates that may be returned; in place of one that does not tokenize back to itself what its text
+        tokenizes to, where that fits the row."""
+        if not self._bound[row]:
+            return list(candidates)
+        vocabulary = self._host.vocabulary
+        again = vocabulary.encode_batch(vocabulary.decode_batch(candidates)) if candidates else []
+        changed = [new for old, new in zip(candidates, again, strict=True) if new != old and self._fits(row, new)]
+        stable = {new for new, ok in zip(changed, vocabulary.retokenizes(changed), strict=True) if ok}
+        return [new for old, new in zip(candidates, again, strict=True) if new == old or new in stable]
+
+    def returnable(self, row: int, candidates: Sequence[tuple[int, ...]]) -> list[bool]:
+        """Whether each may be returned: it tokenizes back to itself, where that is asked of the row."""
+        if not self._bound[row]:
+            return [True] * len(candidates)
+        return self._host.vocabulary.retokenizes(candidates)
+
+    def keep(self, row: int, ids: tuple[int, ...], value: float, step: int) -> bool:
+        """Keep tokens that may be returned, if they are the row's best; whether they are."""
+        if not (math.isfinite(value) and value > self.best[row].score):
+            return False
+        vocabulary = self._host.vocabulary
+        again = vocabulary.retokenizes([ids])[0]
+        if self._bound[row] and not again:
+            return False
+        self.best[row] = ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, again)
+        return True
 
     def see(self, filled: Int[Tensor, "batch pos"], step: int) -> list[float]:
         """Score the rows' tokens, keep what is better and may be returned, and give back the scores.
@@ -119,29 +191,17 @@ class BestSeen:
             for row, (ids, again) in enumerate(zip(raw, real, strict=True))
         ]
         pairs = [(row, ids) for row, ids in enumerate(raw)] + [(row, ids) for row, ids in enumerate(real)]
-        scores = self._score(pairs)
-        better = [
-            row for row, value in enumerate(scores[len(raw) :]) if math.isfinite(value) and value > self.best[row].score
-        ]
-        if better:
-            returns = vocabulary.retokenizes([real[row] for row in better])
-            for row, again in zip(better, returns, strict=True):
-                if again or not self._bound[row]:
-                    text = vocabulary.decode(real[row])
-                    tokens = vocabulary.tokens(real[row])
-                    self.best[row] = ScoredText(text, tokens, real[row], scores[len(raw) + row], step, again)
+        scores = self.score(pairs)
+        for row, (ids, value) in enumerate(zip(real, scores[len(raw) :], strict=True)):
+            self.keep(row, ids, value, step)
         return scores[: len(raw)]
 
     def _fits(self, row: int, ids: tuple[int, ...]) -> bool:
         sentence = self._batch.sentences[row]
         if len(ids) != len(sentence):
             return False
-        free = set(sentence.free)
-        return all(
-            bool(self._batch.allowed[new]) if i in free else new == old
-            for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True))
+        free, limit = set(sentence.free), self._batch.max_changes
+        pairs = list(zip(ids, sentence.ids, strict=True))
+        return (limit is None or sum(new != old for new, old in pairs) <= limit) and all(
+            bool(self._batch.allowed[new]) if i in free else new == old for i, (new, old) in enumerate(pairs)
         )
-
-    def broken(self) -> float | None:
-        """A score seen that is NaN or infinite, if there is one."""
-        return next((v for known in self._known for v in known.values() if not math.isfinite(v)), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 import warnings
@@ -13,23 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tl_dream import cli_concepts, cli_reconstruct, cli_scans
+from tl_dream import cli_concepts, cli_dream, cli_reconstruct, cli_scans
 from tl_dream._errors import DreamError
 from tl_dream.cli_options import (
-    POSITIONS,
     Parser,
     Subparsers,
     add_model_arguments,
-    add_objective_arguments,
-    allowed,
     check_outputs,
     join_negatives,
     load,
-    objective,
-    positions,
+    print_written,
 )
 
-STATIONS: tuple[Any, ...] = (cli_scans, cli_reconstruct, cli_concepts)
+STATIONS: tuple[Any, ...] = (cli_dream, cli_scans, cli_reconstruct, cli_concepts)
 """Modules beside this one with subcommands of their own (`add_commands`)."""
 
 QUIET = {
@@ -108,44 +103,7 @@ def _version() -> str:
 
 
 def add_commands(subparsers: Subparsers) -> None:
-    """dream, hooks, demo."""
-    parser = subparsers.add_parser(
-        "dream",
-        help="find real text that drives a unit up",
-        description="Find real text that drives an objective up, starting from a sentence.",
-        epilog=POSITIONS + 'Example: tl-dream dream --hook mlp_post --layer 4 --unit 414 --pos hate --text "i hate it"',
-    )
-    parser.add_argument("--text", required=True, action="append", help="the sentence to start from; may be repeated")
-    parser.add_argument(
-        "--free", type=positions, metavar="POS", help="what may change (see below); default: every word"
-    )
-    add_objective_arguments(parser)
-    add_model_arguments(parser)
-    group = parser.add_argument_group("search", "what is left out is up to the preset")
-    group.add_argument("--method", default="anneal", help="how to search [%(default)s]")
-    group.add_argument(
-        "--preset", default="fast", help='"fast", or "article" for the article\'s settings [%(default)s]'
-    )
-    group.add_argument("--steps", type=int, help="gradient steps")
-    group.add_argument("--starts", type=int, default=1, help="starts of each sentence, as one batch [%(default)s]")
-    group.add_argument("--start", help='where to start: "sentence", "random" or "uniform"')
-    group.add_argument("--learning-rate", type=float, help="of Adam, in logits a step")
-    group.add_argument("--schedule", help='of the temperature: "geometric", "linear", "cosine" or "constant"')
-    group.add_argument("--temperature", type=float, nargs=2, metavar=("START", "END"), help="both > 0")
-    group.add_argument("--candidates", type=int, help="tokens each position chooses from; 0 for the whole vocabulary")
-    group.add_argument(
-        "--allowed",
-        type=allowed,
-        metavar="RULES",
-        help="tokens that may be chosen: some of no_special, no_unused, ascii, whole_words; or @FILE, one token a line",
-    )
-    group.add_argument("--noise", action="store_true", default=None, help="Gumbel noise on the logits")
-    group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result")
-    group.add_argument("--figure", metavar="FILE", help="write Figure 1 (.png, .pdf or .svg)")
-    parser.set_defaults(run=run_dream)
-
+    """hooks, demo."""
     parser = subparsers.add_parser(
         "hooks",
         help="list every hook of a model",
@@ -163,69 +121,6 @@ def add_commands(subparsers: Subparsers) -> None:
     parser.add_argument("--out", default=".", metavar="FOLDER", help="where the figures go [the current one]")
     parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     parser.set_defaults(run=run_demo)
-
-
-def run_dream(arguments: argparse.Namespace) -> None:
-    """`tl-dream dream`."""
-    a = arguments
-    check_outputs(a.json, figures=[a.figure])
-    goal = objective(a)
-    model = load(a)
-    from tl_dream.dreaming import dream
-
-    options = {} if a.allowed is None else {"allowed": a.allowed}
-    try:
-        result = dream(
-            model,
-            goal,
-            a.text[0] if len(a.text) == 1 else a.text,
-            free=a.free,
-            method=a.method,
-            preset=a.preset,
-            steps=a.steps,
-            starts=a.starts,
-            start=a.start,
-            learning_rate=a.learning_rate,
-            schedule=a.schedule,
-            temperature=None if a.temperature is None else tuple(a.temperature),
-            candidates=a.candidates,
-            noise=a.noise,
-            seed=a.seed,
-            **options,
-        )
-    except DreamError as error:
-        if error.partial is None or a.json is None:
-            raise
-        _save_partial(error.partial, a.json)
-        raise DreamError(f"{error}. The result so far is in {a.json!r}", error.partial) from error
-    if a.json is not None:
-        result.save(a.json)
-    if a.figure is not None:
-        from tl_dream import plotting
-
-        plotting.save_figure(plotting.dream_history(result).figure, a.figure)
-    print(result)
-    _print_written(a.json, a.figure)
-
-
-def _save_partial(result: Any, path: str) -> None:
-    """Write a result whose scores are partly NaN or infinite, which JSON has not got: they become null."""
-    from tl_dream.results import write_json
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: finite(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    write_json(path, finite(result.to_json()))
-
-
-def _print_written(*paths: str | os.PathLike[str] | None) -> None:
-    for path in paths:
-        if path is not None:
-            print(f"wrote {path}")
 
 
 def run_hooks(arguments: argparse.Namespace) -> None:
@@ -294,12 +189,12 @@ def run_demo(arguments: argparse.Namespace) -> None:
     print(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?", flush=True)
     goal = neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
     with one_thread():
-        result = dream(load_model("minilm"), goal, DEMO_TEXT, starts=2, seed=arguments.seed)
+        result = dream(load_model("minilm"), goal, DEMO_TEXT, method="anneal", starts=2, seed=arguments.seed)
     figures = [plotting.dream_history(result).figure, plotting.annealing(result, DEMO_POS).figure]
     for figure, path in zip(figures, paths, strict=True):
         plotting.save_figure(figure, path)
     print(f"\n{result}\n")
-    _print_written(*paths)
+    print_written(*paths)
 
 
 if __name__ == "__main__":

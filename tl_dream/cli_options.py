@@ -225,3 +225,10 @@ def check_outputs(*paths: str | None, figures: Sequence[str | None] = ()) -> Non
         for figure in figures:
             if figure is not None:
                 check_figure_path(figure)
+
+
+def print_written(*paths: str | os.PathLike[str] | None) -> None:
+    """Say which files were written; None stands for an option that was not given."""
+    for path in paths:
+        if path is not None:
+            print(f"wrote {path}")

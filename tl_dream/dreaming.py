@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._errors import require, unknown
 from tl_dream.ascent import ARTICLE, Annealing, Callback, ascend
+from tl_dream.automatic import automatic, best_words
 from tl_dream.batches import Batch
-from tl_dream.hosts import Host, attached
+from tl_dream.corpus_results import CorpusResult
+from tl_dream.hook_names import layers_run
+from tl_dream.hosts import Budget, Host, attached
 from tl_dream.objectives import Objective, normalized
-from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
-from tl_dream.results import Cost, Dream
+from tl_dream.outcomes import Outcome, finish, receipt, scored_bar
+from tl_dream.populations import Evolving, Population, judge_of
+from tl_dream.projection import Projecting, project
+from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt
+from tl_dream.results import Dream
 from tl_dream.scoring import check
+from tl_dream.search import descend
+from tl_dream.starting import budget_of, check_count, make_batch
+from tl_dream.swapping import Swapping, Swaps
 
 PRESETS = {"fast": Annealing(), "article": ARTICLE}
+
+METHODS = ("auto", "anneal", "gcg", "epo", "pez")
 
 
 def dream(
     model: Any,
     objective: Objective,
-    prompt: str | Prompt | Sequence[str | Prompt],
+    prompt: str | Prompt | Sequence[str | Prompt] | None = None,
     *,
     free: Positions = None,
-    method: str = "anneal",
-    preset: str = "fast",
-    steps: int | None = None,
+    method: str = "auto",
+    budget: int | None = None,
+    fluency: Objective | None = None,
+    start: str | CorpusResult | None = None,
     starts: int = 1,
-    start: str | None = None,
+    preset: str | None = None,
+    steps: int | None = None,
     start_weight: float | None = None,
     learning_rate: float | None = None,
     schedule: str | None = None,
@@ -45,6 +59,8 @@ def dream(
     evaluate_every: int | None = None,
     top_k: int | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
+    banned: Sequence[str | int] | None = None,
+    max_changes: int | None = None,
     retokenize: bool = True,
     seed: int = 0,
     callback: Callback | None = None,
@@ -52,21 +68,36 @@ def dream(
 ) -> Dream:
     """Find real text that drives an objective up, starting from a sentence.
 
-    Never returns something worse than it saw: the best real tokens ever scored, the start included. Options that are
-    None take the preset's value (`Annealing` for "fast", `ARTICLE` for "article").
+    Never returns something worse than it saw: the best real tokens ever scored, the start included.
+
+    Methods:
+        "auto": what does best at equal cost: short annealing as a proposal, merged swaps that the gradient ranks,
+            kicks, a last sweep; `token_search` where one word is free. Ends where no single swap is better (`stopped`
+            is "optimum") or the budget is spent.
+        "anneal": the article's annealed Gumbel-Softmax ascent.
+        "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.
+        "epo": a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole front.
+        "pez": projected gradient ascent (Wen et al. 2023).
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         objective: what to climb; higher is better.
-        prompt: a sentence, or several that dream side by side in one batch.
+        prompt: a sentence, or several that dream side by side; None where `start` is a corpus search.
         free: the positions that may change (see `Positions`), where `prompt` is plain text; None frees every word.
-        method: "anneal", the article's annealed Gumbel-Softmax ascent.
-        preset: "fast", or "article" for the article's own settings.
-        steps: gradient steps.
-        starts: how often each sentence is started: once as it is, then with normal noise on its logits.
-        start: "sentence", "random" (standard normal logits) or "uniform".
+        method: see above. "auto" stands for "anneal" where a `preset` or an option of annealing is given.
+        budget: forward-tokens (rows x positions x layers) to spend; None takes 400,000 for the searches over real
+            tokens, whatever it takes for one free word, and the given steps for "anneal" and "pez". Annealing with a
+            budget and no steps takes as many steps as it pays for.
+        fluency: for "epo": the fluency it trades against (see `fluency`); None takes the model's own head where it is
+            trained, else none.
+        start: a `corpus_search` result, whose top ten sentences are the starts. For "anneal" also "sentence", "random"
+            (standard normal logits) or "uniform".
+        starts: how often each sentence is started.
+        preset: of annealing: "fast", or "article" for the article's own settings. Options that are None take its value
+            (`Annealing` for "fast", `ARTICLE` for "article").
+        steps: gradient steps ("anneal", "pez").
         start_weight: softmax weight of the sentence's tokens at the first step, in (0, 1).
-        learning_rate: of Adam, in logits a step.
+        learning_rate: of Adam: logits a step ("anneal"), standard deviations of the embeddings a step ("pez").
         schedule: of the temperature: "geometric", "linear", "cosine" or "constant".
         temperature: its start and end, dimensionless, > 0.
         warmup: steps at the start temperature.
@@ -78,6 +109,8 @@ def dream(
         evaluate_every: steps between two scorings of the real tokens.
         top_k: tokens a position whose weights the history keeps.
         allowed: tokens that free positions may take.
+        banned: tokens that they may not; None bans the token that a `logit` objective asks for. () bans none.
+        max_changes: words that may differ from the start's at most; None sets no limit.
         retokenize: return only tokens whose text tokenizes back to themselves; not asked where the start itself does
             not, or where [CLS] or [SEP] is free.
         seed: of the local random generator; the global one is left alone.
@@ -89,24 +122,13 @@ def dream(
             `Dream` so far.
     """
     began = time.perf_counter()
-    if method != "anneal":
-        raise unknown("method", method, ("anneal",))
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
-    require(isinstance(starts, int) and starts >= 1, f"starts = {starts!r}: give a whole number of at least 1")
-    require(
-        temperature is None or isinstance(temperature, tuple | list) and len(temperature) == 2,
-        f"temperature = {temperature!r}: give two numbers, its start and end",
-    )
-    first, last = temperature if temperature is not None else (None, None)
-    changes: dict[str, Any] = {
+    options = {
         "steps": steps,
-        "start": start,
+        "start": start if isinstance(start, str) else None,
         "start_weight": start_weight,
         "learning_rate": learning_rate,
         "schedule": schedule,
-        "start_temperature": first,
-        "end_temperature": last,
+        "temperature": temperature,
         "warmup": warmup,
         "noise": noise,
         "straight_through": straight_through,
@@ -116,26 +138,113 @@ def dream(
         "evaluate_every": evaluate_every,
         "top_k": top_k,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if candidates == 0:
-        changes["candidates"] = None
-    if schedule is not None:
-        changes["decay"] = None  # the article's belongs to its own schedule
-    if preset == "fast" and isinstance(steps, int):  # a short run cools all the same
-        changes.setdefault("warmup", min(PRESETS[preset].warmup, max(0, steps) // 10))
-    settings = replace(PRESETS[preset], **changes)
+    given = {key: value for key, value in options.items() if value is not None}
+    method = _method(method, preset, given)
+    require(
+        fluency is None or method == "epo",
+        'fluency= goes with method="epo"; any other climbs the sum: goal + 0.1 * fluency()',
+    )
+    if budget is not None:
+        check_count("budget", budget)
+    if isinstance(start, CorpusResult):
+        require(prompt is None, "a prompt and a corpus search are both given to start from: give one of the two")
     with attached(model) as host:
         check(host, objective)
-        sentences = read_prompts(host, prompt, free)
-        batch = Batch.of(
+        batch = make_batch(
             host,
-            [sentence for sentence in sentences for _ in range(starts)],
-            host.vocabulary.allowed(allowed),
-            retokenize,
+            objective,
+            start if isinstance(start, CorpusResult) else prompt,
+            free=free,
+            starts=starts,
+            allowed=allowed,
+            banned=banned,
+            max_changes=max_changes,
+            retokenize=retokenize,
         )
+        run = _Run(host, objective, batch, budget, seed, starts, callback, progress)
+        if method == "anneal":
+            outcome, told = run.anneal(_annealing(preset, given, run.steps_for))
+            told = {"preset": preset or "fast", **told}
+        elif method == "pez":
+            outcome, told = run.pez(given)
+        elif method == "epo":
+            outcome, told = run.epo(fluency)
+        else:
+            outcome, told = run.gcg() if method == "gcg" else run.auto()
+        told = receipt(batch, method, told, budget=budget, allowed=allowed, starts=starts)
+        return finish(host, objective, batch, outcome, settings=told, seed=seed, began=began)
+
+
+def _method(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
+    """The method meant; options of annealing stand for annealing."""
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if preset is not None and preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    named = [*given, *(["preset"] if preset is not None else [])]
+    if method == "auto" and named:
+        return "anneal"
+    taken = {"anneal": named, "pez": ["steps", "learning_rate"]}.get(method, [])
+    foreign = [name for name in named if name not in taken]
+    require(
+        not foreign,
+        f"method={method!r} has no {', '.join(foreign)}: leave {'it' if len(foreign) == 1 else 'them'} out, or take "
+        'method="anneal"',
+    )
+    return method
+
+
+def _annealing(preset: str | None, given: Mapping[str, Any], steps_for: Callable[[Annealing], int | None]) -> Annealing:
+    """The preset with what was given in its place."""
+    changes = dict(given)
+    temperature = changes.pop("temperature", None)
+    require(
+        temperature is None or isinstance(temperature, tuple | list) and len(temperature) == 2,
+        f"temperature = {temperature!r}: give two numbers, its start and end",
+    )
+    if temperature is not None:
+        changes["start_temperature"], changes["end_temperature"] = temperature
+    if changes.get("candidates") == 0:
+        changes["candidates"] = None
+    if "schedule" in changes:
+        changes["decay"] = None  # the article's belongs to its own schedule
+    base = PRESETS[preset or "fast"]
+    if "steps" not in changes and steps_for(base) is not None:
+        changes["steps"] = steps_for(base)
+    steps = changes.get("steps")
+    if base.decay is None and isinstance(steps, int):  # a short run cools all the same
+        changes.setdefault("warmup", min(base.warmup, max(0, steps) // 10))
+    return replace(base, **changes)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One dream: every method gives its outcome and its settings."""
+
+    host: Host
+    objective: Objective
+    batch: Batch
+    budget: int | None
+    seed: int
+    starts: int
+    callback: Callback | None
+    progress: bool | None
+
+    def steps_for(self, settings: Annealing) -> int | None:
+        """How many steps of annealing the budget pays for; None where there is none."""
+        if self.budget is None:
+            return None
+        names = [name for read in self._climb(settings).reads for name in read.resolve(self.host)]
+        each = self.batch.ids.numel() * max(1, layers_run(names, self.host.n_layers))
+        return max(1, int(self.budget / each / (2 + 1 / settings.evaluate_every)))
+
+    def _climb(self, settings: Annealing) -> Objective:
+        return normalized(self.objective) if settings.normalize else self.objective
+
+    def anneal(self, settings: Annealing) -> tuple[Outcome, dict[str, Any]]:
         with tqdm(
             total=settings.steps,
-            disable=None if progress is None else not progress,
+            disable=None if self.progress is None else not self.progress,
             desc="dream",
             leave=False,
         ) as bar:
@@ -144,64 +253,48 @@ def dream(
                 bar.update(step - bar.n)
                 bar.set_postfix(best=f"{best:.3f}")
 
-            outcome = ascend(
-                host,
-                objective,
-                batch,
+            found = ascend(
+                self.host,
+                self.objective,
+                self.batch,
                 settings,
-                climb=normalized(objective) if settings.normalize else objective,
-                seed=seed,
-                copies=[copy for _ in sentences for copy in range(starts)],
-                callback=callback,
+                climb=self._climb(settings),
+                seed=self.seed,
+                copies=[row % self.starts for row in range(len(self.batch.sentences))],
+                callback=self.callback,
                 tick=tick,
+                budget=Budget(self.host.meter, self.budget),
             )
-        winner = max(range(len(outcome.runs)), key=lambda i: (outcome.runs[i].best.score, -i))
-        run = outcome.runs[winner]
-        sentence = batch.sentences[winner]
-        result = Dream(
-            model=host.name,
-            objective=repr(objective),
-            prompt={"text": sentence.text, "free": list(sentence.free)},
-            settings={
-                "method": method,
-                "preset": preset,
-                **asdict(settings),
-                "starts": starts,
-                "sentences": len(sentences),
-                "allowed": allowed if isinstance(allowed, str) else f"{int(batch.allowed.sum())} tokens",
-                "retokenize": retokenize,
-            },
-            seed=seed,
-            start=run.start,
-            best=run.best,
-            soft_score=run.soft_score,
-            history=run.history,
-            cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
-            stopped=outcome.stopped,
-            others=tuple(other for i, other in enumerate(outcome.runs) if i != winner),
-        )
-    if outcome.failure is not None:
-        raise DreamError(
-            f"{outcome.failure}; the best real tokens so far score {run.best.score:.4f}: {run.best.text!r} "
-            "(error.partial holds the whole result). Check the objective for a division by zero or a logarithm of zero",
-            partial=result,
-        )
-    return result
+        return Outcome(found.runs, found.stopped, found.failure), asdict(settings)
 
+    def gcg(self) -> tuple[Outcome, dict[str, Any]]:
+        settings = Swapping()
+        return self._searched(lambda search, tick: descend(search, settings, self.callback, tick)), asdict(settings)
 
-def read_prompts(
-    host: Host, prompt: str | Prompt | Sequence[str | Prompt], free: Positions = None
-) -> tuple[Sentence, ...]:
-    """One or several prompts, tokenized, with their free positions."""
-    given = [prompt] if isinstance(prompt, str | Prompt) else list(prompt)
-    require(bool(given), "no sentence to start from: give at least one")
-    for item in given:
-        require(
-            isinstance(item, str | Prompt),
-            f"a start is text or a Prompt, not {type(item).__name__}: {item!r}",
+    def pez(self, given: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
+        settings = Projecting(**given)
+        found = self._searched(
+            lambda search, tick: project(search, settings, callback=self.callback, tick=tick), self.budget or math.inf
         )
-        require(
-            free is None or isinstance(item, str),
-            "free= goes with plain text; a Prompt says itself which of its positions are free",
+        return found, asdict(settings)
+
+    def epo(self, fluency: Objective | None) -> tuple[Outcome, dict[str, Any]]:
+        settings, judge = Evolving(), judge_of(self.host, fluency)
+        found = self._searched(
+            lambda search, tick: Population(search, settings, judge, self.seed).evolve(self.callback, tick)
         )
-    return tuple(host.vocabulary.read(Prompt(item, free) if isinstance(item, str) else item) for item in given)
+        return found, {**asdict(settings), "fluency": None if judge is None else repr(judge)}
+
+    def auto(self) -> tuple[Outcome, dict[str, Any]]:
+        words = all(len(sentence.free) == 1 for sentence in self.batch.sentences)
+        if words and self.budget is None:
+            return self._searched(lambda search, tick: best_words(search), math.inf), {}
+        return self._searched(
+            lambda search, tick: automatic(search, seed=self.seed, callback=self.callback, tick=tick)
+        ), {}
+
+    def _searched(self, method: Callable[[Swaps, Callable[[], object]], str], limit: float | None = None) -> Outcome:
+        budget = Budget(self.host.meter, budget_of(self.budget) if limit is None else limit)
+        with scored_bar(budget, self.progress, "dream") as tick:
+            search = Swaps(self.host, self.objective, self.batch, budget, self.seed)
+            return Outcome.of(search, method(search, tick))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,28 @@ class Meter:
         passes = rows * (2 if backward else 1)
         self.forwards += passes
         self.forward_tokens += passes * positions * layers
+
+
+class Budget:
+    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit."""
+
+    def __init__(self, meter: Meter, limit: float | None = None) -> None:
+        self._meter, self._before = meter, meter.forward_tokens
+        self.limit = math.inf if limit is None else limit
+
+    @property
+    def spent(self) -> int:
+        """Forward-tokens since the budget was made."""
+        return self._meter.forward_tokens - self._before
+
+    @property
+    def left(self) -> float:
+        return self.limit - self.spent
+
+    @property
+    def share(self) -> float:
+        """How much of it is spent, 0 to 1."""
+        return min(1.0, self.spent / self.limit)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tl_dream._errors import require, unknown
 from tl_dream.prompts import Positions
-from tl_dream.rows import Activations, Read, Rows, Score
+from tl_dream.rows import TOKENS, Activations, Read, Rows, Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class Objective:
         where: the positions that count and how they are reduced; `per_token` so reduced is the score.
         terms: the objectives whose sum this is, where it is one without `per_token`.
         equal_lengths: it must be given rows without padding (your own functions are).
+        answers: tokens whose prediction it asks for; to write one of them would be no dream, so a dream does not.
     """
 
     reads: tuple[Read, ...]
@@ -43,6 +44,7 @@ class Objective:
     where: tuple[Positions, str] = (None, "max")
     terms: tuple[Objective, ...] = ()
     equal_lengths: bool = False
+    answers: tuple[str | int, ...] = ()
 
     def __repr__(self) -> str:
         return self.formula
@@ -72,7 +74,8 @@ class Objective:
         left, right = self, other if sign == "+" else -other
         tokens: Score | None = None
         pos, reduce = left.where
-        if left.per_token is not None and right.per_token is not None and left.where == right.where:
+        alike = left.where == right.where and (TOKENS in left.reads) == (TOKENS in right.reads)
+        if left.per_token is not None and right.per_token is not None and alike:
             if reduce == "mean" or isinstance(pos, int | str) and pos != "all":  # else a maximum stands between
                 left_tokens, right_tokens = left.per_token, right.per_token
                 tokens = lambda acts, rows: left_tokens(acts, rows) + right_tokens(acts, rows)  # noqa: E731
@@ -84,6 +87,7 @@ class Objective:
             where=left.where,
             terms=(left, right) if tokens is None else (),
             equal_lengths=left.equal_lengths or right.equal_lengths,
+            answers=tuple(dict.fromkeys((*left.answers, *right.answers))),
         )
 
     def _map(self, change: Callable[[Tensor], Tensor], formula: str, falling: bool = False) -> Objective:
@@ -96,6 +100,7 @@ class Objective:
             per_token=None if tokens is None else lambda acts, rows: change(tokens(acts, rows)),
             where=(pos, {"max": "min", "min": "max"}.get(reduce, reduce) if falling else reduce),
             terms=tuple(term._map(change, formula, falling) for term in self.terms),
+            answers=() if falling else self.answers,
         )
 
     def _shown(self) -> str:
@@ -370,17 +375,20 @@ def logit(token: str | int, *, pos: Positions = None, log_prob: bool = False, re
         value = logits[..., rows.vocabulary.token_id(token)]
         return value - logits.logsumexp(-1) if log_prob else value
 
-    return _reduced(tokens, pos, reduce, (read,), formula)
+    return replace(_reduced(tokens, pos, reduce, (read,), formula), answers=(token,))
 
 
 def normalized(objective: Objective) -> Objective:
     """An objective divided, at every word, by that word's L2 norm over all layers (the article's "normalize").
 
     The norm is over `block_out` of every layer at once; the result is dimensionless and comparable between layers.
+    Fluency stays as it is.
 
     Args:
         objective: one that has a value at every position (not your own function of activations).
     """
+    if TOKENS in objective.reads and not objective.terms:
+        return objective  # fluency is no activation
     every = Read("block_out", "all")
     tokens = objective.per_token
     if tokens is None and objective.terms:

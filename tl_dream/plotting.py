@@ -356,7 +356,8 @@ def _rows(run: Run, most: int) -> tuple[_Row, ...]:
     history = run.history
     best_at = [history.step.index(run.best.step)] if run.best.step in history.step else []
     shown = spread(len(history), most, best_at)
-    recorded = [_Row(str(history.step[i]), history.hard_score[i], history.tokens[i], history.weights[i]) for i in shown]
+    weights = history.weights or ((0.0,) * len(run.start.tokens),) * len(history)  # a search over real tokens has none
+    recorded = [_Row(str(history.step[i]), history.hard_score[i], history.tokens[i], weights[i]) for i in shown]
     best = _Row(f"best ({run.best.step})", run.best.score, run.best.tokens, None)
     return (_Row("start", run.start.score, run.start.tokens, None), *recorded, best)
 
@@ -433,23 +434,24 @@ def _draw_tokens(ax: Axes, layout: _Layout, block: int, free: Sequence[int], siz
     for y in (1 + gap / 2, bottom - 1 - gap / 2):
         ax.plot([0, edges[-1]], [y, y], color=GREY, linewidth=0.6)
     if block + 1 == len(layout.blocks):
-        _draw_legend(ax, bottom + 0.7, size)
+        _draw_legend(ax, bottom + 0.7, size, any(any(row.weights or ()) for row in rows))
     ax.set(xlim=(0, layout.wide), ylim=(layout.heights[block] - 1.0, -1.0))
     ax.set_axis_off()
 
 
-def _draw_legend(ax: Axes, y: float, size: float) -> None:
+def _draw_legend(ax: Axes, y: float, size: float, shaded: bool) -> None:
     """What shading, bars and bold mean, in the coordinates of the table."""
     x = 0.0
     text: dict[str, Any] = {"ha": "left", "va": "center", "size": size - 1, "color": INK}
     weight, new, bold = LEGEND
-    ax.text(x, y + 0.05, f"{weight} 0", **text)
-    x += text_width(f"{weight} 0", size=FONT_SIZE - 1) + 5
-    for i in range(5):
-        ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=WEIGHTS(i / 4), edgecolor=GREY, linewidth=0.4))
-        x += 9
-    ax.text(x + 4, y + 0.05, "1", **text)
-    x += 26
+    if shaded:
+        ax.text(x, y + 0.05, f"{weight} 0", **text)
+        x += text_width(f"{weight} 0", size=FONT_SIZE - 1) + 5
+        for i in range(5):
+            ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=WEIGHTS(i / 4), edgecolor=GREY, linewidth=0.4))
+            x += 9
+        ax.text(x + 4, y + 0.05, "1", **text)
+        x += 26
     ax.add_patch(Rectangle((x, y - 0.38), 1.8, 0.76, facecolor=VERMILLION, linewidth=0))
     ax.text(x + 6, y + 0.05, new, **text)
     x += text_width(new, size=FONT_SIZE - 1) + 24
@@ -458,10 +460,12 @@ def _draw_legend(ax: Axes, y: float, size: float) -> None:
 
 def _draw_scores(ax: Axes, run: Run) -> None:
     history = run.history
-    ax.plot(history.step, history.soft_score, color=BLUE, linestyle="--", label="soft sentence")
+    if history.soft_score:
+        ax.plot(history.step, history.soft_score, color=BLUE, linestyle="--", label="soft sentence")
     ax.plot(
         history.step,
         history.hard_score,
+        drawstyle="default" if history.soft_score else "steps-post",
         color=VERMILLION,
         marker="o" if len(history) <= 60 else "",
         markersize=2.5,

@@ -9,43 +9,73 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
-from tl_dream.batches import Batch
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput
 from tl_dream.objectives import Objective
+from tl_dream.rows import TOKENS, Rows
 from tl_dream.scoring import evaluate
 
 
-def embedding_gradient(scores: Float[Tensor, " batch"], embeddings: Tensor, objective: Objective) -> Tensor:
-    """The gradient of every row's score with respect to the soft embeddings it was made from; the graph is kept.
+def gradients(
+    scores: Float[Tensor, " batch"], embeddings: Tensor, weights: Tensor | None, objective: Objective
+) -> tuple[Tensor, Tensor | None]:
+    """The gradient of every row's score with respect to the soft embeddings it was made from, and to the weights of the
+    words where the objective reads those; the graph is kept.
 
     Raises:
-        DreamError: the scores do not depend on the embeddings.
+        DreamError: the scores do not depend on the words.
     """
-    gradient = None
+    pull = direct = None
     if scores.requires_grad:
-        (gradient,) = torch.autograd.grad(scores.sum(), embeddings, retain_graph=True, allow_unused=True)
+        inputs = [embeddings] if weights is None else [embeddings, weights]
+        pull, *others = torch.autograd.grad(scores.sum(), inputs, retain_graph=True, allow_unused=True)
+        direct = others[0] if others else None
     require(
-        gradient is not None,
+        pull is not None or direct is not None,
         f"the objective {objective} does not change with the words, so it has no gradient: read a hook that sees them, "
         "and detach nothing in a function of your own",
     )
-    assert gradient is not None
-    return gradient
+    return torch.zeros_like(embeddings) if pull is None else pull, direct
 
 
-def start_gradient(host: Host, climb: Objective, batch: Batch) -> Float[Tensor, "batch free d_model"]:
-    """The gradient of the score with respect to the word embeddings at the free positions of the real sentences."""
+def slopes(
+    host: Host,
+    climb: Objective,
+    ids: Int[Tensor, "batch pos"],
+    rows: Rows,
+    free: Int[Tensor, "batch free"],
+) -> Float[Tensor, "batch free vocab"]:
+    """How steeply the score of real sentences rises with the weight of every token at their free positions.
+
+    The difference between two tokens' slopes is what exchanging them changes, to first order.
+    """
+    weights = None
     with torch.enable_grad():
-        embeddings = host.W_E[batch.ids].requires_grad_()
-        scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings)
-    gradient = embedding_gradient(scores, embeddings, climb)
-    return gradient.gather(1, batch.free.unsqueeze(-1).expand(-1, -1, gradient.shape[-1]))
+        embeddings = host.W_E[ids].requires_grad_()
+        if TOKENS in climb.reads:
+            weights = torch.nn.functional.one_hot(ids, host.d_vocab).to(host.W_E.dtype).requires_grad_()
+        scores = evaluate(host, climb, ids, rows, embeddings=embeddings, weights=weights)
+    pull, direct = gradients(scores, embeddings, weights, climb)
+    return token_slopes(at_free(pull, free), None if direct is None else at_free(direct, free), host.W_E)
+
+
+def at_free(values: Float[Tensor, "batch pos d"], free: Int[Tensor, "batch free"]) -> Float[Tensor, "batch free d"]:
+    """What stands at the free positions."""
+    return values.gather(1, free.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def token_slopes(
+    pull: Float[Tensor, "batch free d_model"],
+    direct: Float[Tensor, "batch free vocab"] | None,
+    W_E: Float[Tensor, "vocab d_model"],
+) -> Float[Tensor, "batch free vocab"]:
+    """Every token's slope, from the gradient in embedding space and that in the words themselves."""
+    found = pull @ W_E.T
+    return found if direct is None else found + direct
 
 
 def top_candidates(
-    pull: Float[Tensor, "batch free d_model"],
-    W_E: Float[Tensor, "vocab d_model"],
+    slope: Float[Tensor, "batch free vocab"],
     allowed: Bool[Tensor, " vocab"],
     count: int,
     keep: Int[Tensor, "batch free kept"],
@@ -54,15 +84,13 @@ def top_candidates(
 
     Tokens in `keep` stay even if they are not allowed (the sentence's own): a mask forbids them as a choice.
     """
-    first_order = (pull @ W_E.T).masked_fill_(~allowed, -math.inf).scatter_(2, keep, math.inf)
-    return first_order.topk(count, dim=2).indices
+    return slope.masked_fill(~allowed, -math.inf).scatter_(2, keep, math.inf).topk(count, dim=2).indices
 
 
 def renew_candidates(
     soft: GumbelSoftmaxInput,
     weights: Float[Tensor, "batch free choice"],
-    pull: Float[Tensor, "batch free d_model"],
-    W_E: Float[Tensor, "vocab d_model"],
+    slope: Float[Tensor, "batch free vocab"],
     allowed: Bool[Tensor, " vocab"],
     optimizer: torch.optim.Optimizer,
 ) -> None:
@@ -73,8 +101,7 @@ def renew_candidates(
     half = count // 2
     order = weights.argsort(dim=2, descending=True, stable=True)[..., :half]
     kept = soft.candidates.gather(2, order)
-    first_order = (pull @ W_E.T).masked_fill_(~allowed, -math.inf).scatter_(2, kept, -math.inf)
-    fresh = first_order.topk(count - half, dim=2).indices
+    fresh = slope.masked_fill(~allowed, -math.inf).scatter_(2, kept, -math.inf).topk(count - half, dim=2).indices
     state, logits = optimizer.state[soft.logits], soft.logits.data
     for values in (logits, state["exp_avg"], state["exp_avg_sq"]):
         old = values.gather(2, order)
@@ -82,3 +109,15 @@ def renew_candidates(
         values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
     soft.candidates.copy_(torch.cat([kept, fresh], 2))
     soft.forbidden.copy_(~allowed[soft.candidates])
+
+
+@torch.no_grad()
+def nearest_tokens(
+    embeddings: Float[Tensor, "batch free d_model"],
+    W_E: Float[Tensor, "vocab d_model"],
+    allowed: Bool[Tensor, " vocab"],
+) -> Int[Tensor, "batch free"]:
+    """The allowed token nearest to each embedding (Euclidean)."""
+    table = W_E.to(embeddings.dtype)
+    distance = table.square().sum(1) / 2 - embeddings @ table.T
+    return distance.masked_fill_(~allowed, math.inf).argmin(2)

@@ -42,44 +42,49 @@ class ScoredText:
 
 @dataclass(frozen=True)
 class History:
-    """One run as it was watched, a record every `evaluate_every` steps (the article's Figures 1 and 2).
+    """One run as it was watched. Annealed ascent makes a record every `evaluate_every` steps (the article's Figures 1
+    and 2), a search over real tokens whenever its best improves.
 
-    All tuples have one entry a record.
+    All tuples have one entry a record; those of the soft sentence are empty where there was none.
 
     Attributes:
         step: steps done when the record was made.
+        hard_score: the objective on the tokens; the article's "ids_activation".
+        tokens: the snapped (most likely) tokens of a soft sentence, or the best real ones; special ones included.
+        free: the free positions, in the order of `top_tokens`.
+        forward_tokens: spent so far (rows x positions x layers).
         temperature: of the softmax, dimensionless.
         soft_score: the objective on the soft sentence; the article's "activation".
-        hard_score: the objective on the snapped (most likely) tokens; the article's "ids_activation".
-        tokens: the snapped tokens, special ones included.
         weights: softmax weight of each snapped token, 1 at fixed positions; the article's "max_values".
         top_tokens: for each free position the most likely tokens, most likely first.
         top_weights: their softmax weights.
-        free: the free positions, in the order of `top_tokens`.
     """
 
     step: tuple[int, ...]
-    temperature: tuple[float, ...]
-    soft_score: tuple[float, ...]
     hard_score: tuple[float, ...]
     tokens: tuple[tuple[str, ...], ...]
-    weights: tuple[tuple[float, ...], ...]
-    top_tokens: tuple[tuple[tuple[str, ...], ...], ...]
-    top_weights: tuple[tuple[tuple[float, ...], ...], ...]
     free: tuple[int, ...]
+    forward_tokens: tuple[int, ...] = ()
+    temperature: tuple[float, ...] = ()
+    soft_score: tuple[float, ...] = ()
+    weights: tuple[tuple[float, ...], ...] = ()
+    top_tokens: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    top_weights: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.step)
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas frame, one row a record: step, temperature, soft_score, hard_score, text."""
+        """A pandas frame, one row a record: step, forward_tokens, temperature, soft_score, hard_score, text."""
         import pandas
 
+        none = (None,) * len(self)
         return pandas.DataFrame(
             {
                 "step": self.step,
-                "temperature": self.temperature,
-                "soft_score": self.soft_score,
+                "forward_tokens": self.forward_tokens or none,
+                "temperature": self.temperature or none,
+                "soft_score": self.soft_score or none,
                 "hard_score": self.hard_score,
                 "text": [" ".join(tokens) for tokens in self.tokens],
             }

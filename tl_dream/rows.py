@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
+from tl_dream.hosts import Meter
 from tl_dream.models import Host
 from tl_dream.prompts import Positions, Sentence, Vocabulary
 
@@ -22,7 +24,9 @@ class Read:
     layer: int | str | None = None
 
     def resolve(self, host: Host) -> tuple[str, ...]:
-        """The full names on this model."""
+        """The full names on this model; none for `TOKENS`, which are no activation."""
+        if self == TOKENS:
+            return ()
         if self.layer == "all":
             return tuple(host.resolve(self.hook, layer) for layer in range(host.n_layers))
         require(
@@ -30,6 +34,32 @@ class Read:
             f'layer {self.layer!r} is not a layer: give a number, or "all" where every layer is read',
         )
         return (host.resolve(self.hook, self.layer),)  # type: ignore[arg-type]
+
+
+TOKENS = Read("tokens")
+"""What an objective declares that reads the words themselves (fluency): it receives them as `Tokens`."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The words of a batch, for objectives that read them.
+
+    Attributes:
+        ids: token ids, right-padded; of a soft sentence, the start's.
+        weights: of a soft sentence the weight of every token at every position, with its graph; None where the words
+            are real.
+        causal: whether the dreaming model is.
+        meter: counts what a judge runs.
+    """
+
+    ids: Int[Tensor, "batch pos"]
+    weights: Float[Tensor, "batch pos vocab"] | None
+    causal: bool
+    meter: Meter
+
+    def embed(self, table: Float[Tensor, "vocab d"]) -> Float[Tensor, "batch pos d"]:
+        """The words' rows of a table with one row a token, mixed by weight where the words are soft."""
+        return table[self.ids] if self.weights is None else self.weights.to(table.dtype) @ table
 
 
 @dataclass(frozen=True)
@@ -101,5 +131,5 @@ class Rows:
         return self._found[key]
 
 
-Activations = Mapping[Read, Tensor]
+Activations = Mapping[Read, Any]  # a Tensor, or the Tokens of `TOKENS`
 Score = Callable[[Activations, Rows], Tensor]

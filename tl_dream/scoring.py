@@ -13,7 +13,7 @@ from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Prompt
-from tl_dream.rows import Read, Rows
+from tl_dream.rows import TOKENS, Read, Rows, Tokens
 
 
 def read_activations(
@@ -22,16 +22,26 @@ def read_activations(
     ids: Int[Tensor, "batch pos"],
     *,
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
     mask: Bool[Tensor, "batch pos"] | None = None,
-) -> dict[Read, Tensor]:
-    """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...]."""
+) -> dict[Read, Any]:
+    """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...].
+
+    Args:
+        embeddings: of soft sentences.
+        weights: of soft sentences, every token's at every position; only objectives that read `TOKENS` need them.
+    """
     names = {read: read.resolve(host) for read in reads}
     hooks = [name for group in names.values() for name in group]
-    got = forward(host, ids, hooks, embeddings=embeddings, mask=mask)
-    return {
+    got = forward(host, ids, hooks, embeddings=embeddings, mask=mask) if hooks else {}
+    found: dict[Read, Any] = {
         read: torch.stack([got[name] for name in group]) if read.layer == "all" else got[group[0]]
         for read, group in names.items()
+        if group
     }
+    if TOKENS in names:
+        found[TOKENS] = Tokens(ids, weights, host.causal, host.meter)
+    return found
 
 
 def evaluate(
@@ -41,8 +51,9 @@ def evaluate(
     rows: Rows,
     *,
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings)."""
+    """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings, and weights where words are read)."""
     mask = None if bool(rows.mask.all()) else rows.mask
     if mask is not None and objective.equal_lengths:
         lengths = mask.sum(1)
@@ -52,9 +63,11 @@ def evaluate(
             size = int(lengths[index[0]])
             some = Rows.of(host, [rows.sentences[i] for i in index.tolist()])
             soft = None if embeddings is None else embeddings[index, :size]
-            parts.append(evaluate(host, objective, ids[index, :size], some, embeddings=soft))
+            share = None if weights is None else weights[index, :size]
+            parts.append(evaluate(host, objective, ids[index, :size], some, embeddings=soft, weights=share))
         return torch.cat(parts)[torch.cat(groups).argsort()]
-    return objective(read_activations(host, objective.reads, ids, embeddings=embeddings, mask=mask), rows)
+    activations = read_activations(host, objective.reads, ids, embeddings=embeddings, weights=weights, mask=mask)
+    return objective(activations, rows)
 
 
 def length_groups(lengths: Sequence[int], batch_tokens: int, equal_lengths: bool = False) -> list[list[int]]:

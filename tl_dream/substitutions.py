@@ -15,7 +15,7 @@ from tl_dream.bert_rows import ChangedRows, covers
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Sentence
-from tl_dream.rows import Rows
+from tl_dream.rows import TOKENS, Rows
 from tl_dream.scoring import evaluate, read_activations
 from tl_dream.screening import in_batches
 
@@ -101,7 +101,8 @@ class Substitution:
                 return evaluate(self.host, self.objective, self.ids(part), rows).cpu()
             with torch.autocast(self.host.device.type, dtype=narrow):
                 activations = read_activations(self.host, self.objective.reads, self.ids(part))
-            wide = {read: value.to(self.host.W_E.dtype) for read, value in activations.items()}
+            own = self.host.W_E.dtype
+            wide = {read: value.to(own) if read != TOKENS else value for read, value in activations.items()}
             return self.objective(wide, rows).cpu()
 
         return torch.cat(in_batches(tokens, max(1, self._tokens // len(self._ids)), work, tick))
@@ -129,6 +130,8 @@ class Substitution:
     def _reusing(self, narrow: torch.dtype) -> list[Callable[..., Tensor]] | None:
         """Screens that compute only what a changed token can change and the objective reads; None where those cannot
         stand in for the model."""
+        if TOKENS in self.objective.reads:
+            return None
         names = {read: read.resolve(self.host) for read in self.objective.reads}
         hooks = covers(self.host, [name for group in names.values() for name in group])
         if hooks is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Positions, Sentence
-from tl_dream.rows import Activations, Read, Rows
+from tl_dream.rows import TOKENS, Activations, Read, Rows
 from tl_dream.scoring import read_activations
 
 
@@ -70,7 +70,7 @@ def grouped(host: Host, objectives: Sequence[Objective], example: Sentence) -> l
     groups: list[Group] = []
     for number, objective in enumerate(objectives):
         unit = None
-        if len(objective.reads) == 1 and objective.reads[0].layer != "all":
+        if len(objective.reads) == 1 and objective.reads[0] != TOKENS and objective.reads[0].layer != "all":
             read = objective.reads[0]
             if read not in probes:
                 ids, _ = host.pad([example.ids])

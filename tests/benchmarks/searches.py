@@ -1,0 +1,173 @@
+"""What every method of `dream` makes of the same start for the same forward-tokens, on random units of MiniLM.
+
+    python tests/benchmarks/searches.py --out searches.jsonl --figure searches.png
+
+Units of every layer, of block_out, mlp_post and z in turn, drawn at random; each starts from its best sentence of
+WikiText-2's validation split (of at most `--longest` tokens). The budget of a unit is what `--sentences` passes of its
+sentence up to its layer cost. A line of JSON a case is added to the file as it is done, and a second start leaves done
+cases alone. The article's preset, anneal and pez draw nothing, so they run once; the others with three seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from pathlib import Path
+
+import torch
+
+import tl_dream as td
+
+HOOKS = {"block_out": 384, "mlp_post": 1536, "z": 384}
+CORPUS = Path(__file__).resolve().parents[3] / "shared/data/corpus/wikitext2_valid.txt"
+METHODS = ("article", "anneal", "pez", "gcg", "epo", "auto")
+ONCE = ("article", "anneal", "pez")
+
+
+def draw_units(count: int, seed: int) -> list[tuple[str, int, int]]:
+    """Hooks in turn, layers in turn, the unit at random."""
+    generator = torch.Generator().manual_seed(seed)
+    hooks = list(HOOKS)
+    found = []
+    for i in range(count):
+        hook = hooks[i % len(hooks)]
+        found.append((hook, (i // len(hooks)) % 6, int(torch.randint(HOOKS[hook], (1,), generator=generator))))
+    return found
+
+
+def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95% interval of a share (Wilson 1927)."""
+    share = hits / of
+    centre, wide = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return (centre - wide) / (1 + z * z / of), (centre + wide) / (1 + z * z / of)
+
+
+def at_budget(curve: list[list[float]], start: float, spent: float) -> float:
+    """The best score after so many forward-tokens."""
+    return max([score for tokens, score in curve if tokens <= spent], default=start)
+
+
+def run_cases(given: argparse.Namespace) -> None:
+    done = {json.loads(line)["case"] for line in given.out.read_text().splitlines()} if given.out.is_file() else set()
+    model = td.load_model("minilm")
+    units = draw_units(given.units, given.seed)
+    goals = [td.neuron(hook, layer=layer, unit=unit) for hook, layer, unit in units]
+    found = td.corpus_search(model, goals, CORPUS, top=1, max_tokens=given.longest, progress=False)
+    judge = td.fluency(td.count_bigrams(model, CORPUS))
+    for (hook, layer, unit), result in zip(units, found, strict=True):
+        hit = result.top[0]
+        goal = td.neuron(hook, layer=layer, unit=unit, pos=hit.pos)
+        budget = given.sentences * len(hit.ids) * (layer + 1)
+        for method in METHODS:
+            for seed in range(1 if method in ONCE else 3):
+                case = f"{hook} {layer} {unit} {method} {seed} {budget}"
+                if case in done:
+                    continue
+                options = {"method": "anneal" if method == "article" else method, "budget": budget, "seed": seed}
+                if method == "article":
+                    options["preset"] = "article"
+                if method == "epo":
+                    options["fluency"] = judge
+                dream = td.dream(model, goal, hit.text, **options, progress=False)
+                history = dream.history
+                best, curve = dream.start.score, []
+                for tokens, score in zip(history.forward_tokens, history.hard_score, strict=True):
+                    best = max(best, score)
+                    curve.append([tokens, best])
+                row = {
+                    "case": case,
+                    "hook": hook,
+                    "layer": layer,
+                    "unit": unit,
+                    "pos": hit.pos,
+                    "tokens": len(hit.ids),
+                    "method": method,
+                    "seed": seed,
+                    "budget": budget,
+                    "spent": dream.cost.forward_tokens,
+                    "corpus": dream.start.score,
+                    "best": dream.best.score,
+                    "seconds": round(dream.cost.seconds, 2),
+                    "stopped": dream.stopped,
+                    "text": dream.best.text,
+                    "curve": curve,
+                }
+                with given.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(
+                    f"{case}: {dream.start.score:.3f} -> {dream.best.score:.3f}, {dream.cost.seconds:.0f} s", flush=True
+                )
+
+
+def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in given.out.read_text().splitlines()]
+    units: dict[str, dict[str, list[dict[str, object]]]] = {}
+    for row in rows:
+        units.setdefault(f"{row['hook']} {row['layer']} {row['unit']}", {}).setdefault(row["method"], []).append(row)
+    units = {name: runs for name, runs in units.items() if all(method in runs for method in METHODS)}
+    if not units:
+        print("no unit is done with all methods yet")
+        return rows
+    finals = {
+        name: {method: statistics.median(row["best"] for row in runs[method]) for method in METHODS}
+        for name, runs in units.items()
+    }
+    count = len(units)
+    print(f"\n{count} units, medians over the seeds; first: within 0.1% of the unit's best method")
+    print("method    mean score   mean gain   above the corpus best             first or tied")
+    for method in METHODS:
+        gains = [finals[name][method] - units[name][method][0]["corpus"] for name in units]
+        above = sum(gain > 0 for gain in gains)
+        top = {name: max(finals[name].values()) for name in units}
+        first = sum(finals[name][method] >= top[name] - 1e-3 * abs(top[name]) for name in units)
+        shares = "   ".join(
+            f"{hits:3}/{count} = {hits / count:4.0%} [{low:.0%}, {high:.0%}]".ljust(30)
+            for hits in (above, first)
+            for low, high in [wilson(hits, count)]
+        )
+        mean = statistics.mean(finals[name][method] for name in units)
+        print(f"{method:8}{mean:12.3f}{statistics.mean(gains):12.3f}   {shares}")
+    shares = []
+    for name, runs in units.items():
+        goal = finals[name]["gcg"]
+        reached = [
+            min([tokens for tokens, score in row["curve"] if score >= goal], default=math.inf) / row["budget"]
+            for row in runs["auto"]
+        ]
+        shares.append(statistics.median(reached))
+    print(f"auto reaches gcg's final score after {statistics.median(shares):.1%} of the budget (median of the units)")
+    lost = [
+        name for name in units if min(row["best"] for row in units[name]["auto"]) <= units[name]["auto"][0]["corpus"]
+    ]
+    print(f"units where a seed of auto ends at the corpus best: {', '.join(lost) or 'none'}")
+    return rows
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--out", type=Path, default=Path("searches.jsonl"))
+    options.add_argument("--figure", type=Path, help="score against forward-tokens, all units")
+    options.add_argument("--units", type=int, default=30)
+    options.add_argument("--seed", type=int, default=7, help="of the draw of units")
+    options.add_argument("--sentences", type=int, default=1000, help="the budget")
+    options.add_argument("--longest", type=int, default=24, help="tokens of a start at most")
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--only-summary", action="store_true")
+    given = options.parse_args()
+    torch.set_num_threads(given.threads)
+    if not given.only_summary:
+        if not CORPUS.is_file():
+            print(f"no corpus at {CORPUS}")
+            return
+        run_cases(given)
+    rows = summarize(given)
+    if given.figure:
+        from tl_dream import plotting, plotting_search
+
+        plotting.save_figure(plotting_search.method_curves(rows).figure, given.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Fluency under every kind of judge, against plain computation."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import VOCAB, _guarded, load_every, says
+
+import tl_dream as td
+from tl_dream.bigrams import BigramModel
+from tl_dream.hosts import attached
+from tl_dream.proposals import slopes
+from tl_dream.rows import Rows
+from tl_dream.scoring import evaluate
+
+TEXTS = ["the red dog sees a cat", "i hate the moon"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_folder: Path) -> Iterator[torch.nn.Module]:
+    yield from _guarded(td.load_model(str(tiny_folder), dtype=torch.float64))
+
+
+@pytest.fixture(scope="module")
+def bigrams(encoder: torch.nn.Module) -> BigramModel:
+    return td.count_bigrams(encoder, ["the red dog", "the red cat", "a red dog", "", "   "], strength=2.0)
+
+
+def test_bigrams_are_smoothed_counts(encoder: torch.nn.Module, bigrams: BigramModel) -> None:
+    """p(b | a) by hand: (count(a b) + 2 p(b)) / (count(a) + 2), p(b) = (count(b) + 1) / (15 + d_vocab)."""
+    assert (bigrams.lines, bigrams.tokens, bigrams.skipped) == (3, 15, {"blank": 2})
+    size = len(VOCAB)
+
+    def p(before: str, after: str) -> float:
+        sentences = [["[CLS]", *text.split(), "[SEP]"] for text in ("the red dog", "the red cat", "a red dog")]
+        single = (sum(s.count(after) for s in sentences) + 1) / (15 + size)
+        pairs = sum((a, b) == (before, after) for s in sentences for a, b in zip(s, s[1:], strict=False))
+        return (pairs + 2 * single) / (sum(s[:-1].count(before) for s in sentences) + 2)
+
+    text = "the red moon dog"
+    words = ["[CLS]", *text.split()]
+    expected = sum(math.log(p(a, b)) for a, b in zip(words, words[1:], strict=False)) / 4
+    assert td.score(encoder, td.fluency(bigrams), text).item() == pytest.approx(expected, rel=1e-6)
+    for before in ("red", "moon"):  # every row is a distribution
+        assert sum(p(before, after) for after in VOCAB) == pytest.approx(1)
+        total = torch.tensor([p(before, after) for after in VOCAB]).log().sum()
+        mine = bigrams._excess(torch.full((size,), VOCAB.index(before)), torch.arange(size))
+        found = bigrams.unigram + bigrams.missing[VOCAB.index(before)] + mine
+        assert found.sum().item() == pytest.approx(total.item(), rel=1e-5)
+
+
+def test_fluent_text_is_preferred_and_padding_is_not_read(encoder: torch.nn.Module, bigrams: BigramModel) -> None:
+    goal = td.fluency(bigrams)
+    both = td.score(encoder, goal, ["the red dog", "dog moon the sun i see"])
+    alone = [td.score(encoder, goal, text).item() for text in ("the red dog", "dog moon the sun i see")]
+    assert both.tolist() == pytest.approx(alone) and both[0] > both[1] + 1
+    assert repr(goal) == "fluency(bigrams of the texts given)"
+
+
+def plain_logits(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        found = model(torch.tensor([ids]))
+    return (found if isinstance(found, torch.Tensor) else found.logits)[0].log_softmax(-1)
+
+
+@pytest.mark.parametrize("kind", ["own", "other", "masked"])
+def test_a_masked_models_judgement(encoder: torch.nn.Module, kind: str) -> None:
+    judge = {"own": None, "other": encoder, "masked": encoder}[kind]
+    found = td.score(encoder, td.fluency(judge, masked=kind == "masked"), TEXTS)
+    mask = encoder.tokenizer.mask_token_id
+    for value, text in zip(found.tolist(), TEXTS, strict=True):
+        ids = encoder.tokenizer(text)["input_ids"]
+        each = []
+        for at in range(1, len(ids) - 1):
+            seen = ids if kind != "masked" else [*ids[:at], mask, *ids[at + 1 :]]
+            each.append(plain_logits(encoder, seen)[at, ids[at]].item())
+        assert value == pytest.approx(sum(each) / len(each), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["hooked_transformer", "causal_bridge"])
+def test_a_causal_models_cross_entropy(kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> None:
+    try:
+        model = load_every(kind, tiny_folder, tiny_causal_folder)
+    except (KeyError, ImportError, AttributeError) as error:
+        pytest.skip(f"this TransformerLens has no {kind}: {error}")
+    with attached(model) as host:
+        ids = list(host.vocabulary.encode(" a red dog"))
+        first = int(ids[0] in host.vocabulary.frame_ids)
+    if not first:
+        with says("a causal judge says nothing about a sentence's first word"):
+            td.score(model, td.fluency(), " a red dog")
+        return
+    logs = plain_logits(model, ids)
+    expected = sum(logs[at - 1, ids[at]].item() for at in range(1, len(ids))) / (len(ids) - 1)
+    for goal in (td.fluency(), td.fluency(model)):
+        assert td.score(model, goal, " a red dog").item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bigrams", "own", "other", "masked", "sum"])
+def test_its_slope_is_what_a_little_of_another_token_changes(
+    encoder: torch.nn.Module, bigrams: BigramModel, kind: str
+) -> None:
+    """The gradient with respect to the words themselves, by finite differences of soft sentences."""
+    goal = {
+        "bigrams": td.fluency(bigrams),
+        "own": td.fluency(),
+        "other": td.fluency(encoder),
+        "masked": td.fluency(encoder, masked=True),
+        "sum": td.neuron("block_out", layer=1, unit=3, pos=2) + 0.3 * td.fluency(bigrams),
+    }[kind]
+    with attached(encoder) as host:
+        sentence = host.vocabulary.read("the red dog sees")
+        ids, _ = host.pad([sentence.ids])
+        rows = Rows.of(host, [sentence])
+        free = torch.tensor([[2, 4]])
+        slope = slopes(host, goal, ids, rows, free)
+        one = torch.nn.functional.one_hot(ids, len(VOCAB)).double()
+        for slot, token in ((0, VOCAB.index("blue")), (1, VOCAB.index("dog"))):
+            sides = []
+            for sign in (1, -1):
+                weights = one.clone()
+                weights[0, free[0, slot], token] += sign * 1e-5
+                with torch.no_grad():
+                    soft = evaluate(host, goal, ids, rows, embeddings=weights @ host.W_E, weights=weights)
+                sides.append(soft.item())
+            assert slope[0, slot, token].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-8)
+
+
+def test_dreams_weigh_it(encoder: torch.nn.Module, bigrams: BigramModel) -> None:
+    """With all the weight on fluency the dream writes what was counted, by every method."""
+    goal = 0.0 * td.neuron("block_out", layer=1, unit=3, pos=2) + td.fluency(bigrams)
+    for method, options in (("auto", {"budget": 20_000}), ("gcg", {"budget": 20_000}), ("anneal", {"steps": 60})):
+        found = td.dream(encoder, goal, "moon wind fire", method=method, **options)
+        assert found.gain > 1 and set(found.best.text.split()) & {"red", "dog", "the"}, method
+
+
+def test_what_a_judge_runs_is_counted(encoder: torch.nn.Module) -> None:
+    goal = td.neuron("block_out", layer=0, unit=3, pos=2)
+    plain, judged = (td.token_search(encoder, g, TEXTS[1], pos=2) for g in (goal, goal + 0.1 * td.fluency(encoder)))
+    assert judged.cost.forward_tokens > 2 * plain.cost.forward_tokens
+    ids = judged.place.ids
+    prompts = [td.Prompt(ids=(*ids[:2], row.id, *ids[3:])) for row in judged.top[:2]]
+    expected = td.score(encoder, goal + 0.1 * td.fluency(encoder), prompts).tolist()
+    assert [row.score for row in judged.top[:2]] == pytest.approx(expected)
+
+
+def test_what_is_no_judge(
+    encoder: torch.nn.Module, bigrams: BigramModel, tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    with says("a str is not a model this library attaches to"):
+        td.fluency("minilm")
+    with says("fluency(masked=True) masks a model's words: bigrams have no mask"):
+        td.fluency(bigrams, masked=True)
+    with says("give the model as judge"):
+        td.fluency(masked=True)
+    headless = td.load_model(str(tiny_checkpoint("BertModel")))
+    with says("carries none"):
+        td.fluency(headless)
+    with says("carries none"):
+        td.score(headless, td.fluency(), TEXTS)
+    with says("holds no text to count bigrams of (2 blank)"):
+        td.count_bigrams(encoder, ["", " "])
+    with says("strength = 0: give a number above 0"):
+        td.count_bigrams(encoder, TEXTS, strength=0)
+    with says("there is no file"):
+        td.count_bigrams(encoder, str(tmp_path / "none.txt"))
+    other = BigramModel("x", bigrams.pairs, bigrams.excess, bigrams.unigram[:-1], bigrams.missing[:-1], 1, 1, {})
+    with says("a judge must share its tokenizer"):
+        td.score(encoder, td.fluency(other), TEXTS)

@@ -1,0 +1,352 @@
+"""Searches over real tokens: what was planted is found, no swap is forgotten, nothing is lost."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PLANTS, VOCAB, _guarded, says
+from torch import Tensor
+
+import tl_dream as td
+from tl_dream import automatic, swapping
+from tl_dream.batches import Batch
+from tl_dream.hosts import Budget, attached
+from tl_dream.swapping import Swaps, _merged
+
+START = "i do see the sun"
+GOAL = td.neuron("mlp_post", layer=1, unit=5, pos=2)
+METHODS = ("auto", "gcg", "epo", "pez")
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_folder: Path) -> Iterator[torch.nn.Module]:
+    """One backend, for what has nothing to do with it."""
+    yield from _guarded(td.load_model(str(tiny_folder)))
+
+
+@pytest.fixture(scope="module")
+def seeded(planted_folder: Path) -> Iterator[torch.nn.Module]:
+    yield from _guarded(td.load_model(str(planted_folder)))
+
+
+def goal_of(pos: int, plant: int = 0) -> td.Objective:
+    return td.neuron("mlp_post", layer=PLANTS[plant].layer, unit=PLANTS[plant].unit, pos=pos)
+
+
+def searching(host: object, text: str = START, budget: int = 10_000, **options: object) -> Swaps:
+    sentence = host.vocabulary.read(text)
+    allowed = options.pop("allowed", host.vocabulary.allowed())
+    batch = Batch.of(host, [sentence], allowed, True, **options)
+    return Swaps(host, GOAL, batch, Budget(host.meter, budget))
+
+
+# What was planted is found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_planted_token_is_found(planted: torch.nn.Module, method: str) -> None:
+    found = td.dream(planted, goal_of(3), START, method=method, budget=8000, allowed="no_special whole_words")
+    assert found.best.tokens[3] == "moon" and found.best.retokenizes
+    assert found.best.score == pytest.approx(td.score(planted, goal_of(3), found.best.text).item(), abs=1e-5)
+    assert found.cost.forward_tokens <= 8000 and found.soft_score is None
+
+
+@pytest.mark.parametrize("method", ["gcg", "epo", "auto"])
+def test_two_planted_tokens_are_found_together(seeded: torch.nn.Module, method: str) -> None:
+    """The best pair of 20 allowed words, known by trying all 400."""
+    goal = goal_of(2) + goal_of(4, 1)
+    words = ["moon", "river", *[word for word in VOCAB if word.isalpha() and len(word) > 2][:18]]
+    texts = [f"i {left} see {right} sun" for left, right in product(words, words)]
+    best = texts[td.score(seeded, goal, texts).argmax()]
+    found = td.dream(seeded, goal, START, free=[2, 4], allowed=words, method=method, budget=8000)
+    assert found.best.text == best == "i moon see river sun"
+
+
+@pytest.mark.parametrize("spoil", ["zeroed", "flipped"])
+@pytest.mark.parametrize("method", METHODS)
+def test_without_the_right_gradient_it_does_worse(
+    seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str, spoil: str
+) -> None:
+    """Few proposals and a small budget, so that luck can't stand in for the gradient."""
+    monkeypatch.setattr(automatic, "TOP_K", 2)
+    goal = goal_of(1) + goal_of(2) + goal_of(3)
+    options = {"method": method, "budget": 1200, "allowed": "no_special whole_words"}
+    if method in ("gcg", "epo"):
+        options.pop("method")
+        search = td.gcg if method == "gcg" else td.epo
+
+        def run(seed: int) -> float:
+            return search(seeded, goal, START, top_k=2, seed=seed, **options).best.score
+    else:
+
+        def run(seed: int) -> float:
+            return td.dream(seeded, goal, START, seed=seed, **options).best.score
+
+    right = sum(run(seed) for seed in range(3))
+    true_grad = torch.autograd.grad
+
+    def spoiled(*args: object, **kwargs: object) -> tuple[Tensor | None, ...]:
+        sign = -1.0 if spoil == "flipped" else 0.0
+        return tuple(None if g is None else sign * g for g in true_grad(*args, **kwargs))
+
+    monkeypatch.setattr(torch.autograd, "grad", spoiled)
+    assert sum(run(seed) for seed in range(3)) < right - 0.5
+
+
+# Optima
+
+
+@pytest.mark.parametrize("unit", range(4))
+def test_a_certified_optimum_is_one(encoder: torch.nn.Module, unit: int) -> None:
+    """Brute force over every sentence that differs in one word."""
+    goal = td.neuron("block_out", layer=1, unit=unit, pos=1)
+    words = [word for word in VOCAB if word.isalpha() and len(word) > 2][:40]
+    found = td.dream(encoder, goal, START, allowed=words, budget=200_000, seed=unit)
+    assert found.stopped == "optimum"
+    with attached(encoder) as host:
+        ids = [host.vocabulary.token_id(word) for word in words]
+        best = found.best.ids
+        rows = [(*best[:at], i, *best[at + 1 :]) for at in range(1, len(best) - 1) for i in ids]
+        rows = [row for row, ok in zip(rows, host.vocabulary.retokenizes(rows), strict=True) if ok]
+    scores = td.score(encoder, goal, [td.Prompt(ids=row) for row in rows])
+    assert scores.max().item() <= found.best.score + 1e-5
+
+
+def test_a_budget_too_small_is_no_certificate(encoder: torch.nn.Module) -> None:
+    found = td.dream(encoder, GOAL, START, budget=1500)
+    assert found.stopped == "budget" and found.cost.forward_tokens <= 1500
+
+
+@pytest.mark.parametrize("unit", range(4))
+def test_one_free_word_is_the_token_searchs(encoder: torch.nn.Module, unit: int) -> None:
+    goal = td.neuron("block_out", layer=1, unit=unit, pos=2)
+    found = td.dream(encoder, goal, START, free=[3])
+    table = td.token_search(encoder, goal, START, pos=3, top=60)
+    with attached(encoder) as host:
+        rows = [(*found.start.ids[:3], row.id, *found.start.ids[4:]) for row in table.top]
+        best = next(row for row, ok in zip(table.top, host.vocabulary.retokenizes(rows), strict=True) if ok)
+    assert found.best.ids[3] == best.id and found.best.score == pytest.approx(best.score, abs=1e-6)
+    assert found.stopped == "optimum"
+    within = td.dream(encoder, goal, START, free=[3], budget=100_000)  # by swaps: the same, and certified
+    assert within.best.ids == found.best.ids and within.stopped == "optimum"
+
+
+# Proposals
+
+
+def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
+    words = torch.zeros(len(VOCAB), dtype=torch.bool)
+    words[[VOCAB.index(w) for w in ("moon", "dog", "##s", "##ing", "fire", "red")]] = True
+    with attached(encoder) as host:
+        search = searching(host, allowed=words)
+        walker = search.walker(0)
+        (slope,) = search.slopes([(0, walker.ids)])
+        gains = search.gains(0, walker.ids, slope)
+        assert gains.shape == (5, len(VOCAB)) and bool((gains[:, ~words] == -math.inf).all())
+        seen: set[tuple[int, ...]] = set()
+        for _ in range(12):
+            some = search.propose(walker, gains, 4, 6)
+            assert not seen & set(some) and len(set(some)) == len(some)
+            seen |= set(some)
+            search.score([(0, ids) for ids in some])
+            assert all(host.vocabulary.retokenizes(some))
+            for ids in some:
+                assert ids[0] == walker.ids[0] and ids[-1] == walker.ids[-1] and ids != walker.ids
+                assert all(words[new] for new, old in zip(ids, walker.ids, strict=True) if new != old)
+        assert search.propose(walker, gains, 4, 6) == []  # all tried
+        one = {ids for ids in seen if sum(a != b for a, b in zip(ids, walker.ids, strict=True)) == 1}
+        assert len(one) >= 15  # every word at every place, pieces where they stay
+
+
+def test_the_steepest_are_proposed(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        search = searching(host, allowed=host.vocabulary.allowed("no_special whole_words"))
+        walker = search.walker(0)
+        gains = torch.full((5, len(VOCAB)), -math.inf)
+        gains[2, 40:60] = torch.arange(20.0)
+        some = search.propose(walker, gains, 10, 3)
+        assert {ids[3] for ids in some} == {57, 58, 59}
+        several = search.propose(walker, gains.expand(5, -1)[[2, 2, 2, 2, 2]], 10, 3, swaps=3)
+        assert {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in several} == {3}
+
+
+def test_merging_takes_the_best_swap_of_each_place() -> None:
+    walker = swapping.Walker(0, (1, 2, 3, 4, 5), 1.0, torch.Generator())
+    values = {
+        (1, 9, 3, 4, 5): 2.0,
+        (1, 8, 3, 4, 5): 1.5,
+        (1, 2, 7, 4, 5): 3.0,
+        (1, 2, 3, 6, 5): 0.5,
+        (1, 2, 3, 4, 0): 1.1,
+    }
+    assert _merged(walker, values) == [(1, 9, 7, 4, 5), (1, 9, 7, 4, 0)]
+    assert _merged(walker, {(1, 9, 3, 4, 5): 2.0}) == []
+
+
+# Limits
+
+
+@pytest.mark.parametrize("method", ["anneal", *METHODS])
+def test_max_changes_and_banned_words(seeded: torch.nn.Module, method: str) -> None:
+    goal = goal_of(1) + goal_of(2) + goal_of(3)
+    options = {"steps": 30} if method in ("anneal", "pez") else {"budget": 3000}
+    free = td.dream(seeded, goal, START, method=method, allowed="no_special whole_words", **options)
+    some = td.dream(seeded, goal, START, method=method, allowed="no_special whole_words", max_changes=1, **options)
+    changed = [a != b for a, b in zip(some.start.tokens, some.best.tokens, strict=True)]
+    assert sum(changed) == 1 and free.best.score >= some.best.score > some.start.score
+    most = [token for token in free.best.tokens if token not in free.start.tokens]
+    none = td.dream(seeded, goal, START, method=method, banned=most, allowed="no_special whole_words", **options)
+    assert most and not set(most) & set(none.best.tokens) and (none.gain > 0 or method == "anneal")
+
+
+def test_the_predicted_word_is_not_written(encoder: torch.nn.Module) -> None:
+    goal = td.logit("moon", pos=3)
+    assert (
+        goal.answers == ("moon",) and (2 * goal + td.logit("dog")).answers == ("moon", "dog") and (-goal).answers == ()
+    )
+    options = {"free": [3], "allowed": ["moon", "dog", "sun"]}
+    kept = td.dream(encoder, goal, START, **options)
+    assert "moon" not in kept.best.tokens
+    freed = td.dream(encoder, goal, START, banned=(), **options)
+    scores = {w: td.score(encoder, goal, f"i do {w} the sun").item() for w in ("moon", "dog", "sun", "see")}
+    assert freed.best.score == pytest.approx(max(scores.values()), abs=1e-5)
+    assert kept.best.score == pytest.approx(max(scores[w] for w in ("dog", "sun", "see")), abs=1e-5)
+
+
+# Repeatable, never below its start
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_bits(
+    encoder: torch.nn.Module, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(seed: int) -> dict[str, object]:
+        data = td.dream(encoder, GOAL, START, method=method, budget=4000, seed=seed).to_json()
+        return {key: value for key, value in data.items() if key != "seconds"}
+
+    first = run(3)
+    assert run(3) == first
+    monkeypatch.setattr("tl_dream.batches.default_batch_tokens", lambda host, given: 20)
+    assert {k: v for k, v in run(3).items() if k != "forwards"} == {k: v for k, v in first.items() if k != "forwards"}
+    if method != "pez":
+        assert run(4)["history"] != first["history"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_history_climbs_to_the_best(encoder: torch.nn.Module, method: str) -> None:
+    found = td.dream(encoder, GOAL, [START, "the red dog"], method=method, budget=5000, starts=2)
+    assert len(found.others) == 3
+    for run in (found, *found.others):
+        history = run.history
+        assert history.hard_score[0] == run.start.score and history.hard_score[-1] == run.best.score >= run.start.score
+        assert list(history.hard_score) == sorted(history.hard_score)
+        assert list(history.forward_tokens) == sorted(history.forward_tokens)
+        assert history.tokens[-1] == run.best.tokens and history.soft_score == ()
+    assert found.best.score >= max(run.best.score for run in found.others)
+    again = td.Dream.from_json(found.to_json())
+    assert again == found
+    assert list(found.to_frame()["forward_tokens"])[0] >= 0 and "cost:" in str(found)
+
+
+def test_a_corpus_search_starts_a_dream(encoder: torch.nn.Module) -> None:
+    texts = [f"the {word} dog sees" for word in VOCAB if word.isalpha() and len(word) > 2][:30]
+    corpus = td.corpus_search(encoder, GOAL, texts, top=12)
+    found = td.dream(encoder, GOAL, start=corpus, budget=8000)
+    starts = {run.start.text for run in (found, *found.others)}
+    assert starts == set(corpus.texts(10)) and found.best.score > corpus.top[0].score
+    annealed = td.dream(encoder, GOAL, start=corpus, steps=5, method="anneal")
+    assert annealed.best.score >= corpus.top[0].score and len(annealed.others) == 9
+    with says("a prompt and a corpus search are both given"):
+        td.dream(encoder, GOAL, START, start=corpus)
+    with says("no sentence to start from"):
+        td.dream(encoder, GOAL)
+
+
+def test_a_callback_stops(encoder: torch.nn.Module) -> None:
+    for method in METHODS:
+        told: list[td.Progress] = []
+
+        def stop(progress: td.Progress, told: list[td.Progress] = told) -> bool:
+            told.append(progress)
+            return len(told) == 3
+
+        found = td.dream(encoder, GOAL, START, method=method, callback=stop, budget=50_000)
+        assert found.stopped == "callback" and len(told) == 3
+        assert told[-1].best_scores == (found.best.score,) and told[-1].soft_scores == ()
+
+
+def test_scores_that_are_no_numbers_end_it(encoder: torch.nn.Module) -> None:
+    goal = td.custom(lambda acts: acts["x"][:, 2, 0] / 0, {"x": ("block_out", 1)}, name="broken")
+    for method in METHODS:
+        with says("the score of real tokens became") as caught:
+            td.dream(encoder, goal, START, method=method, budget=3000)
+        assert isinstance(caught.value.partial, td.Dream)
+
+
+# EPO
+
+
+def test_the_front_is_a_front(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun", "the dog"]))
+    front = td.epo(encoder, GOAL, START, fluency=judge, budget=15_000, restart_every=4, seed=1)
+    pairs = [(point.scored.score, point.fluency) for point in front.front]
+    assert len(pairs) >= 2 and pairs == sorted(pairs, reverse=True)
+    assert [fluent for _, fluent in pairs] == sorted(fluent for _, fluent in pairs)  # less of one, more of the other
+    for point in front.front:
+        assert point.scored.score == pytest.approx(td.score(encoder, GOAL, point.scored.text).item(), abs=1e-5)
+        assert point.fluency == pytest.approx(td.score(encoder, judge, point.scored.text).item(), abs=1e-5)
+    assert front.best == front.front[0].scored and front.best.score >= front.start.scored.score
+    assert front.start.fluency == pytest.approx(td.score(encoder, judge, START).item(), abs=1e-5)
+    assert front.settings["penalties"][0] == 0 < front.settings["penalties"][-1]
+    front.save(tmp_path / "front.json")
+    assert td.Frontier.load(tmp_path / "front.json") == front
+    assert "nats/token" in str(front) and len(front.to_frame()) == len(front.front)
+
+
+def test_epo_without_a_judge_and_with_weights(encoder: torch.nn.Module) -> None:
+    judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon"]))
+    strong, weak = (td.epo(encoder, 0.0 * GOAL, START, fluency=judge, penalties=[w], budget=6000) for w in (1.0, 0.0))
+    assert strong.front[-1].fluency > weak.front[-1].fluency + 0.3
+    own = td.epo(encoder, GOAL, START, budget=3000, population=3)
+    assert own.fluency == "fluency()"  # the tiny encoder's head is trained, as far as anyone knows
+
+
+def test_bad_input(encoder: torch.nn.Module) -> None:
+    with says("unknown method 'gcq'", "gcg"):
+        td.dream(encoder, GOAL, START, method="gcq")
+    with says("method='gcg' has no steps, noise: leave them out", 'method="anneal"'):
+        td.dream(encoder, GOAL, START, method="gcg", steps=3, noise=True)
+    with says("method='pez' has no preset: leave it out"):
+        td.dream(encoder, GOAL, START, method="pez", preset="article")
+    for bad in (0, -3):
+        with says(f"budget = {bad!r}: give a whole number of at least 1"):
+            td.dream(encoder, GOAL, START, budget=bad)
+        with says(f"max_changes = {bad!r}"):
+            td.dream(encoder, GOAL, START, max_changes=bad)
+        with says(f"candidates = {bad!r}"):
+            td.gcg(encoder, GOAL, START, candidates=bad)
+    with says("early = 2"):
+        td.gcg(encoder, GOAL, START, early=2)
+    with says("penalties = (-1.0,)"):
+        td.epo(encoder, GOAL, START, penalties=[-1.0])
+    with says("the banned tokens leave nothing"):
+        td.dream(encoder, GOAL, START, allowed=["dog"], banned=["dog"])
+    with says("banned = 'dog': give a list of tokens"):
+        td.dream(encoder, GOAL, START, banned="dog")
+    with says("'doqs' is not one token"):
+        td.dream(encoder, GOAL, START, banned=["doqs"])
+    with says('fluency= goes with method="epo"'):
+        td.dream(encoder, GOAL, START, fluency=td.fluency())
+    with says("learning_rate = -1"):
+        td.dream(encoder, GOAL, START, method="pez", learning_rate=-1)
+
+
+def test_annealing_fits_a_budget(encoder: torch.nn.Module) -> None:
+    for preset in ("fast", "article"):
+        found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=5000)
+        assert 2500 < found.cost.forward_tokens <= 6500 and found.stopped in ("steps", "budget")
+    stopped = td.dream(encoder, GOAL, START, method="anneal", budget=500, steps=500)
+    assert stopped.stopped == "budget" and stopped.cost.forward_tokens < 1500

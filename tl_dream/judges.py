@@ -1,0 +1,156 @@
+"""Fluency: how likely a sentence's words are to a judge, in nats per token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require
+from tl_dream.bigrams import BigramModel
+from tl_dream.hosts import Host, attached
+from tl_dream.models import forward
+from tl_dream.objectives import Objective
+from tl_dream.rows import TOKENS, Activations, Read, Rows, Tokens
+
+
+def fluency(judge: Any = None, *, masked: bool = False) -> Objective:
+    """How readable a text is: the mean log-probability of its words under a judge, nats per token, at most 0.
+
+    It adds to objectives like any other: `goal + 0.1 * fluency(judge)`. Soft words count by their weight.
+
+    Args:
+        judge: None for the dreaming model's own language-model head; another model with the same tokenizer; or bigrams
+            (`count_bigrams`), which work offline with any text. A masked model reads each word's probability at its own
+            place in one pass with the word in sight, which is cheap and made for searches; a causal model gives the
+            cross-entropy (Thompson et al. 2024).
+        masked: mask every word in turn, a pass a word: the pseudo-log-likelihood (Salazar et al. 2020). Give the model
+            itself as judge.
+
+    Raises:
+        DreamError: no judge of these kinds; (when scored) a head that is not trained, another tokenizer, a causal judge
+            and a sentence without its start-of-text token.
+    """
+    if isinstance(judge, BigramModel):
+        require(not masked, "fluency(masked=True) masks a model's words: bigrams have no mask")
+        return _objective(f"fluency({judge!r})", (TOKENS,), _Bigrams(judge))
+    if judge is None:
+        require(
+            not masked, "fluency(masked=True) needs passes of its own: give the model as judge, fluency(model, ...)"
+        )
+        return _objective("fluency()", (Read("logits"), TOKENS), _own_head)
+    with attached(judge) as host:  # tells what is no model
+        host.resolve("logits")
+        require(
+            not masked or (not host.causal and host.vocabulary.tokenizer.mask_token_id is not None),
+            f"fluency(masked=True): {host.name} is no masked language model",
+        )
+        label = f"fluency({host.name}{', masked=True' if masked else ''})"
+    return _objective(label, (TOKENS,), _Judge(judge, masked))
+
+
+def _objective(formula: str, reads: tuple[Read, ...], values: Any) -> Objective:
+    """The mean over the words that the judge says something about."""
+
+    def score(acts: Activations, rows: Rows) -> Tensor:
+        found, judged = values(acts, rows)
+        return found.masked_fill(~judged, 0).sum(1) / judged.sum(1).clamp_min(1)
+
+    def tokens(acts: Activations, rows: Rows) -> Tensor:
+        found, judged = values(acts, rows)
+        return found.masked_fill(~judged, 0)
+
+    return Objective(reads, formula, score, tokens, (None, "mean"))
+
+
+class _Bigrams:
+    def __init__(self, judge: BigramModel) -> None:
+        self._judge = judge
+
+    def __call__(self, acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
+        tokens: Tokens = acts[TOKENS]
+        _same_size(len(self._judge.unigram), rows, repr(self._judge))
+        self._judge = self._judge.on(tokens.ids.device)
+        return self._judge.log_probabilities(tokens, rows)
+
+
+def _own_head(acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
+    return _judged(acts[Read("logits")], acts[TOKENS], rows, acts[TOKENS].causal)
+
+
+class _Judge:
+    """Another model, attached for every look."""
+
+    def __init__(self, model: Any, masked: bool) -> None:
+        self._model, self._masked = model, masked
+        self._checked: Any = None
+
+    def __call__(self, acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
+        tokens: Tokens = acts[TOKENS]
+        with attached(self._model) as host:
+            self._check(host, rows)
+            hook = host.resolve("logits")
+            mask = None if bool(rows.mask.all()) else rows.mask
+            embeddings = tokens.embed(host.W_E)
+            if self._masked:
+                logits = _masked_logits(host, hook, tokens, embeddings, rows)
+            elif tokens.weights is None:
+                logits = forward(host, tokens.ids, [hook], mask=mask)[hook]
+            else:
+                logits = forward(host, tokens.ids, [hook], embeddings=embeddings, mask=mask)[hook]
+            tokens.meter.forwards += host.meter.forwards
+            tokens.meter.forward_tokens += host.meter.forward_tokens
+            return _judged(logits, tokens, rows, host.causal)
+
+    def _check(self, host: Host, rows: Rows) -> None:
+        if self._checked is rows.vocabulary.tokenizer:
+            return
+        _same_size(host.d_vocab, rows, host.name)
+        require(
+            host.vocabulary.tokenizer.get_vocab() == rows.vocabulary.tokenizer.get_vocab(),
+            f"{host.name} has another vocabulary than the dreaming model: a judge must share its tokenizer; bigrams "
+            "counted with count_bigrams(model, texts) always do",
+        )
+        self._checked = rows.vocabulary.tokenizer
+
+
+def _same_size(size: int, rows: Rows, judge: str) -> None:
+    require(
+        size == rows.vocabulary.d_vocab,
+        f"{judge} knows {size} tokens, the dreaming model {rows.vocabulary.d_vocab}: a judge must share its tokenizer",
+    )
+
+
+def _masked_logits(host: Host, hook: str, tokens: Tokens, embeddings: Tensor, rows: Rows) -> Tensor:
+    """Every word's logits with that word masked: a row a word."""
+    row, pos = rows.words.nonzero(as_tuple=True)
+    ids, mixed = tokens.ids[row].clone(), embeddings[row].clone()
+    mask_id = host.vocabulary.tokenizer.mask_token_id
+    each = torch.arange(len(row), device=ids.device)
+    ids[each, pos] = mask_id
+    mixed = mixed.index_put((each, pos), host.W_E[mask_id])
+    mask = rows.mask[row]
+    got = forward(host, ids, [hook], embeddings=mixed, mask=None if bool(mask.all()) else mask)[hook]
+    logits = got.new_zeros(*tokens.ids.shape, got.shape[-1])
+    return logits.index_put((row, pos), got[each, pos])
+
+
+def _judged(
+    logits: Float[Tensor, "batch pos vocab"], tokens: Tokens, rows: Rows, causal: bool
+) -> tuple[Float[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    """Every word's log-probability, and which words have one."""
+    if causal:  # the logits at a position predict the next
+        if bool(rows.words[:, 0].any()):
+            raise DreamError(
+                "a causal judge says nothing about a sentence's first word, and this one has no start-of-text token "
+                "before it: set model.cfg.default_prepend_bos = True"
+            )
+        logits = logits.roll(1, dims=1)
+    shares = logits.log_softmax(-1)
+    if tokens.weights is None:
+        found = shares.gather(2, tokens.ids.unsqueeze(-1)).squeeze(-1)
+    else:
+        found = (shares * tokens.weights.to(shares.dtype)).sum(-1)
+    return found, rows.words

@@ -1,0 +1,203 @@
+"""The population of EPO (Thompson et al. 2024): every member weighs fluency differently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tl_dream._errors import require
+from tl_dream.ascent import Callback
+from tl_dream.frontier import FrontPoint
+from tl_dream.hosts import Host
+from tl_dream.judges import fluency
+from tl_dream.objectives import Objective
+from tl_dream.results import ScoredText
+from tl_dream.rows import Activations, Rows
+from tl_dream.scoring import check
+from tl_dream.starting import check_count
+from tl_dream.swapping import Ids, Swaps, Tick
+
+SPREAD = 3.0
+"""The greatest weight of fluency, in ratios of the two scores' standard deviations."""
+
+
+@dataclass(frozen=True)
+class Evolving:
+    """The settings of EPO.
+
+    Attributes:
+        population: members, where `penalties` is None.
+        penalties: a weight of the fluency for every member, in units of the objective a nat, at least 0.
+        children: of a member a generation.
+        top_k: tokens a position that are proposed.
+        restart_every: generations between two restarts from one member.
+    """
+
+    population: int = 8
+    penalties: tuple[float, ...] | None = None
+    children: int = 16
+    top_k: int = 64
+    restart_every: int = 30
+
+    def __post_init__(self) -> None:
+        for name in ("population", "children", "top_k", "restart_every"):
+            check_count(name, getattr(self, name))
+        good = self.penalties is None or (
+            len(self.penalties) > 0 and all(math.isfinite(weight) and weight >= 0 for weight in self.penalties)
+        )
+        require(good, f"penalties = {self.penalties!r}: give at least one weight, each a finite number of at least 0")
+
+    @property
+    def size(self) -> int:
+        return self.population if self.penalties is None else len(self.penalties)
+
+
+def judge_of(host: Host, given: Objective | None) -> Objective | None:
+    """The fluency to trade against: as given, or the model's own head where it has a trained one.
+
+    Raises:
+        DreamError: something that is no objective.
+    """
+    if given is not None:
+        return check(host, given)
+    return fluency() if host.head_trained and (not host.causal or bool(host.vocabulary.prefix)) else None
+
+
+class Population:
+    """Members that climb side by side, and the front of all they have seen.
+
+    Args:
+        judge: fluency; None lets all climb the objective alone.
+        seed: of the restarts.
+    """
+
+    def __init__(self, search: Swaps, settings: Evolving, judge: Objective | None, seed: int = 0) -> None:
+        self._search, self._settings, self._judge = search, settings, judge
+        self._draw = torch.Generator().manual_seed(seed)
+        self.penalties: tuple[float, ...] = settings.penalties or (0.0,) * settings.size
+        self._known = settings.penalties is not None or judge is None
+        self._fluency: dict[tuple[int, Ids], float] = {}
+        rows = len(search.batch.sentences)
+        self._members = [search.walker(k % rows) for k in range(settings.size)]
+        self._front: dict[tuple[int, Ids], tuple[float, float, int]] = {}
+        starts = [(row, search.batch.sentences[row].ids) for row in range(rows)]
+        before = search.budget.spent
+        self._meet(starts, [search.seen.starts[row].score for row in range(rows)])
+        search.sentence_cost += (search.budget.spent - before) / rows
+
+    def evolve(self, callback: Callback | None = None, tick: Tick | None = None) -> str:
+        """Generation after generation, until the budget is spent.
+
+        Returns:
+            Why it stopped: "budget", "callback", or "exhausted" where all that the gradients propose was tried.
+        """
+        search, settings = self._search, self._settings
+        generation = 0
+        while search.goes_on(3 * settings.size):
+            if not self._generation():
+                return "exhausted"
+            generation += 1
+            if generation % settings.restart_every == 0:
+                self._restart()
+            if tick is not None:
+                tick()
+            if search.progress(callback):
+                return "callback"
+        return "budget"
+
+    def _generation(self) -> bool:
+        search, settings = self._search, self._settings
+        search.steps += 1
+        slopes = search.slopes([(member.row, member.ids) for member in self._members], self._mixture())
+        drawn: dict[tuple[int, Ids], None] = {}
+        count = min(settings.children, max(1, search.affordable(settings.size * settings.children) // settings.size))
+        for member, slope in zip(self._members, slopes, strict=True):
+            gains = search.gains(member.row, member.ids, slope)
+            some = search.propose(member, gains, count, settings.top_k)
+            drawn.update(dict.fromkeys((member.row, ids) for ids in some))
+        if not drawn:
+            return False
+        children = list(drawn)
+        scores = search.score(children)
+        judged = self._meet(children, scores)
+        if not self._known:
+            self._weigh(scores, judged)
+        for member, weight in zip(self._members, self.penalties, strict=True):
+            mixed = [
+                value + weight * fluent if math.isfinite(value) else -math.inf
+                for value, fluent in zip(scores, judged, strict=True)
+            ]
+            best = max(range(len(mixed)), key=lambda i: mixed[i])
+            (member.row, member.ids), member.score = children[best], scores[best]
+        return True
+
+    def _mixture(self) -> Objective:
+        """The objective and each member's share of fluency, a row a member."""
+        goal, judge = self._search.objective, self._judge
+        if judge is None or not any(self.penalties):
+            return goal
+        weights = torch.tensor(self.penalties)
+
+        def score(acts: Activations, rows: Rows) -> Tensor:
+            value = goal(acts, rows)
+            return value + weights.to(value) * judge(acts, rows)
+
+        reads = tuple(dict.fromkeys((*goal.reads, *judge.reads)))
+        return Objective(reads, f"{goal} with fluency", score)
+
+    def _weigh(self, scores: Sequence[float], judged: Sequence[float]) -> None:
+        """Spread the members' weights by how much the two scores vary among the first children."""
+        values, fluent = torch.tensor(scores), torch.tensor(judged)
+        values = values[values.isfinite()]
+        ratio = float(values.std() / fluent.std().clamp_min(1e-6)) if len(values) > 1 and len(fluent) > 1 else 0.0
+        count = self._settings.size
+        self.penalties = tuple(SPREAD * ratio * (k / max(1, count - 1)) ** 2 for k in range(count))
+        self._known = True
+
+    def _restart(self) -> None:
+        """All members go on from one of them."""
+        chosen = self._members[int(torch.randint(len(self._members), (1,), generator=self._draw))]
+        for member in self._members:
+            member.row, member.ids, member.score = chosen.row, chosen.ids, chosen.score
+
+    def _meet(self, children: Sequence[tuple[int, Ids]], scores: Sequence[float]) -> list[float]:
+        """The fluency of children, who join the front where nothing beats them in both."""
+        judged = self._judged(children)
+        for (row, ids), value, fluent in zip(children, scores, judged, strict=True):
+            if not math.isfinite(value) or any(v >= value and f >= fluent for v, f, _ in self._front.values()):
+                continue
+            if not self._search.seen.returnable(row, [ids])[0] and ids != self._search.batch.sentences[row].ids:
+                continue
+            self._front = {key: old for key, old in self._front.items() if not (value >= old[0] and fluent >= old[1])}
+            self._front[row, ids] = (value, fluent, self._search.steps)
+        return judged
+
+    def _judged(self, children: Sequence[tuple[int, Ids]]) -> list[float]:
+        if self._judge is None:
+            return [0.0] * len(children)
+        new = [child for child in dict.fromkeys(children) if child not in self._fluency]
+        self._fluency |= zip(new, self._search.evaluate(self._judge, new), strict=True)
+        return [self._fluency[child] for child in children]
+
+    def point(self, scored: ScoredText) -> FrontPoint:
+        """A text with its fluency, as a point of the front."""
+        found = [value for (_, ids), value in self._fluency.items() if ids == scored.ids]
+        return FrontPoint(scored, found[0] if found else None)
+
+    @property
+    def front(self) -> tuple[FrontPoint, ...]:
+        """The texts that nothing seen beats in both, highest score first."""
+        vocabulary = self._search.host.vocabulary
+        ranked = sorted(self._front.items(), key=lambda item: -item[1][0])
+        again = vocabulary.retokenizes([ids for (_, ids), _ in ranked])
+        return tuple(
+            FrontPoint(
+                ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, back),
+                None if self._judge is None else fluent,
+            )
+            for ((_, ids), (value, fluent, step)), back in zip(ranked, again, strict=True)
+        )

@@ -1,0 +1,300 @@
+"""Search over real tokens by swaps: the gradient proposes them, exact scores choose.
+
+`Swaps` is the one proposal kernel of `gcg`, `epo` and the default method. No sentence is scored twice (Li et al. 2024,
+Faster-GCG), and none that may not be returned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_dream._errors import require
+from tl_dream.ascent import Callback, Progress, generators
+from tl_dream.batches import Batch, BestSeen
+from tl_dream.hosts import Budget, Host
+from tl_dream.objectives import Objective
+from tl_dream.proposals import slopes
+from tl_dream.results import History, Run
+from tl_dream.rows import Rows
+
+Ids = tuple[int, ...]
+"""The tokens of a sentence."""
+
+Tick = Callable[[], object]
+"""Called after every step, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Swapping:
+    """The settings of greedy coordinate gradient.
+
+    Attributes:
+        candidates: sentences scored a step and start.
+        top_k: tokens a position that are proposed, those of the steepest slope.
+        swaps: words exchanged in one candidate during the first `early` of the budget; one after that.
+        early: share of the budget, 0 to 1.
+    """
+
+    candidates: int = 64
+    top_k: int = 64
+    swaps: int = 4
+    early: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "top_k", "swaps"):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of at least 1")
+        require(0 <= self.early <= 1, f"early = {self.early!r}: give a share of the budget, 0 to 1")
+
+
+@dataclass
+class Walker:
+    """Where one start has got to: the row of the batch, its tokens now, their score."""
+
+    row: int
+    ids: Ids
+    score: float
+    generator: torch.Generator
+
+
+@dataclass
+class _Trail:
+    """The records of a row, one whenever its best improves."""
+
+    records: list[tuple[int, int, float, Ids]] = field(default_factory=list)
+
+
+class Swaps:
+    """A search by swaps: proposals, exact scores, the best seen, the way there.
+
+    Args:
+        objective: scores real tokens, and gives the slopes.
+        budget: what may be spent.
+        seed: of a generator for every row.
+    """
+
+    def __init__(self, host: Host, objective: Objective, batch: Batch, budget: Budget, seed: int = 0) -> None:
+        self.host, self.objective, self.batch, self.budget = host, objective, batch, budget
+        before = host.meter.forward_tokens
+        self.seen = BestSeen(host, objective, batch)
+        self.sentence_cost = max(1.0, (host.meter.forward_tokens - before) / len(batch.sentences))
+        self.steps = 0
+        self._allowed = batch.allowed.cpu()
+        self._kept: dict[tuple[int, ...], Rows] = {}
+        self._trails = [_Trail() for _ in batch.sentences]
+        self._draws = generators(seed, len(batch.sentences))
+        for row in range(len(batch.sentences)):
+            self._record(row)
+
+    def walker(self, row: int) -> Walker:
+        """A walker at the best tokens a row has seen."""
+        best = self.seen.best[row]
+        return Walker(row, best.ids, best.score, self._draws[row])
+
+    def affordable(self, count: int) -> int:
+        """How many of `count` sentences the budget still covers."""
+        return int(max(0, min(count, self.budget.left / self.sentence_cost)))
+
+    def goes_on(self, count: int) -> bool:
+        """Whether the budget covers so many sentences more, and all scores so far are numbers."""
+        return self.seen.broken is None and self.affordable(count) >= count
+
+    def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """Exact scores of (row, tokens); better ones are kept and recorded."""
+        scores = self.seen.score(candidates)
+        for (row, ids), value in zip(candidates, scores, strict=True):
+            if self.seen.keep(row, ids, value, self.steps):
+                self._record(row)
+        return scores
+
+    def evaluate(self, objective: Objective, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """What another objective gives (row, tokens); nothing is kept."""
+        return self.batch.evaluate(self.host, objective, candidates)
+
+    def observe(self, filled: Tensor, scores: Sequence[float]) -> None:
+        """Take in a step of all rows whose scores are known: Int[batch, pos] and a score a row."""
+        self.steps += 1
+        before = [one.score for one in self.seen.best]
+        for row, value in enumerate(scores):
+            self.seen.learn(row, self.batch.row_ids(filled, row), value)
+        self.seen.see(filled, self.steps)
+        for row, old in enumerate(before):
+            if self.seen.best[row].score > old:
+                self._record(row)
+
+    def _record(self, row: int) -> None:
+        best = self.seen.best[row]
+        self._trails[row].records.append((self.steps, self.budget.spent, best.score, best.ids))
+
+    def slopes(self, states: Sequence[tuple[int, Ids]], climb: Objective | None = None) -> list[Tensor]:
+        """For every (row, tokens) the slope of every token at its free positions, Float[free, vocab] on the CPU."""
+        members = tuple(row for row, _ in states)
+        ids, _ = self.host.pad([ids for _, ids in states])
+        if members not in self._kept:  # kept, because positions are looked up row by row
+            self._kept = {members: Rows.of(self.host, [self.batch.sentences[row] for row in members])}
+        rows, free = self._kept[members], self.batch.free[list(members)]
+        found = slopes(self.host, climb or self.objective, ids, rows, free).float().cpu()
+        return [found[i, : len(self.batch.sentences[row].free)] for i, row in enumerate(members)]
+
+    def gains(self, row: int, ids: Ids, slope: Float[Tensor, "free vocab"]) -> Float[Tensor, "free vocab"]:
+        """What every swap changes to first order; -inf where it is none, is not allowed, or changes too many words."""
+        sentence = self.batch.sentences[row]
+        own = torch.tensor([ids[at] for at in sentence.free])[:, None]
+        found = slope - slope.gather(1, own)
+        found[:, ~self._allowed] = -math.inf
+        if self.batch.max_changes is not None:
+            home = torch.tensor([sentence.ids[at] for at in sentence.free])[:, None]
+            found.scatter_(1, home, slope.gather(1, home) - slope.gather(1, own))  # the way back is always open
+            changed = (own != home)[:, 0]
+            if int(changed.sum()) >= self.batch.max_changes:  # another word only in place of one changed already
+                found[~changed] = -math.inf
+        return found.scatter_(1, own, -math.inf)
+
+    def propose(
+        self,
+        walker: Walker,
+        gains: Float[Tensor, "free vocab"],
+        count: int,
+        top_k: int,
+        swaps: int = 1,
+    ) -> list[Ids]:
+        """Up to `count` sentences that were not scored before and may be returned, drawn evenly: `swaps` words
+        exchanged, each by one of the `top_k` most promising tokens of its position."""
+        free = self.batch.sentences[walker.row].free
+        top = gains.topk(min(top_k, gains.shape[1]), dim=1)
+        live = top.values > -math.inf
+        slots = int(live.any(1).sum())
+        if not slots:
+            return []
+        swaps = min(swaps, slots) if self.batch.max_changes is None else 1
+        found: dict[Ids, None] = {}
+        for _ in range(4):
+            missing = count - len(found)
+            if not missing:
+                break
+            drawn = _draw(walker, free, top.indices, live, 2 * missing, swaps)
+            fresh = [one for one in dict.fromkeys(drawn) if one not in found and not self.seen.knows(walker.row, one)]
+            good = self.seen.repaired(walker.row, fresh)
+            good = [one for one in good if one != walker.ids and not self.seen.knows(walker.row, one)]
+            found.update(dict.fromkeys(good[:missing]))
+        return list(found)
+
+    def step(
+        self, walkers: Sequence[Walker], candidates: int, top_k: int, *, swaps: int = 1, merge: bool = False
+    ) -> list[bool] | None:
+        """Propose, score and move every walker to the best of its proposals, be it worse than where it stands: that is
+        what explores.
+
+        Args:
+            candidates: sentences scored a walker.
+            top_k: tokens a position that are proposed.
+            swaps: words exchanged in each.
+            merge: score the best swaps of the step together as well.
+
+        Returns:
+            Whether each walker's row has a new best; None where nothing was left to propose.
+        """
+        self.steps += 1
+        before = [self.seen.best[walker.row].score for walker in walkers]
+        slopes = self.slopes([(walker.row, walker.ids) for walker in walkers])
+        count = self.affordable(candidates * len(walkers)) // len(walkers)
+        found = [
+            self.propose(walker, self.gains(walker.row, walker.ids, slope), count, top_k, swaps)
+            for walker, slope in zip(walkers, slopes, strict=True)
+        ]
+        if not any(found):
+            return None
+        pairs = [(walker.row, ids) for walker, some in zip(walkers, found, strict=True) for ids in some]
+        values = dict(zip(pairs, self.score(pairs), strict=True))
+        if merge:
+            more = [
+                (walker.row, ids)
+                for walker, some in zip(walkers, found, strict=True)
+                for ids in _merged(walker, {ids: values[walker.row, ids] for ids in some})
+                if not self.seen.knows(walker.row, ids)
+            ]
+            fit = [self.seen.returnable(row, [ids])[0] for row, ids in more]
+            more = [pair for pair, ok in zip(more, fit, strict=True) if ok and self._few_changes(*pair)]
+            more = more[: self.affordable(len(more))]
+            values |= zip(more, self.score(more), strict=True)
+        for walker in walkers:
+            mine = {ids: value for (row, ids), value in values.items() if row == walker.row and math.isfinite(value)}
+            if mine:
+                walker.ids = max(mine, key=lambda ids: mine[ids])
+                walker.score = mine[walker.ids]
+        return [self.seen.best[walker.row].score > old for walker, old in zip(walkers, before, strict=True)]
+
+    def _few_changes(self, row: int, ids: Ids) -> bool:
+        limit = self.batch.max_changes
+        home = self.batch.sentences[row].ids
+        return limit is None or sum(new != old for new, old in zip(ids, home, strict=True)) <= limit
+
+    def runs(self) -> tuple[Run, ...]:
+        """A run a row."""
+        vocabulary = self.host.vocabulary
+        found = []
+        for row, trail in enumerate(self._trails):
+            history = History(
+                step=tuple(step for step, _, _, _ in trail.records),
+                forward_tokens=tuple(spent for _, spent, _, _ in trail.records),
+                hard_score=tuple(value for _, _, value, _ in trail.records),
+                tokens=tuple(vocabulary.tokens(ids) for _, _, _, ids in trail.records),
+                free=self.batch.sentences[row].free,
+            )
+            found.append(Run(self.seen.starts[row], self.seen.best[row], None, history))
+        return tuple(found)
+
+    def progress(self, callback: Callback | None) -> bool:
+        """Tell a callback where the rows are; whether it wants to stop."""
+        if callback is None:
+            return False
+        best = self.seen.best
+        scores = tuple(one.score for one in best)
+        return bool(callback(Progress(self.steps, None, None, (), scores, scores, tuple(one.text for one in best))))
+
+
+def _draw(walker: Walker, free: Sequence[int], tokens: Tensor, live: Tensor, count: int, swaps: int) -> list[Ids]:
+    """Sentences with `swaps` words exchanged, drawn evenly from the tokens that are `live`, Bool[free, choice]."""
+    width = live.shape[1]
+    if swaps == 1:
+        flat = live.flatten().float()
+        picks = torch.multinomial(flat, min(count, int(flat.sum())), generator=walker.generator)[:, None]
+    else:
+        slot = torch.multinomial(live.any(1).float().expand(count, -1), swaps, generator=walker.generator)
+        choice = torch.multinomial(live.float()[slot.flatten()], 1, generator=walker.generator).view(slot.shape)
+        picks = slot * width + choice
+    drawn = []
+    for row in picks.tolist():
+        new = list(walker.ids)
+        for pick in row:
+            new[free[pick // width]] = int(tokens[pick // width, pick % width])
+        drawn.append(tuple(new))
+    return drawn
+
+
+MERGED = (2, 3, 4, 6)
+"""How many of a step's swaps are tried together."""
+
+
+def _merged(walker: Walker, values: dict[Ids, float]) -> list[Ids]:
+    """The best swaps of a step together, at different positions: the best 2, the best 3, ... of those that help."""
+    better: dict[int, tuple[float, int]] = {}
+    for ids, value in values.items():
+        for at, (new, old) in enumerate(zip(ids, walker.ids, strict=True)):
+            if new != old and value > walker.score and value > better.get(at, (-math.inf, 0))[0]:
+                better[at] = (value, new)
+    ranked = sorted(better.items(), key=lambda item: -item[1][0])
+    found = []
+    for count in MERGED:
+        if count <= len(ranked):
+            merged = list(walker.ids)
+            for at, (_, token) in ranked[:count]:
+                merged[at] = token
+            found.append(tuple(merged))
+    return found
