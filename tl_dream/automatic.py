@@ -1,9 +1,9 @@
-"""The default search: short annealing as a proposal, merged swaps of a batch that widens, kicks, and a last sweep.
+"""The default search: a gradient ascent as a proposal, merged swaps of a batch that widens, kicks, and a last sweep.
 
-What each part is for: annealing gets far on few forward-tokens and then stays; narrow batches of swaps climb fastest
-and wide ones get further, so the batch widens while nothing better comes; a kick leaves a local optimum; a sweep tries
-the swaps of the best text one after the other, steepest slope first, and where it comes to its end without a better one
-the text is a certified optimum: no single swap is better.
+What each part is for: projected gradient ascent gets far on few forward-tokens and then stays; narrow batches of swaps
+climb fastest and wide ones get further, so the batch widens while nothing better comes; a kick leaves a local optimum;
+a sweep tries the swaps of the best text one after the other, steepest slope first, and where it comes to its end
+without a better one the text is a certified optimum: no single swap is better.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import torch
 
 from tl_dream.ascent import Annealing, Callback, ascend
 from tl_dream.batches import Batch
+from tl_dream.hosts import Budget
+from tl_dream.projection import Projecting, project
 from tl_dream.prompts import Prompt
+from tl_dream.rows import TOKENS
 from tl_dream.scans import token_search
 from tl_dream.swapping import Ids, Swaps, Walker
 
@@ -35,13 +38,13 @@ SWEPT = 64
 """Sentences a sweep scores at once."""
 
 PROPOSING = 0.2
-"""Share of the budget that annealing may spend on proposals to start from."""
+"""Share of the budget that proposals to start from may cost."""
 
-PROPOSER = Annealing(steps=30, warmup=3, candidates=32, evaluate_every=4, top_k=1)
+STEPS, FEWEST = 40, 20
+"""Gradient steps of a proposal, and sentences it is at least worth while for."""
+
+ANNEALING = Annealing(candidates=32, evaluate_every=4, top_k=1)
 """The annealing that proposes."""
-
-FEWEST = 8
-"""Steps of annealing that are worth while."""
 
 
 def automatic(
@@ -54,7 +57,7 @@ def automatic(
         better), or "callback".
     """
     stop = _Stop(search, callback, tick)
-    _anneal(search, seed)
+    _propose(search, seed)
     order = sorted(range(len(search.batch.sentences)), key=lambda row: -search.seen.best[row].score)
     walker = search.walker(order.pop(0))
     while not stop.asked():
@@ -96,23 +99,27 @@ def _leader(search: Swaps) -> int:
     return max(range(len(search.batch.sentences)), key=lambda row: (search.seen.best[row].score, -row))
 
 
-def _anneal(search: Swaps, seed: int) -> None:
-    """A short annealing of the best rows, as many as a share of the budget pays for; of one row shorter still where it
-    pays for less."""
+def _propose(search: Swaps, seed: int) -> None:
+    """Texts to climb on from: projected gradient ascent of the best rows, as many as a share of the budget pays for.
+    Where the objective reads the words themselves, which moving embeddings do not see, annealing takes its place."""
     batch, seen = search.batch, search.seen
-    each = search.sentence_cost * (2 + 1 / PROPOSER.evaluate_every)
-    steps = min(PROPOSER.steps * len(batch.sentences), PROPOSING * search.budget.limit / each)
-    count = max(1, int(steps // PROPOSER.steps))
-    if steps < FEWEST:
+    budget = Budget(search.host.meter, PROPOSING * search.budget.limit)
+    count = min(len(batch.sentences), int(budget.limit / search.sentence_cost / STEPS / 3))
+    rows = sorted(range(len(batch.sentences)), key=lambda row: -seen.starts[row].score)[: max(1, count)]
+    if budget.limit / search.sentence_cost < FEWEST * len(rows):
         return
-    rows = sorted(range(len(batch.sentences)), key=lambda row: -seen.starts[row].score)[:count]
-    some = Batch.of(
-        search.host, [batch.sentences[row] for row in rows], batch.allowed, batch.retokenize, batch.max_changes
-    )
-    settings = replace(PROPOSER, steps=min(PROPOSER.steps, int(steps)))
-    outcome = ascend(search.host, search.objective, some, settings, seed=seed)
-    search.steps += settings.steps
-    search.score([(row, run.best.ids) for row, run in zip(rows, outcome.runs, strict=True)])
+    sentences = [batch.sentences[row] for row in rows]
+    some = Batch.of(search.host, sentences, batch.allowed, batch.retokenize, batch.max_changes)
+    if TOKENS in search.objective.reads:
+        steps = int(min(STEPS, budget.limit / search.sentence_cost / 2.5 / len(rows)))
+        settings = replace(ANNEALING, steps=steps, warmup=steps // 10)
+        best = [run.best for run in ascend(search.host, search.objective, some, settings, seed=seed).runs]
+    else:
+        scout = Swaps(search.host, search.objective, some, budget, seed)
+        project(scout, Projecting(steps=STEPS))
+        best = scout.seen.best
+    search.steps += STEPS
+    search.score([(row, found.ids) for row, found in zip(rows, best, strict=True)])
 
 
 def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:

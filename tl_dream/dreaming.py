@@ -71,9 +71,9 @@ def dream(
     Never returns something worse than it saw: the best real tokens ever scored, the start included.
 
     Methods:
-        "auto": what does best at equal cost: short annealing as a proposal, merged swaps that the gradient ranks,
-            kicks, a last sweep; `token_search` where one word is free. Ends where no single swap is better (`stopped`
-            is "optimum") or the budget is spent.
+        "auto": what does best at equal cost: a short gradient ascent as a proposal, then swaps that the gradient ranks,
+            the best of a step merged, kicks, a last sweep; `token_search` where one word is free. Ends where no single
+            swap is better (`stopped` is "optimum") or the budget is spent.
         "anneal": the article's annealed Gumbel-Softmax ascent.
         "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.
         "epo": a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole front.

@@ -113,7 +113,7 @@ def search_costs(dreams: Mapping[str, Dream | Sequence[Dream]], *, ax: Axes | No
     ax = cost_curves({name: median_curve([_curve(one) for one in some]) for name, some in runs.items()}, ax=ax)
     starts = [dream.start.score for dream in every]
     ax.axhline(max(starts), color=GREY, linestyle=":", linewidth=1.2, zorder=1, label="start")
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc="center right")
     ax.set_title(wrapped(f"{every[0].objective} on {every[0].model}", 5.5), loc="left")
     return ax
 

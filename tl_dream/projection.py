@@ -1,7 +1,7 @@
 """Projected gradient ascent, PEZ (Wen et al. 2023): embeddings that move, real tokens that are scored.
 
 The gradient is taken at the tokens nearest to the moving embeddings and applied to these, so every step scores real
-tokens, and small pushes add up until a nearer token takes over.
+tokens, and small pushes add up until another token is nearer. Steps that change no token cost no forward pass.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from tl_dream._errors import require
 from tl_dream.proposals import at_free, gradients, nearest_tokens
@@ -29,7 +30,7 @@ class Projecting:
     """
 
     steps: int = 400
-    learning_rate: float = 0.5
+    learning_rate: float = 1.0
 
     def __post_init__(self) -> None:
         require(
@@ -62,23 +63,28 @@ def project(
     optimizer = torch.optim.Adam([moving], lr=settings.learning_rate * float(host.W_E.float().std()))
     home = moving.detach().clone()
     reads_words = TOKENS in search.objective.reads
+    half_norms = host.W_E.to(wide).square().sum(1) / 2
+    before: Tensor | None = None
     for _ in range(settings.steps):
-        if not search.goes_on(3 * len(batch.sentences)):
-            return "budget"
         moved = (moving.detach() - home).norm(dim=2)
-        filled = batch.within_limit(batch.fill(nearest_tokens(moving.detach(), host.W_E, batch.allowed)), moved)
-        weights = None
-        with torch.enable_grad():
-            embeddings = host.W_E[filled].requires_grad_()
-            if reads_words:
-                weights = torch.nn.functional.one_hot(filled, host.d_vocab).to(host.W_E.dtype).requires_grad_()
-            scores = evaluate(host, search.objective, filled, batch.rows, embeddings=embeddings, weights=weights)
-        pull, _ = gradients(scores, embeddings, weights, search.objective)
-        search.observe(filled, scores.tolist())
-        if tick is not None:
-            tick()
-        if search.progress(callback):
-            return "callback"
-        moving.grad = -at_free(pull, batch.free).to(wide)  # Adam minimises
+        tokens = nearest_tokens(moving.detach(), host.W_E, half_norms, batch.allowed)
+        filled = batch.within_limit(batch.fill(tokens), moved)
+        if before is None or not torch.equal(filled, before):  # the same tokens have the same gradient
+            before = filled
+            if not search.goes_on(3 * len(batch.sentences)):
+                return "budget"
+            weights = None
+            with torch.enable_grad():
+                embeddings = host.W_E[filled].requires_grad_()
+                if reads_words:
+                    weights = torch.nn.functional.one_hot(filled, host.d_vocab).to(host.W_E.dtype).requires_grad_()
+                scores = evaluate(host, search.objective, filled, batch.rows, embeddings=embeddings, weights=weights)
+            pull, _ = gradients(scores, embeddings, weights, search.objective)
+            moving.grad = -at_free(pull, batch.free).to(wide)  # Adam minimises
+            search.observe(filled, scores.tolist())
+            if tick is not None:
+                tick()
+            if search.progress(callback):
+                return "callback"
         optimizer.step()
     return "steps"

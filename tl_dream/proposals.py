@@ -115,9 +115,13 @@ def renew_candidates(
 def nearest_tokens(
     embeddings: Float[Tensor, "batch free d_model"],
     W_E: Float[Tensor, "vocab d_model"],
+    half_norms: Float[Tensor, " vocab"],
     allowed: Bool[Tensor, " vocab"],
 ) -> Int[Tensor, "batch free"]:
-    """The allowed token nearest to each embedding (Euclidean)."""
-    table = W_E.to(embeddings.dtype)
-    distance = table.square().sum(1) / 2 - embeddings @ table.T
+    """The allowed token nearest to each embedding (Euclidean).
+
+    Args:
+        half_norms: half of the squared norm of every row of W_E.
+    """
+    distance = half_norms - embeddings @ W_E.to(embeddings.dtype).T
     return distance.masked_fill_(~allowed, math.inf).argmin(2)
