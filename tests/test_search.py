@@ -120,18 +120,31 @@ def test_a_budget_too_small_is_no_certificate(encoder: torch.nn.Module) -> None:
     assert found.stopped == "budget" and found.cost.forward_tokens <= 1500
 
 
-@pytest.mark.parametrize("unit", range(4))
-def test_one_free_word_is_the_token_searchs(encoder: torch.nn.Module, unit: int) -> None:
+def same_as_token_search(model: torch.nn.Module, unit: int, at: int) -> td.Dream:
+    """A dream with one free word, checked against the best returnable token of a token search."""
     goal = td.neuron("block_out", layer=1, unit=unit, pos=2)
-    found = td.dream(encoder, goal, START, free=[3])
-    table = td.token_search(encoder, goal, START, pos=3, top=60)
-    with attached(encoder) as host:
-        rows = [(*found.start.ids[:3], row.id, *found.start.ids[4:]) for row in table.top]
+    found = td.dream(model, goal, START, free=[at], progress=False)
+    table = td.token_search(model, goal, START, pos=at, top=100, progress=False)
+    with attached(model) as host:
+        rows = [(*found.start.ids[:at], row.id, *found.start.ids[at + 1 :]) for row in table.top]
         best = next(row for row, ok in zip(table.top, host.vocabulary.retokenizes(rows), strict=True) if ok)
-    assert found.best.ids[3] == best.id and found.best.score == pytest.approx(best.score, abs=1e-6)
+    assert found.best.ids[at] == best.id and found.best.score == pytest.approx(best.score, abs=1e-6)
     assert found.stopped == "optimum"
+    return found
+
+
+@pytest.mark.parametrize("unit", range(3))
+def test_one_free_word_is_the_token_searchs(encoder: torch.nn.Module, unit: int) -> None:
+    found = same_as_token_search(encoder, unit, 3)
+    goal = td.neuron("block_out", layer=1, unit=unit, pos=2)
     within = td.dream(encoder, goal, START, free=[3], budget=100_000)  # by swaps: the same, and certified
     assert within.best.ids == found.best.ids and within.stopped == "optimum"
+
+
+@pytest.mark.slow
+def test_one_free_word_is_the_token_searchs_in_all_of_100_cases(encoder: torch.nn.Module) -> None:
+    for unit, at in product(range(20), range(1, 6)):
+        same_as_token_search(encoder, unit, at)
 
 
 # Proposals
