@@ -1,50 +1,47 @@
-"""The default search: a gradient ascent as a proposal, merged swaps of a batch that widens, kicks, and a last sweep.
+"""The default search: projected gradient ascent, merged swaps of a batch that widens, ascent again, and a last sweep.
 
-What each part is for: projected gradient ascent gets far on few forward-tokens and then stays; narrow batches of swaps
-climb fastest and wide ones get further, so the batch widens while nothing better comes; a kick leaves a local optimum;
-a sweep tries the swaps of the best text one after the other, steepest slope first, and where it comes to its end
-without a better one the text is a certified optimum: no single swap is better.
+What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
+and ends in texts that swaps still improve. Narrow batches of swaps climb fastest and wide ones get further, so the
+batch widens while nothing better comes; a round that leaves some positions alone is the kick out of a local optimum; a
+sweep tries the swaps of the best text one after the other, steepest slope first, and where it comes to its end without
+a better one the text is a certified optimum: no single swap is better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
-from tl_dream.ascent import Annealing, Callback, ascend
-from tl_dream.batches import Batch
-from tl_dream.hosts import Budget
+from tl_dream.ascent import Callback
 from tl_dream.projection import Projecting, project
 from tl_dream.prompts import Prompt
-from tl_dream.rows import TOKENS
 from tl_dream.scans import token_search
 from tl_dream.swapping import Ids, Swaps, Walker
 
+ROUND = Projecting(steps=40, patience=12)
+"""A round of projected gradient ascent."""
+
+ROUNDS = 3
+"""Rounds from the best start, before swaps."""
+
+HELD = 0.4
+"""Share of the positions that do not move in a round, from the second one on."""
+
+PROPOSING = 0.2
+"""Share of the budget that the first rounds may cost."""
+
 NARROW, WIDE = 16, 64
-"""Sentences a step: at first, and at most."""
+"""Sentences a step of swaps: at first, and at most."""
 
 TOP_K = 32
 """Tokens a position that are proposed."""
 
-PATIENCE = 8
-"""Steps without a new best, at full width, before the search turns to something else."""
-
-KICK = 4
-"""Words exchanged at once to leave a local optimum."""
+PATIENCE = 6
+"""Steps of swaps without a new best, at full width, before the search turns to something else."""
 
 SWEPT = 64
 """Sentences a sweep scores at once."""
-
-PROPOSING = 0.2
-"""Share of the budget that proposals to start from may cost."""
-
-STEPS, FEWEST = 40, 20
-"""Gradient steps of a proposal, and sentences it is at least worth while for."""
-
-ANNEALING = Annealing(candidates=32, evaluate_every=4, top_k=1)
-"""The annealing that proposes."""
 
 
 def automatic(
@@ -57,8 +54,14 @@ def automatic(
         better), or "callback".
     """
     stop = _Stop(search, callback, tick)
-    _propose(search, seed)
+    draw = torch.Generator().manual_seed(seed)
     order = sorted(range(len(search.batch.sentences)), key=lambda row: -search.seen.best[row].score)
+    for row in order:  # at least one: a round is the best use of any budget
+        if not stop.why and search.budget.share <= PROPOSING:
+            _round(search, row, stop)
+    for _ in range(ROUNDS - 1):
+        _round(search, _leader(search), stop, draw)
+    order.sort(key=lambda row: -search.seen.best[row].score)
     walker = search.walker(order.pop(0))
     while not stop.asked():
         _climb(search, walker, stop)
@@ -70,8 +73,8 @@ def automatic(
         elif order:
             walker = search.walker(order.pop(0))
         elif not stop.why:
-            walker = leader
-            search.step([walker], NARROW, TOP_K, swaps=KICK)
+            _round(search, leader.row, stop, draw)
+            walker = search.walker(leader.row)
     return stop.why
 
 
@@ -79,18 +82,18 @@ class _Stop:
     """Whether to stop, asked after every step, and why."""
 
     def __init__(self, search: Swaps, callback: Callback | None, tick: Callable[[], object] | None) -> None:
-        self._search, self._callback, self._tick = search, callback, tick
+        self._search, self.callback, self.tick = search, callback, tick
         self.why = ""
 
     def asked(self) -> bool:
         """Whether to stop now."""
         if self.why:
             return True
-        if self._tick is not None:
-            self._tick()
+        if self.tick is not None:
+            self.tick()
         if not self._search.goes_on(3):  # a gradient and one sentence
             self.why = "budget"
-        elif self._search.progress(self._callback):
+        elif self._search.progress(self.callback):
             self.why = "callback"
         return bool(self.why)
 
@@ -99,27 +102,15 @@ def _leader(search: Swaps) -> int:
     return max(range(len(search.batch.sentences)), key=lambda row: (search.seen.best[row].score, -row))
 
 
-def _propose(search: Swaps, seed: int) -> None:
-    """Texts to climb on from: projected gradient ascent of the best rows, as many as a share of the budget pays for.
-    Where the objective reads the words themselves, which moving embeddings do not see, annealing takes its place."""
-    batch, seen = search.batch, search.seen
-    budget = Budget(search.host.meter, PROPOSING * search.budget.limit)
-    count = min(len(batch.sentences), int(budget.limit / search.sentence_cost / STEPS / 3))
-    rows = sorted(range(len(batch.sentences)), key=lambda row: -seen.starts[row].score)[: max(1, count)]
-    if budget.limit / search.sentence_cost < FEWEST * len(rows):
-        return
-    sentences = [batch.sentences[row] for row in rows]
-    some = Batch.of(search.host, sentences, batch.allowed, batch.retokenize, batch.max_changes)
-    if TOKENS in search.objective.reads:
-        steps = int(min(STEPS, budget.limit / search.sentence_cost / 2.5 / len(rows)))
-        settings = replace(ANNEALING, steps=steps, warmup=steps // 10)
-        best = [run.best for run in ascend(search.host, search.objective, some, settings, seed=seed).runs]
-    else:
-        scout = Swaps(search.host, search.objective, some, budget, seed)
-        project(scout, Projecting(steps=STEPS))
-        best = scout.seen.best
-    search.steps += STEPS
-    search.score([(row, found.ids) for row, found in zip(rows, best, strict=True)])
+def _round(search: Swaps, row: int, stop: _Stop, draw: torch.Generator | None = None) -> None:
+    """Projected gradient ascent from a row's best; with `draw`, some positions stand still."""
+    if not stop.why:
+        moves = None
+        if draw is not None:
+            moves = torch.rand(1, len(search.batch.sentences[row].free), generator=draw) >= HELD
+            moves = (moves | ~moves.any()).to(search.host.device)
+        why = project(search, ROUND, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick)
+        stop.why = why if why in ("budget", "callback") else ""
 
 
 def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:

@@ -107,6 +107,11 @@ class Batch:
         size = max(1, default_batch_tokens(host, None) // longest)
         return [value for values in in_batches(candidates, size, work) for value in values]
 
+    def part(self, host: Host, rows: Sequence[int]) -> Batch:
+        """Some of the rows, as a batch of their own."""
+        some = [self.sentences[row] for row in rows]
+        return Batch.of(host, some, self.allowed, self.retokenize, self.max_changes)
+
     def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> tuple[int, ...]:
         """One row's tokens without its padding."""
         return tuple(filled[row, : len(self.sentences[row])].tolist())
@@ -176,23 +181,23 @@ class BestSeen:
         self.best[row] = ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, again)
         return True
 
-    def see(self, filled: Int[Tensor, "batch pos"], step: int) -> list[float]:
-        """Score the rows' tokens, keep what is better and may be returned, and give back the scores.
+    def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> list[float]:
+        """Score the tokens of `rows` (None: of all), keep what is better and may be returned, and give back the scores.
 
         Where tokens do not survive a round trip through text, what their text tokenizes to is tried in their place, if
         it is as long and differs at free positions only.
         """
         vocabulary = self._host.vocabulary
-        raw = [self._batch.row_ids(filled, row) for row in range(len(filled))]
+        rows = range(len(filled)) if rows is None else rows
+        raw = [tuple(ids[: len(self._batch.sentences[row])]) for row, ids in zip(rows, filled.tolist(), strict=True)]
         texts = vocabulary.decode_batch(raw)
         real = vocabulary.encode_batch(texts) if any(self._bound) else raw
         real = [
             again if self._bound[row] and self._fits(row, again) else ids
-            for row, (ids, again) in enumerate(zip(raw, real, strict=True))
+            for row, ids, again in zip(rows, raw, real, strict=True)
         ]
-        pairs = [(row, ids) for row, ids in enumerate(raw)] + [(row, ids) for row, ids in enumerate(real)]
-        scores = self.score(pairs)
-        for row, (ids, value) in enumerate(zip(real, scores[len(raw) :], strict=True)):
+        scores = self.score([*zip(rows, raw, strict=True), *zip(rows, real, strict=True)])
+        for row, ids, value in zip(rows, real, scores[len(raw) :], strict=True):
             self.keep(row, ids, value, step)
         return scores[: len(raw)]
 

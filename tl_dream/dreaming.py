@@ -71,13 +71,13 @@ def dream(
     Never returns something worse than it saw: the best real tokens ever scored, the start included.
 
     Methods:
-        "auto": what does best at equal cost: a short gradient ascent as a proposal, then swaps that the gradient ranks,
-            the best of a step merged, kicks, a last sweep; `token_search` where one word is free. Ends where no single
-            swap is better (`stopped` is "optimum") or the budget is spent.
+        "auto": what does best at equal cost: rounds of projected gradient ascent, then swaps that the gradient ranks,
+            the best of a step merged, rounds again where these come to a halt, a last sweep; `token_search` where one
+            word is free. Ends where no single swap is better (`stopped` is "optimum") or the budget is spent.
         "anneal": the article's annealed Gumbel-Softmax ascent.
         "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.
         "epo": a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole front.
-        "pez": projected gradient ascent (Wen et al. 2023).
+        "pez": projected gradient ascent (after Wen et al. 2023; see `Projecting`).
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -97,7 +97,7 @@ def dream(
             (`Annealing` for "fast", `ARTICLE` for "article").
         steps: gradient steps ("anneal", "pez").
         start_weight: softmax weight of the sentence's tokens at the first step, in (0, 1).
-        learning_rate: of Adam: logits a step ("anneal"), standard deviations of the embeddings a step ("pez").
+        learning_rate: logits a step of Adam ("anneal"); for "pez" see `Projecting`.
         schedule: of the temperature: "geometric", "linear", "cosine" or "constant".
         temperature: its start and end, dimensionless, > 0.
         warmup: steps at the start temperature.

@@ -1,90 +1,109 @@
-"""Projected gradient ascent, PEZ (Wen et al. 2023): embeddings that move, real tokens that are scored.
+"""Projected gradient ascent, after PEZ (Wen et al. 2023): embeddings that move, real tokens that are scored.
 
 The gradient is taken at the tokens nearest to the moving embeddings and applied to these, so every step scores real
-tokens, and small pushes add up until another token is nearer. Steps that change no token cost no forward pass.
+tokens, and small pushes add up until another token is nearer. All that a moving embedding x is asked is how near each
+token e is to it, e·x - |e|²/2, and a step along the gradient g adds e·g to that. So this is what is kept and moved, a
+number a token; what has no gradient in embedding space (fluency, which reads the words themselves) moves it as well.
+Steps that change no token cost no forward pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from tl_dream._errors import require
-from tl_dream.proposals import at_free, gradients, nearest_tokens
-from tl_dream.rows import TOKENS
-from tl_dream.scoring import evaluate
+from tl_dream.proposals import scored_slopes
+from tl_dream.starting import check_count
 from tl_dream.swapping import Swaps
+
+IDLE = 40
+"""Steps in a row that change no token, after which none will."""
 
 
 @dataclass(frozen=True)
 class Projecting:
     """The settings of projected gradient ascent.
 
+    Against the paper, whose Adam takes steps of a fixed size for every number: every position's slopes are scaled to a
+    standard deviation of 1 over the vocabulary, so that positions of small gradients move as well.
+
     Attributes:
-        steps: gradient steps.
-        learning_rate: of Adam, in standard deviations of the embeddings' numbers a step.
+        steps: sentences scored a row, each with its gradient.
+        learning_rate: by how much a step brings nearer a token whose slope is a standard deviation above the mean, in
+            mean squared distances between tokens (halved).
+        momentum: share of the last step that goes on in the next, 0 to below 1.
+        patience: steps without a new best of any row, after which it ends; None: never.
     """
 
     steps: int = 400
-    learning_rate: float = 1.0
+    learning_rate: float = 0.2
+    momentum: float = 0.5
+    patience: int | None = None
 
     def __post_init__(self) -> None:
-        require(
-            isinstance(self.steps, int) and self.steps >= 1,
-            f"steps = {self.steps!r}: give a whole number of at least 1",
-        )
+        check_count("steps", self.steps)
         require(
             self.learning_rate > 0 and math.isfinite(self.learning_rate),
             f"learning_rate = {self.learning_rate!r}: give a number above 0",
         )
+        require(0 <= self.momentum < 1, f"momentum = {self.momentum!r}: give a number from 0 to below 1")
 
 
 def project(
     search: Swaps,
     settings: Projecting,
     *,
+    rows: Sequence[int] | None = None,
+    moves: Bool[Tensor, "some free"] | None = None,
     callback: Callable[..., object] | None = None,
     tick: Callable[[], object] | None = None,
 ) -> str:
-    """Projected gradient ascent of every row, until its steps are done or the budget is spent.
+    """Projected gradient ascent from the best that the rows have seen.
 
-    An objective of the words themselves (fluency) counts in the scores; it has no gradient in embedding space.
+    Args:
+        rows: those of the batch that ascend; None for all.
+        moves: which of their free positions move; None for all.
 
     Returns:
-        Why it stopped: "steps", "budget" or "callback".
+        Why it stopped: "steps", "still" (no token changes any more, or no better text comes), "budget" or "callback".
     """
-    host, batch = search.host, search.batch
+    host = search.host
+    rows = range(len(search.batch.sentences)) if rows is None else rows
+    batch = search.batch.part(host, rows)
     wide = torch.promote_types(host.W_E.dtype, torch.float32)
-    moving = torch.nn.Parameter(host.W_E[batch.ids.gather(1, batch.free)].to(wide))
-    optimizer = torch.optim.Adam([moving], lr=settings.learning_rate * float(host.W_E.float().std()))
-    home = moving.detach().clone()
-    reads_words = TOKENS in search.objective.reads
-    half_norms = host.W_E.to(wide).square().sum(1) / 2
+    W_E = host.W_E.to(wide)
+    home = host.pad([search.seen.best[row].ids for row in rows])[0].gather(1, batch.free)
+    near = W_E[home] @ W_E.T - W_E.square().sum(1) / 2
+    closed = (~batch.allowed).expand_as(near).scatter(2, home[..., None], False)  # what stands may stay
+    length = settings.learning_rate * float(W_E.var(0, correction=0).sum())
+    velocity = torch.zeros_like(near)
     before: Tensor | None = None
-    for _ in range(settings.steps):
-        moved = (moving.detach() - home).norm(dim=2)
-        tokens = nearest_tokens(moving.detach(), host.W_E, half_norms, batch.allowed)
-        filled = batch.within_limit(batch.fill(tokens), moved)
+    scored = waited = idle = 0
+    while scored < settings.steps and idle < IDLE and waited != settings.patience:
+        nearest, tokens = near.masked_fill(closed, -math.inf).max(2)
+        ahead = nearest - near.gather(2, batch.ids.gather(1, batch.free)[..., None])[..., 0]
+        if moves is not None:
+            tokens = torch.where(moves, tokens, home)
+        filled = batch.within_limit(batch.fill(tokens), ahead)
         if before is None or not torch.equal(filled, before):  # the same tokens have the same gradient
-            before = filled
-            if not search.goes_on(3 * len(batch.sentences)):
+            before, idle, scored = filled, 0, scored + 1
+            if not search.goes_on(3 * len(rows)):
                 return "budget"
-            weights = None
-            with torch.enable_grad():
-                embeddings = host.W_E[filled].requires_grad_()
-                if reads_words:
-                    weights = torch.nn.functional.one_hot(filled, host.d_vocab).to(host.W_E.dtype).requires_grad_()
-                scores = evaluate(host, search.objective, filled, batch.rows, embeddings=embeddings, weights=weights)
-            pull, _ = gradients(scores, embeddings, weights, search.objective)
-            moving.grad = -at_free(pull, batch.free).to(wide)  # Adam minimises
-            search.observe(filled, scores.tolist())
+            scores, steep = scored_slopes(host, search.objective, filled, batch.rows, batch.free)
+            steep = (steep / steep.std(2, keepdim=True).clamp_min(torch.finfo(steep.dtype).tiny)).to(wide)
+            waited = 0 if any(search.observe(rows, filled, scores.tolist())) else waited + 1
             if tick is not None:
                 tick()
             if search.progress(callback):
                 return "callback"
-        optimizer.step()
-    return "steps"
+        else:
+            idle += 1
+        velocity = settings.momentum * velocity + (1 - settings.momentum) * steep
+        near = near + length * velocity
+    return "steps" if scored >= settings.steps else "still"

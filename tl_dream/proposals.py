@@ -38,14 +38,14 @@ def gradients(
     return torch.zeros_like(embeddings) if pull is None else pull, direct
 
 
-def slopes(
+def scored_slopes(
     host: Host,
     climb: Objective,
     ids: Int[Tensor, "batch pos"],
     rows: Rows,
     free: Int[Tensor, "batch free"],
-) -> Float[Tensor, "batch free vocab"]:
-    """How steeply the score of real sentences rises with the weight of every token at their free positions.
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch free vocab"]]:
+    """The scores of real sentences, and how steeply each rises with the weight of every token at its free positions.
 
     The difference between two tokens' slopes is what exchanging them changes, to first order.
     """
@@ -56,7 +56,19 @@ def slopes(
             weights = torch.nn.functional.one_hot(ids, host.d_vocab).to(host.W_E.dtype).requires_grad_()
         scores = evaluate(host, climb, ids, rows, embeddings=embeddings, weights=weights)
     pull, direct = gradients(scores, embeddings, weights, climb)
-    return token_slopes(at_free(pull, free), None if direct is None else at_free(direct, free), host.W_E)
+    steep = token_slopes(at_free(pull, free), None if direct is None else at_free(direct, free), host.W_E)
+    return scores.detach(), steep
+
+
+def slopes(
+    host: Host,
+    climb: Objective,
+    ids: Int[Tensor, "batch pos"],
+    rows: Rows,
+    free: Int[Tensor, "batch free"],
+) -> Float[Tensor, "batch free vocab"]:
+    """The slopes alone (see `scored_slopes`)."""
+    return scored_slopes(host, climb, ids, rows, free)[1]
 
 
 def at_free(values: Float[Tensor, "batch pos d"], free: Int[Tensor, "batch free"]) -> Float[Tensor, "batch free d"]:
@@ -109,19 +121,3 @@ def renew_candidates(
         values.copy_(torch.cat([old, fill.expand(-1, -1, count - half)], 2))
     soft.candidates.copy_(torch.cat([kept, fresh], 2))
     soft.forbidden.copy_(~allowed[soft.candidates])
-
-
-@torch.no_grad()
-def nearest_tokens(
-    embeddings: Float[Tensor, "batch free d_model"],
-    W_E: Float[Tensor, "vocab d_model"],
-    half_norms: Float[Tensor, " vocab"],
-    allowed: Bool[Tensor, " vocab"],
-) -> Int[Tensor, "batch free"]:
-    """The allowed token nearest to each embedding (Euclidean).
-
-    Args:
-        half_norms: half of the squared norm of every row of W_E.
-    """
-    distance = half_norms - embeddings @ W_E.to(embeddings.dtype).T
-    return distance.masked_fill_(~allowed, math.inf).argmin(2)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
@@ -117,16 +117,18 @@ class Swaps:
         """What another objective gives (row, tokens); nothing is kept."""
         return self.batch.evaluate(self.host, objective, candidates)
 
-    def observe(self, filled: Tensor, scores: Sequence[float]) -> None:
-        """Take in a step of all rows whose scores are known: Int[batch, pos] and a score a row."""
+    def observe(self, rows: Sequence[int], filled: Int[Tensor, "some pos"], scores: Sequence[float]) -> list[bool]:
+        """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new best."""
         self.steps += 1
-        before = [one.score for one in self.seen.best]
-        for row, value in enumerate(scores):
-            self.seen.learn(row, self.batch.row_ids(filled, row), value)
-        self.seen.see(filled, self.steps)
-        for row, old in enumerate(before):
-            if self.seen.best[row].score > old:
+        before = [self.seen.best[row].score for row in rows]
+        for row, ids, value in zip(rows, filled.tolist(), scores, strict=True):
+            self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value)
+        self.seen.see(filled, self.steps, rows)
+        better = [self.seen.best[row].score > old for row, old in zip(rows, before, strict=True)]
+        for row, new in zip(rows, better, strict=True):
+            if new:
                 self._record(row)
+        return better
 
     def _record(self, row: int) -> None:
         best = self.seen.best[row]

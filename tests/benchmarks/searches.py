@@ -44,6 +44,11 @@ def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
     return (centre - wide) / (1 + z * z / of), (centre + wide) / (1 + z * z / of)
 
 
+def unit_of(row: dict[str, object]) -> str:
+    """The unit of a case."""
+    return f"{row['hook']} {row['layer']} {row['unit']}"
+
+
 def at_budget(curve: list[list[float]], start: float, spent: float) -> float:
     """The best score after so many forward-tokens."""
     return max([score for tokens, score in curve if tokens <= spent], default=start)
@@ -105,11 +110,11 @@ def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
     rows = [json.loads(line) for line in given.out.read_text().splitlines()]
     units: dict[str, dict[str, list[dict[str, object]]]] = {}
     for row in rows:
-        units.setdefault(f"{row['hook']} {row['layer']} {row['unit']}", {}).setdefault(row["method"], []).append(row)
+        units.setdefault(unit_of(row), {}).setdefault(row["method"], []).append(row)
     units = {name: runs for name, runs in units.items() if all(method in runs for method in METHODS)}
     if not units:
         print("no unit is done with all methods yet")
-        return rows
+        return []
     finals = {
         name: {method: statistics.median(row["best"] for row in runs[method]) for method in METHODS}
         for name, runs in units.items()
@@ -142,7 +147,31 @@ def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
         name for name in units if min(row["best"] for row in units[name]["auto"]) <= units[name]["auto"][0]["corpus"]
     ]
     print(f"units where a seed of auto ends at the corpus best: {', '.join(lost) or 'none'}")
-    return rows
+    return [row for row in rows if unit_of(row) in units]
+
+
+def gain_curves(rows: list[dict[str, object]]) -> dict[str, list[tuple[float, float]]]:
+    """For each method the gain at shares of the budget, gcg's gain on the same unit being 1, in the median."""
+    goal: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == "gcg":
+            goal.setdefault(unit_of(row), []).append(row["best"] - row["corpus"])
+    shares = [step / 200 for step in range(201)]
+    return {
+        method: [
+            (
+                share,
+                statistics.median(
+                    (at_budget(row["curve"], row["corpus"], share * row["budget"]) - row["corpus"])
+                    / statistics.median(goal[unit_of(row)])
+                    for row in rows
+                    if row["method"] == method
+                ),
+            )
+            for share in shares
+        ]
+        for method in METHODS
+    }
 
 
 def main() -> None:
@@ -163,10 +192,15 @@ def main() -> None:
             return
         run_cases(given)
     rows = summarize(given)
-    if given.figure:
+    if given.figure and rows:
         from tl_dream import plotting, plotting_search
 
-        plotting.save_figure(plotting_search.method_curves(rows).figure, given.figure)
+        ax = plotting_search.cost_curves(
+            gain_curves(rows), xlabel="share of the budget", ylabel="gain over the corpus best (gcg's last: 1)"
+        )
+        ax.set_title(f"median over the units and seeds, {given.sentences:,} sentences", loc="left")
+        ax.set_ylim(bottom=0)
+        plotting.save_figure(ax.figure, given.figure)
 
 
 if __name__ == "__main__":
