@@ -60,8 +60,9 @@ def test_it_is_what_moving_embeddings_do(encoder: torch.nn.Module, momentum: flo
             if tuple(ids[0].tolist()) not in texts[-1:]:
                 texts.append(tuple(ids[0].tolist()))
             embeddings = W_E[ids].requires_grad_()
-            acts = td.models.forward(host, ids, ["blocks.1.hook_normalized_resid_post"], embeddings=embeddings)
-            (pull,) = torch.autograd.grad(acts["blocks.1.hook_normalized_resid_post"][0, 2, 5], embeddings)
+            name = host.resolve("block_out", 1)
+            acts = td.models.forward(host, ids, [name], embeddings=embeddings)
+            (pull,) = torch.autograd.grad(acts[name][0, 2, 5], embeddings)
             steep = slopes(host, GOAL, ids, rows, search.batch.free)[0]
             push = momentum * push + (1 - momentum) * pull[0, free] / steep.std(1, keepdim=True)
             moving = moving + length * push
