@@ -2,9 +2,10 @@
 
 What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
 and ends in texts that swaps still improve. Narrow batches of swaps climb fastest and wide ones get further, so the
-batch widens while nothing better comes; a round that leaves some positions alone is the kick out of a local optimum; a
-sweep tries the swaps of the best text one after the other, steepest slope first, and where it comes to its end without
-a better one the text is a certified optimum: no single swap is better.
+batch widens while nothing better comes; a round that leaves some positions alone is the kick out of a local optimum,
+and where that does not help the search starts anew from the first sentence. A sweep tries the swaps of the best text
+one after the other, steepest slope first, and where it comes to its end without a better one the text is a certified
+optimum: no single swap is better.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ TOP_K = 32
 PATIENCE = 6
 """Steps of swaps without a new best, at full width, before the search turns to something else."""
 
+FAILED = 1
+"""Climbs in a row without a new lead, after which the search starts anew."""
+
 SWEPT = 64
 """Sentences a sweep scores at once."""
 
@@ -59,22 +63,27 @@ def automatic(
     for row in order:  # at least one: a round is the best use of any budget
         if not stop.why and search.budget.share <= PROPOSING:
             _round(search, row, stop)
-    for _ in range(ROUNDS - 1):
-        _round(search, _leader(search), stop, draw)
+    _rounds(search, _leader(search), stop, draw, ROUNDS - 1)
     order.sort(key=lambda row: -search.seen.best[row].score)
-    walker = search.walker(order.pop(0))
+    row, failed, lead = order.pop(0), 0, None
     while not stop.asked():
-        _climb(search, walker, stop)
-        leader = search.walker(_leader(search))
+        _climb(search, search.walker(row), stop)
+        failed = failed + 1 if search.seen.leads[row] is lead else 0
+        leader = _leader(search)
+        best = search.seen.best[leader]
         if not stop.why and _sweep(search, leader, stop):
             return "optimum"
-        if search.seen.best[leader.row].ids != leader.ids:  # the sweep found better: on from there
-            walker = search.walker(leader.row)
+        lead = search.seen.leads[row]
+        if search.seen.best[leader] is not best:  # the sweep found better: on from there
+            row = leader
         elif order:
-            walker = search.walker(order.pop(0))
-        elif not stop.why:
-            _round(search, leader.row, stop, draw)
-            walker = search.walker(leader.row)
+            row, failed, lead = order.pop(0), 0, None
+        elif failed >= FAILED:
+            row, failed, lead = leader, 0, None
+            search.seen.start_anew(row)
+            _rounds(search, row, stop, draw, ROUNDS)
+        else:
+            _round(search, row, stop, draw)
     return stop.why
 
 
@@ -102,8 +111,13 @@ def _leader(search: Swaps) -> int:
     return max(range(len(search.batch.sentences)), key=lambda row: (search.seen.best[row].score, -row))
 
 
+def _rounds(search: Swaps, row: int, stop: _Stop, draw: torch.Generator, count: int) -> None:
+    for _ in range(count):
+        _round(search, row, stop, draw)
+
+
 def _round(search: Swaps, row: int, stop: _Stop, draw: torch.Generator | None = None) -> None:
-    """Projected gradient ascent from a row's best; with `draw`, some positions stand still."""
+    """Projected gradient ascent from a row's lead; with `draw`, some positions stand still."""
     if not stop.why:
         moves = None
         if draw is not None:
@@ -124,21 +138,21 @@ def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:
         stale = 0 if better[0] else stale + (width >= WIDE)
 
 
-def _sweep(search: Swaps, walker: Walker, stop: _Stop) -> bool:
-    """Try the swaps of a row's best text, steepest first, until one is better or a tenth of the budget is spent;
+def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:
+    """Try the swaps of a row's best text, steepest first, until one is better;
     whether all were tried and none is better."""
-    row = walker.row
+    best = search.seen.best[row]
     count = len(search.batch.sentences[row].free) * int(search.batch.allowed.sum())
     if search.affordable(count) < count:
         return False
-    (slope,) = search.slopes([(row, walker.ids)])
-    gains = search.gains(row, walker.ids, slope)
+    (slope,) = search.slopes([(row, best.ids)])
+    gains = search.gains(row, best.ids, slope)
     free, width = search.batch.sentences[row].free, gains.shape[1]
     order = gains.flatten().argsort(descending=True)[: int((gains > -torch.inf).sum())]
     for part in order.split(4 * SWEPT):
         fresh: list[Ids] = []
         for pick in part.tolist():
-            ids = list(walker.ids)
+            ids = list(best.ids)
             ids[free[pick // width]] = pick % width
             if not search.seen.knows(row, tuple(ids)):
                 fresh.append(tuple(ids))
@@ -148,7 +162,7 @@ def _sweep(search: Swaps, walker: Walker, stop: _Stop) -> bool:
             if search.affordable(len(some)) < len(some):
                 return False
             search.score([(row, ids) for ids in some])
-            if stop.asked() or search.seen.best[row].ids != walker.ids:
+            if stop.asked() or search.seen.best[row] is not best:
                 return False
     return True
 

@@ -118,7 +118,12 @@ class Batch:
 
 
 class BestSeen:
-    """Scores real tokens, each only once, and keeps the best of every row; the start is the first seen."""
+    """Scores real tokens, each only once, and keeps the best of every row; the start is the first seen.
+
+    Attributes:
+        best: the best that each row has seen.
+        leads: the best since the row was last started anew; a search that never does that finds `best` there.
+    """
 
     def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
         self._host, self._objective, self._batch = host, objective, batch
@@ -131,6 +136,7 @@ class BestSeen:
             for sentence, value, again in zip(batch.sentences, start, retokenizes, strict=True)
         ]
         self.best = list(self.starts)
+        self.leads = list(self.starts)
         self._bound = [
             batch.retokenize and again and not any(sentence.special[i] for i in sentence.free)
             for sentence, again in zip(batch.sentences, retokenizes, strict=True)
@@ -172,14 +178,21 @@ class BestSeen:
 
     def keep(self, row: int, ids: tuple[int, ...], value: float, step: int) -> bool:
         """Keep tokens that may be returned, if they are the row's best; whether they are."""
-        if not (math.isfinite(value) and value > self.best[row].score):
+        if not (math.isfinite(value) and value > self.leads[row].score):
             return False
         vocabulary = self._host.vocabulary
         again = vocabulary.retokenizes([ids])[0]
         if self._bound[row] and not again:
             return False
-        self.best[row] = ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, again)
+        self.leads[row] = ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, again)
+        if value <= self.best[row].score:
+            return False
+        self.best[row] = self.leads[row]
         return True
+
+    def start_anew(self, row: int) -> None:
+        """Lead from the start again; the best stays known."""
+        self.leads[row] = self.starts[row]
 
     def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> list[float]:
         """Score the tokens of `rows` (None: of all), keep what is better and may be returned, and give back the scores.

@@ -72,7 +72,7 @@ def dream(
 
     Methods:
         "auto": what does best at equal cost: rounds of projected gradient ascent, then swaps that the gradient ranks,
-            the best of a step merged, rounds again where these come to a halt, a last sweep; `token_search` where one
+            the best of a step merged, fresh starts where these come to a halt, a last sweep; `token_search` where one
             word is free. Ends where no single swap is better (`stopped` is "optimum") or the budget is spent.
         "anneal": the article's annealed Gumbel-Softmax ascent.
         "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.

@@ -38,7 +38,7 @@ class Projecting:
         learning_rate: by how much a step brings nearer a token whose slope is a standard deviation above the mean, in
             mean squared distances between tokens (halved).
         momentum: share of the last step that goes on in the next, 0 to below 1.
-        patience: steps without a new best of any row, after which it ends; None: never.
+        patience: steps in which no row gets a new lead, after which it ends; None: never.
     """
 
     steps: int = 400
@@ -64,7 +64,7 @@ def project(
     callback: Callable[..., object] | None = None,
     tick: Callable[[], object] | None = None,
 ) -> str:
-    """Projected gradient ascent from the best that the rows have seen.
+    """Projected gradient ascent from the tokens that lead the rows.
 
     Args:
         rows: those of the batch that ascend; None for all.
@@ -78,7 +78,7 @@ def project(
     batch = search.batch.part(host, rows)
     wide = torch.promote_types(host.W_E.dtype, torch.float32)
     W_E = host.W_E.to(wide)
-    home = host.pad([search.seen.best[row].ids for row in rows])[0].gather(1, batch.free)
+    home = host.pad([search.seen.leads[row].ids for row in rows])[0].gather(1, batch.free)
     near = W_E[home] @ W_E.T - W_E.square().sum(1) / 2
     closed = (~batch.allowed).expand_as(near).scatter(2, home[..., None], False)  # what stands may stay
     length = settings.learning_rate * float(W_E.var(0, correction=0).sum())

@@ -93,9 +93,9 @@ class Swaps:
             self._record(row)
 
     def walker(self, row: int) -> Walker:
-        """A walker at the best tokens a row has seen."""
-        best = self.seen.best[row]
-        return Walker(row, best.ids, best.score, self._draws[row])
+        """A walker at the tokens that lead a row."""
+        lead = self.seen.leads[row]
+        return Walker(row, lead.ids, lead.score, self._draws[row])
 
     def affordable(self, count: int) -> int:
         """How many of `count` sentences the budget still covers."""
@@ -118,17 +118,16 @@ class Swaps:
         return self.batch.evaluate(self.host, objective, candidates)
 
     def observe(self, rows: Sequence[int], filled: Int[Tensor, "some pos"], scores: Sequence[float]) -> list[bool]:
-        """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new best."""
+        """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new lead."""
         self.steps += 1
-        before = [self.seen.best[row].score for row in rows]
+        best, before = list(self.seen.best), [self.seen.leads[row].score for row in rows]
         for row, ids, value in zip(rows, filled.tolist(), scores, strict=True):
             self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value)
         self.seen.see(filled, self.steps, rows)
-        better = [self.seen.best[row].score > old for row, old in zip(rows, before, strict=True)]
-        for row, new in zip(rows, better, strict=True):
-            if new:
+        for row in rows:
+            if self.seen.best[row] is not best[row]:
                 self._record(row)
-        return better
+        return [self.seen.leads[row].score > old for row, old in zip(rows, before, strict=True)]
 
     def _record(self, row: int) -> None:
         best = self.seen.best[row]
@@ -200,10 +199,10 @@ class Swaps:
             merge: score the best swaps of the step together as well.
 
         Returns:
-            Whether each walker's row has a new best; None where nothing was left to propose.
+            Whether each walker's row has a new lead; None where nothing was left to propose.
         """
         self.steps += 1
-        before = [self.seen.best[walker.row].score for walker in walkers]
+        before = [self.seen.leads[walker.row].score for walker in walkers]
         slopes = self.slopes([(walker.row, walker.ids) for walker in walkers])
         count = self.affordable(candidates * len(walkers)) // len(walkers)
         found = [
@@ -230,7 +229,7 @@ class Swaps:
             if mine:
                 walker.ids = max(mine, key=lambda ids: mine[ids])
                 walker.score = mine[walker.ids]
-        return [self.seen.best[walker.row].score > old for walker, old in zip(walkers, before, strict=True)]
+        return [self.seen.leads[walker.row].score > old for walker, old in zip(walkers, before, strict=True)]
 
     def _few_changes(self, row: int, ids: Ids) -> bool:
         limit = self.batch.max_changes
