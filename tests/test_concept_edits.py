@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fractions
 import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from conftest import VOCAB, says
@@ -15,6 +17,7 @@ from test_concept_fitting import QUICK, SETS
 
 import tl_dream as td
 from tl_dream.concept_edit_results import Change, ConceptEdit, EditRow
+from tl_dream.concept_edits import _aim, _Move, _row
 from tl_dream.concept_pool import Aim, Pool
 from tl_dream.concept_search import search
 from tl_dream.concept_tests import deal
@@ -171,9 +174,13 @@ def test_rows_by_hand(tiny_encoder: torch.nn.Module, concepts: ConceptVectors, e
             i for i, (a, b) in enumerate(zip(row.tokens, edit.tokens, strict=True)) if a != b
         ]
         for change in row.changed:
-            value = float((found - origin)[change.pos] @ vector.direction / vector.scale)
+            back = [*ids]
+            back[change.pos] = VOCAB.index(change.before)
+            own = (found - activation(tiny_encoder, vector.hook_name, back))[change.pos]
+            value = float(own @ vector.direction / vector.scale)
+            sign = (1 if row.magnitude > 0 else -1) * (-1 if row.control == "opposite" else 1)
             assert change.value == pytest.approx(value, abs=1e-4)
-            assert (change.kind == "concept") == (value * (1 if row.magnitude > 0 else -1) >= 0.25)
+            assert (change.kind == "concept") == (value * sign >= 0.25)
             assert (change.before, change.after) == (edit.tokens[change.pos], row.tokens[change.pos])
 
 
@@ -185,10 +192,84 @@ def test_the_pronoun_follows_the_concept_and_no_control(tiny_encoder: torch.nn.M
     there, back = rows[None, 1], rows["opposite", -1]
     assert there.tokens[5] == back.tokens[5] == "she" and there.loss < 1e-10 and there.gap < 1e-4
     assert [(c.pos, c.kind, c.value) for c in there.changed] == [(5, "concept", pytest.approx(1, abs=1e-4))]
-    assert [(c.pos, c.kind) for c in back.changed] == [(5, "other")]
+    assert [(c.pos, c.kind) for c in back.changed] == [(5, "concept")]  # minus one against the concept is one along it
     others = [row for key, row in rows.items() if key not in ((None, 1), ("opposite", -1))]
     assert len(others) == 7 and not any(row.tokens[5] == "she" for row in others)
-    assert found.rates()["moved"] == 0.5 and found.rates("random")["moved"] == found.rates("opposite")["moved"] == 0
+    assert found.rates()["moved"] == found.rates("opposite")["moved"] == 0.5 and found.rates("random")["moved"] == 0
+
+
+@pytest.mark.parametrize(
+    ("magnitude", "control", "kinds"),
+    [
+        (1.0, None, ["concept", "other"]),
+        (-1.0, None, ["other", "concept"]),
+        (1.0, "opposite", ["other", "concept"]),
+        (-1.0, "opposite", ["concept", "other"]),
+        (1.0, "random", ["concept", "other"]),
+        (0.0, None, ["other", "other"]),
+    ],
+)
+def test_a_change_is_judged_by_the_way_its_own_move_went(
+    tiny_encoder: torch.nn.Module, concepts: ConceptVectors, magnitude: float, control: str | None, kinds: list[str]
+) -> None:
+    """Of "he" to "she", and of "she" to "he"."""
+    vector = td.fit_concept(tiny_encoder, SETS, hook="embed", **QUICK)
+    found = []
+    with attached(tiny_encoder) as host:
+        for before, after in (("he", "she"), ("she", "he")):
+            sentence = host.vocabulary.read(TEXT.replace("he run", f"{before} run"))
+            move = _Move(vector, vector.hook_name, magnitude, control, torch.zeros(24))
+            pool = Pool(host, sentence, [_aim(move, sentence, [5], host)], host.vocabulary.allowed())
+            pool.add([tuple(host.vocabulary.encode(TEXT.replace("he run", f"{after} run")))])
+            found += [change.kind for change in _row(pool, move, 0, 1, 1.0, 0.0).changed]
+    assert found == kinds
+
+
+def test_a_word_answers_for_its_own_change_alone(tiny_encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
+    """Two words changed: each against the text with its own original word, whatever the other did to it."""
+    vector = concepts[2]
+    with attached(tiny_encoder) as host:
+        sentence = host.vocabulary.read(TEXT)
+        other = tuple(host.vocabulary.encode("the cat can see she run"))
+        pool = Pool(host, sentence, [Aim(vector.hook_name, torch.zeros(8, 24))], host.vocabulary.allowed())
+        pool.add([other])
+        own = pool.restored(1, vector.hook_name)
+        assert own.keys() == {2, 5} and pool.restored(0, vector.hook_name) == {}
+        found = activation(tiny_encoder, vector.hook_name, list(other))
+        for at, text in ((2, "the dog can see she run"), (5, "the cat can see he run")):
+            back = activation(tiny_encoder, vector.hook_name, list(host.vocabulary.encode(text)))
+            assert torch.allclose(own[at], (found - back)[at], atol=1e-5)
+            assert not torch.allclose(own[at], pool.change(1, vector.hook_name)[at], atol=1e-2)
+
+
+def test_a_spilled_word_is_not_the_concepts_because_its_neighbour_is(minilm: torch.nn.Module) -> None:
+    """At MiniLM's last layer "a" lies 0.39 towards "she" in "she is a doctor" already; that "an" stands there adds
+    nothing."""
+    concept = td.fit_concept(minilm, layer=5, random_concepts=50, bootstraps=1)
+    found = td.edit_concept(minilm, concept, "he is a doctor", pos="he", magnitudes=[1.25], progress=False)
+    ((she, an),) = [row.changed for row in found.rows]
+    assert (she.before, she.after, she.kind) == ("he", "she", "concept") and she.value > 0.9
+    assert (an.before, an.after, an.kind) == ("a", "an", "other") and abs(an.value) < 0.1
+    assert found.rates()["spill"] == 1 and found.rates()["spill_concept"] == 0
+    context = td.classify(minilm, concept, "she is a doctor", pos="a").rows[0].value
+    assert context - td.classify(minilm, concept, "he is a doctor", pos="a").rows[0].value > 0.25
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_an_edit_in_another_precision(
+    tiny_folder: Path, concepts: ConceptVectors, edit: ConceptEdit, dtype: torch.dtype
+) -> None:
+    model = td.load_model(str(tiny_folder), dtype=dtype)
+    found = td.edit_concept(
+        model, concepts, TEXT, pos="he", magnitudes=[-1, 0, 2], layers=[0, 2], controls=True, width=8, progress=False
+    )
+    assert all(row.loss <= row.start_loss for row in found.rows)
+    assert all(row.loss == 0 and not row.changed for row in found.rows if row.magnitude == 0)
+    if dtype == torch.float64:
+        assert [row.tokens for row in found.rows] == [row.tokens for row in edit.rows]
+        assert [row.loss for row in found.rows] == pytest.approx([row.loss for row in edit.rows], rel=1e-3, abs=1e-8)
+        fitted = td.fit_concept(model, SETS, layer=1, **QUICK)
+        assert td.edit_concept(model, fitted, TEXT, pos="he", magnitudes=[1]).rows[0].loss > 0
 
 
 def test_which_rows_there_are(tiny_encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
@@ -233,10 +314,49 @@ def test_options_of_an_edit(tiny_encoder: torch.nn.Module, concepts: ConceptVect
     )
 
 
+def test_numbers_of_every_kind(tiny_encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
+    def rows(magnitudes: object, layers: object = None) -> list[tuple[int | None, float]]:
+        found = td.edit_concept(tiny_encoder, concepts, TEXT, pos="he", magnitudes=magnitudes, layers=layers, width=1)  # type: ignore[arg-type]
+        assert all(type(size) is float for size in found.settings["magnitudes"])
+        return [(row.layer, row.magnitude) for row in found.rows]
+
+    assert rows(1.25, 1) == rows([1.25], [1]) == rows(numpy.float32(1.25), 1) == [(1, 1.25)]
+    assert rows(numpy.array([1, 2]), 1) == rows(torch.tensor([1.0, 2.0]), 1) == [(1, 1.0), (1, 2.0)]
+    assert rows(torch.tensor(2.0), [2, 2]) == rows(fractions.Fraction(2), 2) == [(2, 2.0)]
+    assert [layer for layer, _ in rows(1, "all")] == [layer for layer, _ in rows(1)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("free", [["he"], ["the"]])
+def test_a_sentence_without_neighbours_is_refused_before_the_search(
+    tiny_encoder: torch.nn.Module, concepts: ConceptVectors, free: list[str]
+) -> None:
+    """Nothing but the word itself is allowed, or nothing that tokenizes back to itself."""
+    held = td.Prompt(TEXT, free=free)
+    with says("there is nothing to compare 'the dog can see he run' with", "Free more words", "allowed="):
+        td.edit_concept(
+            tiny_encoder, concepts, held, pos="he", magnitudes=[0, 1], allowed=["he"] if free == ["he"] else ["##s"]
+        )
+    one = td.edit_concept(tiny_encoder, concepts[0], td.Prompt(TEXT, free=["he"]), pos="he", allowed=["she"])
+    assert all(0 <= row.gap < 100 for row in one.rows)  # one other word is a neighbour
+
+
+def test_a_sentence_that_the_model_can_not_read_is_refused(
+    tiny_folder: Path, concepts: ConceptVectors, tmp_path: Path
+) -> None:
+    model = td.load_model(str(tiny_folder))
+    concept = concepts[1]
+    model.add_hook(concept.hook_name, lambda activation, hook: activation * float("nan"))
+    with says("hold NaN or infinite numbers"):
+        td.edit_concept(model, concept, TEXT, pos="he")
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
         ({"magnitudes": []}, ("no magnitude given",)),
+        ({"magnitudes": torch.ones(2, 2)}, ("give a number",)),
+        ({"layers": "some"}, ("layers = 'some'", '"all"')),
+        ({"layers": 5}, ("has no layer 5",)),
         ({"magnitudes": [float("nan")]}, ("magnitude = nan",)),
         ({"starts": 0}, ("starts = 0",)),
         ({"width": 0}, ("width = 0",)),
@@ -258,6 +378,31 @@ def test_a_concept_of_another_model_is_refused(concepts: ConceptVectors, tiny_ch
     other = td.load_model(str(tiny_checkpoint(seed=1)))
     with says("is another model"):
         td.edit_concept(other, concepts, TEXT, pos="he")
+
+
+def test_a_model_with_other_upper_layers_is_refused_unless_hooks_are_on_it(
+    tiny_folder: Path, concepts: ConceptVectors
+) -> None:
+    """The embeddings and the widths are the concept's; only what is computed tells."""
+    other = td.load_model(str(tiny_folder))
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.mul_(1.5 if "blocks.2" in name or "layer.2." in name else 1.0)
+    goal = td.neuron("block_out", layer=2, unit=1, pos=1)
+    for call in (
+        lambda: td.edit_concept(other, concepts, TEXT, pos="he", magnitudes=[1]),
+        lambda: td.classify(other, concepts, TEXT),
+        lambda: td.sensitivity(other, goal, TEXT, concept=concepts[2]),
+        lambda: concepts[2].steer(1, model=other),
+    ):
+        with says("is another model: its activation at", "numerical precision"):
+            call()
+    assert td.classify(other, concepts[0], TEXT).rows  # below the change it is the same model
+    same = td.load_model(str(tiny_folder))
+    same.add_hook(*concepts[0].steer(2.0, pos=1))
+    before, after = td.classify(other, concepts[0], TEXT, pos=1), td.classify(same, concepts, TEXT, pos=1)
+    assert after.rows[0].value - before.rows[0].value == pytest.approx(2, abs=1e-4)
+    assert td.edit_concept(same, concepts, TEXT, pos="he", magnitudes=[0], layers=2).rows[0].loss == 0
 
 
 # ---------------------------------------------------------------- results

@@ -80,7 +80,9 @@ def test_where_the_concept_is_read() -> None:
 def test_the_concept_word_missing_or_repeated_is_listed() -> None:
     sentences = [*SHE, *(f"she can {word}" for word in ("run", "swim", "sing")), "she said she can", "nobody ran"]
     with says(
-        "missing or repeated in 2 sentences", "item 7 ('she' 2 times): she said she can", "item 8 ('she' missing)"
+        "missing or repeated in 2 sentences",
+        "item 7 ('she' 2 times, as words 1 and 3): she said she can",
+        "item 8 ('she' missing)",
     ):
         read_examples(sentences, HE)
     with says("missing or repeated in 1 sentence:", "negatives, item 4"):
@@ -88,6 +90,27 @@ def test_the_concept_word_missing_or_repeated_is_listed() -> None:
     many = [*(f"she {i}" for i in range(40)), *(f"she and she {i}" for i in range(10))]
     with says("in 10 sentences", "and 2 more"):
         read_examples(many, [f"he {i}" for i in range(40)])
+
+
+def test_a_long_fault_is_listed_whole_but_for_its_sentence(tmp_path: Path) -> None:
+    long = " ".join(f"word{i}" for i in range(40))
+    (tmp_path / "she").write_text("\n".join([*SHE, f"she and she {long}"]), encoding="utf-8")
+    with says(
+        "positives, line 4 ('she' 2 times, as words 1 and 3): she and she word0 word1 word2 ",
+        "word6.... ",
+        "Mark it with braces ({she} is a doctor), or leave the sentence out",
+    ):
+        read_examples(tmp_path / "she", HE)
+    (tmp_path / "pairs").write_text(f"{{he|she}} ran\n{{he}} ran {long}\n", encoding="utf-8")
+    with says(
+        "two words that differ", "pairs, line 2: {he} ran word0", "...", "such as {he|she} is a doctor, or leave"
+    ):
+        read_pairs(tmp_path / "pairs")
+    with says(
+        "positives, item 1 (2 times braces): {she} or {she} word0", "...; ", "Mark the concept word alone"
+    ) as told:
+        read_examples([f"{{she}} or {{she}} {long}", "{} ran"], HE)
+    assert "positives, item 2 (nothing in them): {} ran" in str(told.value)
 
 
 @pytest.mark.parametrize(

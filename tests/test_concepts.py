@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
-from conftest import says
+from conftest import BACKENDS, says
 from safetensors.torch import load_file, save_file
 from test_concept_fitting import QUICK, SETS
 
@@ -69,6 +73,8 @@ def test_a_shift_moves_by_natural_units_at_these_positions_alone(
 def test_a_shift_of_nothing_and_along_another_direction(concept: ConceptVector) -> None:
     activation = torch.randn(9, 24, generator=torch.Generator().manual_seed(0))
     assert torch.equal(concept.shift(activation, 2, 0), activation)
+    for two in (numpy.float32(2), numpy.array(2), torch.tensor(2.0), Fraction(2)):
+        assert torch.equal(concept.shift(activation, 2, two), concept.shift(activation, 2, 2))
     other = concept.shift(activation, 2, 2.0, along=concept.control)
     assert torch.allclose((other - activation)[2], 2 * concept.scale * concept.control, atol=1e-5)
     heads = concept.shift(activation.reshape(9, 4, 6), 2, 1)
@@ -218,10 +224,127 @@ def test_broken_files(concept: ConceptVector, tmp_path: Path) -> None:
     with says("is not a whole concept file"):
         ConceptVector.load(path)
     replace(concept, direction=2 * concept.direction).save(path)
-    with says("is damaged"):
+    with says("or it is damaged: the numbers of vector 0 do not fit together"):
         ConceptVector.load(path)
     with says("does not exist: create it first"):
         concept.save(tmp_path / "no" / "c.safetensors")
+
+
+def test_a_concept_loaded_for_another_backend_steers_it(
+    concepts: ConceptVectors, fresh_encoder: Callable[..., torch.nn.Module], backend: str, tmp_path: Path
+) -> None:
+    """As in the README, load and then steer; the file holds the hook's name on the backend it was fitted on."""
+    other = "blocks.{}.hook_out" if backend == "hooked" else "blocks.{}.hook_normalized_resid_post"
+    away = [replace(vector, hook_name=other.format(vector.layer)) for vector in concepts]
+    ConceptVectors(tuple(away)).save(tmp_path / "c.safetensors")
+    model = fresh_encoder()
+    assert [v.hook_name for v in ConceptVectors.load(tmp_path / "c.safetensors")] == [v.hook_name for v in away]
+    loaded = ConceptVectors.load(tmp_path / "c.safetensors", model)
+    assert [vector.hook_name for vector in loaded] == [vector.hook_name for vector in concepts]
+    before = td.classify(model, concepts, TEXT, pos=6)
+    model.add_hook(*ConceptVector.load(tmp_path / "c.safetensors", model, layer=1).steer(2.0, pos=6))
+    after = td.classify(model, loaded, TEXT, pos=6)
+    model.reset_hooks()
+    assert [b.value - a.value for a, b in zip(before.rows[:2], after.rows, strict=False)] == pytest.approx(
+        [0, 2], abs=1e-4
+    )
+
+
+DAMAGES = """
+import json, sys
+import numpy, torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+import tl_dream as td
+from tl_dream import DreamError
+from tl_dream.concept_shifts import layers_of, numbers_of
+
+path = sys.argv[1]
+with safe_open(path, "pt") as file:
+    header, tensors = file.metadata()["tl_dream"], {key: file.get_tensor(key) for key in file.keys()}
+NAN, INF = float("nan"), float("inf")
+
+
+def refusal(call):
+    try:
+        return f"none: {call()}"
+    except DreamError as error:
+        return str(error)
+
+
+def load(vector=None, evidence=None, tensor=None, whole=None):
+    data = {**json.loads(header), **(whole or {})}
+    if evidence:
+        data["vectors"][0]["evidence"].update(evidence)
+    if vector:
+        data["vectors"][0].update(vector)
+    save_file({**tensors, **(tensor or {})}, path, {"tl_dream": json.dumps(data)})
+    return td.ConceptVector.load(path)
+
+
+assert load().layer == 1
+unit = torch.zeros(24)
+unit[3] = 1
+damages = [
+    *({"vector": {"threshold": value}} for value in (NAN, "x", None, True, 10**400)),
+    *({"vector": {"scale": value}} for value in (INF, NAN, 0, -1.0, "2")),
+    *({"vector": {"layer": value}} for value in ("0", 0.0, True)),
+    *({"vector": {name: 3}} for name in ("name", "hook", "hook_name", "model", "positive")),
+    *({"vector": {"examples": value}} for value in ({}, None, [1], {"negatives": "x"})),
+    {"vector": {"seed": None}},
+    {"vector": {"evidence": []}},
+    *({"evidence": {"interval": value}} for value in ([1], None, [0.1, "x"], [0, 1, 2])),
+    *({"evidence": {"intervals": value}} for value in ({"mean": [1]}, {}, [1], {"mean": [0.1, NAN]})),
+    *({"evidence": {"accuracy": value}} for value in (NAN, None, "1")),
+    *({"evidence": {"agreement": value}} for value in ({}, {"mean": 1}, None)),
+    {"evidence": {"held_out": 1.5}},
+    {"evidence": {"estimator": "svn"}},
+    {"tensor": {"0.direction": unit.int()}},
+    {"tensor": {"0.direction": unit * INF}},
+    {"tensor": {"0.direction": unit[None]}},
+    {"tensor": {"0.control": unit * 2}},
+    {"tensor": {"0.probe": unit[:20].clone()}},
+    {"tensor": {"0.embedding": unit.bool()}},
+    *({"whole": {"vectors": value}} for value in (None, "abc", [], [None], 3)),
+]
+for damage in damages:
+    told = refusal(lambda: load(**damage))
+    assert path in told and told.count("damaged") + told.count("holds no vector") == 1, (damage, told)
+    print(told)
+load()
+concept, model = td.ConceptVector.load(path), td.load_model(sys.argv[2])
+both, text = td.ConceptVectors((concept,)), "the dog can see he run"
+for call, part in [
+    (lambda: td.edit_concept(model, concept, text, pos="he", magnitudes="12"), "magnitude = '12'"),
+    (lambda: td.edit_concept(model, concept, text, pos="he", magnitudes=[None]), "magnitude = None"),
+    (lambda: td.edit_concept(model, concept, text, pos="he", magnitudes=[1], layers=[1.0]), "layers = [1.0]"),
+    (lambda: td.edit_concept(model, concept, text, pos="he", magnitudes=[1], layers=[True]), "layers = [True]"),
+    (lambda: td.edit_concept(model, "she", text, pos="he"), "a concept was expected, not str"),
+    (lambda: td.fit_concepts(model, "he_she", layers=1.5), "layers = 1.5"),
+    (lambda: td.fit_concepts(model, "he_she", layers=["a", 1]), "layers = ['a', 1]"),
+    (lambda: concept.shift(torch.zeros(9, 24), 1, "2"), "magnitude = '2'"),
+    (lambda: concept.shift(torch.zeros(9, 24), 1, numpy.ones(2)), "give a number"),
+    (lambda: concept.steer(None), "magnitude = None"),
+    (lambda: td.sensitivity(model, concept.objective(), text, concept=None), "a concept was expected, not NoneType"),
+]:
+    told = refusal(call)
+    assert part in told, told
+assert layers_of(numpy.arange(2)) == [0, 1] and numbers_of(torch.arange(2)) == [0.0, 1.0]
+"""
+
+
+def test_what_is_no_concept_or_number_is_told_without_type_checks_too(
+    concept: ConceptVector, tiny_folder: Path, backend: str, tmp_path: Path
+) -> None:
+    """In a process of its own: the tests' own type checks would find these things first, and users have none."""
+    if backend != BACKENDS[0]:
+        pytest.skip("files are read alike on every backend")
+    concept.save(tmp_path / "c.safetensors")
+    arguments = [sys.executable, "-c", DAMAGES, str(tmp_path / "c.safetensors"), str(tiny_folder)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for part in ("threshold = nan is not a finite number", "torch.int32 of shape (24,)", "held_out = 1.5"):
+        assert part in done.stdout
 
 
 # ---------------------------------------------------------------- classify
@@ -318,6 +441,11 @@ def test_what_sensitivity_refuses(tiny_encoder: torch.nn.Module, concepts: Conce
         td.sensitivity(tiny_encoder, before, TEXT, concept=concepts[0], random_directions=10)
     with says("no text given"):
         td.sensitivity(tiny_encoder, before, [], concept=concepts[0])
+    with says("the concept has the layers [0, 1, 2]", "such as concept[0]"):
+        td.sensitivity(tiny_encoder, before, TEXT, concept=concepts)
+    goal = concepts[1].objective(pos=2)
+    alone = td.sensitivity(tiny_encoder, goal, TEXT, concept=ConceptVectors((concepts[1],)), pos=2)
+    assert alone.values == td.sensitivity(tiny_encoder, goal, TEXT, concept=concepts[1], pos=2).values
 
 
 # ---------------------------------------------------------------- replacing a word's activation
@@ -333,5 +461,8 @@ def test_a_replaced_activation(tiny_encoder: torch.nn.Module) -> None:
     assert torch.allclose(found[rest], mine[rest], atol=1e-6) and not torch.allclose(mine[rest], other[rest], atol=1e-3)
     with says("is not one token of this vocabulary"):
         td.replaced_activation(tiny_encoder, TEXT, "kickshaws", pos="he", layer=1)
+    with says("pos = [1, 2] is 2 positions, (1, 2)", "give one"):
+        td.replaced_activation(tiny_encoder, TEXT, "she", pos=[1, 2], layer=1)
+    assert torch.equal(td.replaced_activation(tiny_encoder, TEXT, "she", pos=[6], layer=1), found)
     with says("has no row of units for every position"):
         td.replaced_activation(tiny_encoder, TEXT, "she", pos="he", hook="pattern", layer=1)

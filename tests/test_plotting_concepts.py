@@ -44,6 +44,7 @@ def made_evidence(layer: int | None = 0, accuracy: float = 0.9, **accuracies: fl
         stability=0.99,
         stability_low=0.98,
         bootstraps=50,
+        bootstraps_drawn=50,
     )
 
 
@@ -66,6 +67,8 @@ def test_the_table_tells_every_word_and_how_it_changed():
     rows = panel(ax, "rows")
     sentence = ["he", "lost", "his", "dog"]
     assert [word for word in words(rows) if word in (*sentence, "she", "her", "cat")] == [
+        *("she", "lost", "his", "dog"),  # where + leads
+        *sentence,  # where - leads
         *sentence,
         *sentence,
         "she",
@@ -78,7 +81,9 @@ def test_the_table_tells_every_word_and_how_it_changed():
         "cat",
     ]
     assert [word for word in words(rows) if word[0] in "+-"] == ["-1", "+1", "+2"]
-    assert words(rows).count("0.50") == 3 and "layer 3" in words(rows) and "input" in words(rows)
+    assert words(rows).count("0.50") == 3 and "layer 3" in words(rows)
+    heads = [word for word in words(rows) if word.startswith(("target", "input"))]
+    assert heads == ["target +", "target -", "input"]
     colours = {text.get_text(): to_hex(text.get_color()).upper() for text in rows.texts}
     assert colours["she"] == colours["her"] == DARK_GREEN and colours["cat"] == RED and colours["lost"] == "#000000"
     styles = {text.get_text(): (text.get_fontweight(), text.get_fontstyle()) for text in rows.texts}
@@ -86,7 +91,14 @@ def test_the_table_tells_every_word_and_how_it_changed():
     frames = [patch for patch in rows.patches if isinstance(patch, FancyBboxPatch)]
     assert sorted(to_hex(frame.get_edgecolor()).upper() for frame in frames) == sorted([DARK_GREEN] * 3 + [RED])
     assert {frame.get_linestyle() for frame in frames if to_hex(frame.get_edgecolor()).upper() == RED} != {"-"}
-    assert "target: she (+), he (-)" in "".join(words(panel(ax, "title")))
+    assert "+ towards she, - towards he" in "".join(words(panel(ax, "title")))
+    key = panel(ax, "legend")
+    meanings = ["changed with the concept", "changed otherwise", "did not change", "moved, did not change"]
+    assert words(key)[1::2] == meanings and words(key)[::2] == ["green", "red", "black", "black"]
+    samples = {text.get_text(): to_hex(text.get_color()).upper() for text in key.texts[::2]}
+    assert samples == {"green": DARK_GREEN, "red": RED, "black": "#000000"}
+    assert len({frame.get_linestyle() for frame in key.patches if isinstance(frame, FancyBboxPatch)}) == 2
+    assert len(key.get_lines()) == 1  # the moved word's line
     assert_nothing_is_cut_or_covered(ax)
 
 
@@ -97,6 +109,11 @@ def test_the_table_of_some_layers_and_of_a_control():
     control = edit_table(made, control="random")
     assert "random direction" in "".join(words(panel(control, "title")))
     assert "she" not in words(panel(control, "rows")) and "cat" in words(panel(control, "rows"))
+    assert not any(word.startswith("target") for word in words(panel(control, "rows")))  # it leads nowhere
+    against = edit_table(made, control="opposite")
+    assert words(panel(against, "rows"))[1:3] == ["target +", "he"]
+    assert "+ towards he" in "".join(words(panel(against, "title")))
+    assert_nothing_is_cut_or_covered(against)
     figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
     assert edit_table(made, ax=axes[1]) is axes[1]
 
@@ -147,7 +164,13 @@ def test_dose_and_response_are_means_over_rows():
     ax = dose_response(made)
     response, gap = panel(ax, "response"), panel(ax, "gap")
     lines = {line.get_label(): line for line in response.get_lines()}
-    assert set(lines) == {"the concept", "random direction", "opposite sign"}
+    assert list(lines) == ["random direction", "opposite sign", "the concept"]  # drawn last
+    assert [text.get_text() for text in panel(ax, "legend").get_legend().get_texts()][0] == "the concept"
+    places = [set(line.get_xdata()) for line in lines.values()]
+    assert not places[0] & places[1] and not places[1] & places[2] and not places[0] & places[2]
+    assert abs(lines["random direction"].get_xdata()[-1] - 2.0) < 0.2
+    faces = {name: line.get_markerfacecolor() for name, line in lines.items()}
+    assert faces["random direction"] == faces["opposite sign"] == "none" != faces["the concept"]
     xy = zip(lines["the concept"].get_xdata(), lines["the concept"].get_ydata(), strict=True)
     assert [(float(x), float(y)) for x, y in xy] == [(-1.0, 0.0), (0.0, 0.0), (1.0, 1.0), (2.0, 0.5)]
     assert [float(y) for y in lines["random direction"].get_ydata()] == [0.0, 0.0, 0.0]

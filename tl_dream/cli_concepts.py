@@ -15,6 +15,7 @@ from tl_dream.cli_options import (
     check_outputs,
     load,
     positions,
+    token_file,
 )
 
 
@@ -161,7 +162,7 @@ def numbers(text: str) -> list[float]:
 def run_fit(arguments: argparse.Namespace) -> None:
     """`tl-dream concept fit`."""
     a = arguments
-    check_outputs(a.out, figures=[a.figure])
+    check_outputs(a.out, figures=[a.figure], inputs=[a.positives, a.negatives])
     require(
         (a.positives is None) == (a.negatives is None),
         "give both --positives and --negatives, or neither (for the shipped templates)",
@@ -216,7 +217,7 @@ def _concept(arguments: argparse.Namespace) -> tuple[Any, Any]:
 def run_edit(arguments: argparse.Namespace) -> None:
     """`tl-dream concept edit`."""
     a = arguments
-    check_outputs(a.json, figures=[a.figure, a.dose_figure])
+    check_outputs(a.json, figures=[a.figure, a.dose_figure], inputs=[a.concept, token_file(a.allowed)])
     model, concept = _concept(a)
     from tl_dream.concept_edits import edit_concept
 
@@ -248,7 +249,7 @@ def run_edit(arguments: argparse.Namespace) -> None:
 def run_steer(arguments: argparse.Namespace) -> None:
     """`tl-dream concept steer`."""
     a = arguments
-    check_outputs(a.json)
+    check_outputs(a.json, inputs=[a.concept])
     model, concept = _concept(a)
     from tl_dream.concept_vectors import ConceptVectors
     from tl_dream.concepts import classify
@@ -298,7 +299,7 @@ def _guess(model: Any, text: str) -> str:
 def run_classify(arguments: argparse.Namespace) -> None:
     """`tl-dream concept classify`."""
     a = arguments
-    check_outputs(a.json)
+    check_outputs(a.json, inputs=[a.concept])
     model, concept = _concept(a)
     from tl_dream.concepts import classify
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
-from tl_dream.concept_examples import Example, Examples, _listed
+from tl_dream.concept_examples import Example, Examples, _listed, _short
 from tl_dream.hosts import Host
 from tl_dream.models import forward
 from tl_dream.objectives import _is_pattern, _of_head
@@ -77,13 +77,15 @@ def _located(vocabulary: Vocabulary, items: Sequence[Example]) -> tuple[list[Sen
             sentence = vocabulary.read(item.text)
             place = _place(vocabulary, sentence, item)
         except DreamError as error:
-            faults.append(f"{item.origin or item.text}: {error}")
+            where = f"{item.origin}, " if item.origin else ""
+            faults.append(f"{where}{_short(item.text)!r}: {error}")
             continue
         sentences.append(sentence)
         places.append(place)
     require(
         not faults,
-        f"the concept can't be read in {len(faults)} of {len(items)} sentences: {_listed(faults)}",
+        f"the concept can't be read in {len(faults)} of {len(items)} sentences: {_listed(faults)}. Mark the word with "
+        "braces ({she} is a doctor), or leave these sentences out",
     )
     return sentences, places
 

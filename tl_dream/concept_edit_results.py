@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas
 
 WITH_CONCEPT = 0.25
-"""How far, in natural units and in the direction of the move, a word's own activation must have come along the concept
-for its change to count as one "with the concept"."""
+"""How far, in natural units and the way the move went, a word must have taken its own activation along the concept for
+its change to count as one "with the concept"."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,12 @@ class Change:
     Attributes:
         pos: its position.
         before, after: the two tokens.
-        kind: "concept" where the word's own activation, in the text found, came at least WITH_CONCEPT along the concept
-            in the direction of the magnitude; "other" otherwise.
-        value: how far it came, in natural units, positive towards the positive set.
+        kind: "concept" where the word itself took its own activation at least WITH_CONCEPT along the concept, the way
+            the move went (that of the magnitude; under the control "opposite" the other way; at magnitude 0 no way);
+            "other" otherwise.
+        value: how far, in natural units, positive towards the positive set: the word's own activation in the text
+            found, against the same text with the original word in its place. So what the other changed words do to it
+            does not count.
     """
 
     pos: int

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from tl_dream._errors import require
 from tl_dream.concept_edit_results import WITH_CONCEPT, Change, ConceptEdit, EditRow
 from tl_dream.concept_pool import Aim, Pool
 from tl_dream.concept_search import WIDTH, search
-from tl_dream.concept_shifts import finite
+from tl_dream.concept_shifts import layers_of, numbers_of
 from tl_dream.concept_vectors import ConceptVector, ConceptVectors
 from tl_dream.concepts import vectors_of
 from tl_dream.hosts import Host, attached
@@ -36,6 +36,15 @@ class _Move:
     control: str | None
     step: Float[Tensor, " unit"]
 
+    @property
+    def sign(self) -> float:
+        """Which way along the concept a word changes that follows this move: 1, -1, or 0 for no way.
+
+        A random direction and shuffled labels lead no way along the concept to speak of; there it is the way that the
+        concept would have gone, so that what they do is counted as its is.
+        """
+        return (-1.0 if self.control == "opposite" else 1.0) * ((self.magnitude > 0) - (self.magnitude < 0))
+
 
 def edit_concept(
     model: Any,
@@ -43,8 +52,8 @@ def edit_concept(
     text: str | Prompt,
     *,
     pos: Positions,
-    magnitudes: Sequence[float] = MAGNITUDES,
-    layers: Sequence[int] | None = None,
+    magnitudes: SupportsFloat | Iterable[SupportsFloat] = MAGNITUDES,
+    layers: str | int | Sequence[int] | None = None,
     controls: bool = False,
     randoms: int = 1,
     starts: int = 2,
@@ -64,29 +73,30 @@ def edit_concept(
         concept: from `fit_concept` or `fit_concepts`.
         text: the sentence; a Prompt with `free` says which words may change (default: all).
         pos: where the activation moves: a word, a position, several.
-        magnitudes: in natural units; positive leads to the positive set.
-        layers: of the concept's; None for all.
+        magnitudes: in natural units, one or several; positive leads to the positive set.
+        layers: of the concept's, one or several; None or "all" for all.
         controls: also measure what no concept does: magnitude zero, random directions of equal norm, a concept fitted
             to shuffled labels, the opposite sign.
         randoms: random directions of the control, at every layer.
-        starts: of every target's search (see `concept_search.search`).
+        starts: of every target's search. The two of the default are the sentence itself and the sentence with [MASK] at
+            the word that moved most, and nothing in them is random; from the third on (the second, where the vocabulary
+            has no [MASK]) a start is the sentence with some words swapped at random.
         width: swaps measured for every target and start in a round.
         allowed: tokens that may be put in.
-        seed: of the random directions and starts.
+        seed: of the random directions, the random starts, and the few random sentences that the search is gauged with.
         progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        DreamError: a concept of another model, a position or word that is not there, no magnitude, or one that is no
-            number.
+        DreamError: a concept of another model (see `classify`), a position or word that is not there, no magnitude, one
+            that is no number, or a sentence without neighbours (nothing else is allowed where words are free).
     """
     vectors = _chosen(vectors_of(concept), layers)
-    sizes = [finite(magnitude) for magnitude in magnitudes]
-    require(bool(sizes), "no magnitude given: name at least one, in natural units")
+    sizes = numbers_of(magnitudes)
     for name, value in (("starts", starts), ("width", width), ("randoms", randoms)):
         require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of 1 or more")
     with attached(model) as host:
         began, spent = time.perf_counter(), (host.meter.forwards, host.meter.forward_tokens)
-        names = [vector.check_width(host) for vector in vectors]
+        names = [vector.check_on(host) for vector in vectors]
         sentence = host.vocabulary.read(text)
         places = host.vocabulary.locate(sentence, pos, whole_words=True)
         moves = _moves(vectors, names, sizes, controls, randoms, seed)
@@ -129,13 +139,11 @@ def edit_concept(
         )
 
 
-def _chosen(vectors: tuple[ConceptVector, ...], layers: Sequence[int] | None) -> list[ConceptVector]:
-    if layers is None:
+def _chosen(vectors: tuple[ConceptVector, ...], layers: str | int | Sequence[int] | None) -> list[ConceptVector]:
+    if layers is None or (isinstance(layers, str) and layers == "all"):
         return list(vectors)
     every = ConceptVectors(vectors)
-    found = [every[layer] for layer in dict.fromkeys(layers)]
-    require(bool(found), f"no layer given: name at least one of {every.layers}")
-    return found
+    return [every[layer] for layer in layers_of(layers)]
 
 
 def _moves(
@@ -175,9 +183,10 @@ def _row(pool: Pool, move: _Move, aim: int, number: int, neighbour: float, secon
     """What one move led to."""
     vocabulary, sentence, row = pool.host.vocabulary, pool.sentence, pool.rows[number]
     tokens = vocabulary.tokens(row)
-    differs = [at for at, (a, b) in enumerate(zip(row, sentence.ids, strict=True)) if a != b]
-    values = pool.change(number, move.name) @ move.vector.direction.to(pool.host.device) / move.vector.scale
-    sign = 1.0 if move.magnitude > 0 else -1.0
+    values = {
+        at: float(own @ move.vector.direction.to(own)) / move.vector.scale
+        for at, own in pool.restored(number, move.name).items()
+    }
     loss = pool.exact(number, aim)
     return EditRow(
         layer=move.vector.layer,
@@ -187,13 +196,9 @@ def _row(pool: Pool, move: _Move, aim: int, number: int, neighbour: float, secon
         tokens=tokens,
         changed=tuple(
             Change(
-                at,
-                sentence.tokens[at],
-                tokens[at],
-                "concept" if sign * float(values[at]) >= WITH_CONCEPT else "other",
-                float(values[at]),
+                at, sentence.tokens[at], tokens[at], "concept" if move.sign * value >= WITH_CONCEPT else "other", value
             )
-            for at in differs
+            for at, value in values.items()
         ),
         loss=loss,
         start_loss=pool.exact(0, aim),

@@ -17,6 +17,9 @@ Units = Float[numpy.ndarray, "example unit"]
 Labels = Bool[numpy.ndarray, " example"]
 Direction = Float[numpy.ndarray, " unit"]
 
+ROUNDING = 1e-6
+"""Spread, as a share of all activations', that is float32's rounding and no difference."""
+
 
 @dataclass(frozen=True)
 class Boundary:
@@ -66,10 +69,21 @@ def _svm(units: Units, labels: Labels) -> tuple[Direction, float]:
 
 
 def _lda(units: Units, labels: Labels) -> tuple[Direction, float]:
-    """Linear discriminant analysis, its covariance shrunk after Ledoit and Wolf."""
+    """Linear discriminant analysis, the covariance within the sets shrunk after Ledoit and Wolf.
+
+    Shrunk on the units as they are: `shrinkage="auto"` would give each unit variance 1 first, and a unit that is
+    constant but for rounding (MiniLM's last layer has one) would be worth as much as any other, and get all the weight.
+    """
+    from sklearn.covariance import LedoitWolf
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(units, labels)
+    within = numpy.where(labels[:, None], units - units[labels].mean(0), units - units[~labels].mean(0))
+    require(
+        float(within.std()) > ROUNDING,
+        "the estimator 'lda' needs sets whose sentences differ in their activations, and within each set all are the "
+        "same: try 'mean'",
+    )
+    model = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=LedoitWolf()).fit(units, labels)
     return model.coef_[0], float(model.intercept_[0])
 
 
@@ -89,7 +103,7 @@ def fit_boundary(estimator: str, units: Units, labels: Labels) -> Boundary:
     called positive turns the sign of the outcome and changes nothing else, to the bit.
 
     Raises:
-        DreamError: an unknown estimator, one class only, or a direction of length zero.
+        DreamError: an unknown estimator, one class only, or activations on which the estimator finds no direction.
     """
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
@@ -107,11 +121,27 @@ def fit_boundary(estimator: str, units: Units, labels: Labels) -> Boundary:
             warnings.simplefilter("error")
             try:
                 raw, intercept = CLASSIFIERS[estimator]((units - centre) / spread, labels)
-            except Warning as warning:
-                raise DreamError(f"the estimator {estimator!r} found no solution ({warning}): try another") from warning
+            except (Warning, numpy.linalg.LinAlgError) as reason:
+                raise DreamError(f"the estimator {estimator!r} found no solution ({reason}): try another") from reason
         direction = _unit(raw, estimator)
         threshold = float(centre @ direction - intercept * spread / numpy.linalg.norm(raw))
     return Boundary(-direction, -threshold) if turn else Boundary(direction, threshold)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for numpy's and scipy's linear algebra, the user's number of them again after.
+
+    These matrices are small: with two threads that wait for each other a logistic regression took 36 times as long,
+    and with another number of threads sums would come out in another order.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    with _unseen():
+        import sklearn.discriminant_analysis  # scipy's library is limited once it is there
+        import sklearn.linear_model  # noqa: F401
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @contextmanager
@@ -126,8 +156,13 @@ def _unseen() -> Iterator[None]:
 
 def _unit(raw: Direction, estimator: str) -> Direction:
     length = float(numpy.linalg.norm(raw))
+    reason = (
+        "the two sets have the same mean activation"
+        if estimator in MEANS
+        else "nothing in the activations tells the two sets apart"
+    )
     require(
-        numpy.isfinite(length) and length > 0,
-        f"the estimator {estimator!r} found no direction: the two sets have the same activations",
+        bool(numpy.isfinite(length)) and length > 0,
+        f"the estimator {estimator!r} found no direction: {reason}",
     )
     return raw / length

@@ -92,9 +92,8 @@ class Examples:
             f"the two sets are identical ({len(both)} sentences): there is nothing to tell apart",
         )
         if both:
-            raise DreamError(
-                f"{_count(both, 'sentence')} in both sets: {_listed(item.text for item in both)}; leave each in one"
-            )
+            listed = _listed(_short(item.text) for item in both)
+            raise DreamError(f"{_count(both, 'sentence')} in both sets: {listed}; leave each in one")
         names = (negative or _name(sides[False], "negative"), positive or _name(sides[True], "positive"))
         names = names if names[0] != names[1] else ("negative", "positive")
         return cls(f"{names[0]} -> {names[1]}", *names, tuple(kept), len(given) - len(kept))
@@ -114,8 +113,14 @@ def _count(items: Sequence[object], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
 
 
-def _listed(lines: Iterable[str]) -> str:
-    every = [line if len(line) <= 90 else line[:87] + "..." for line in lines]
+def _short(text: str, most: int = 60) -> str:
+    """A sentence as a message quotes it."""
+    return text if len(text) <= most else text[: most - 3].rsplit(" ", 1)[0] + "..."
+
+
+def _listed(faults: Iterable[str]) -> str:
+    """Faults as a message lists them, each of them whole: the sentence in it is `_short` already."""
+    every = list(faults)
     more = f"; and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return "; ".join(every[:LISTED]) + more
 
@@ -185,7 +190,7 @@ def read_examples(
     if faults:
         raise DreamError(
             f"the concept word is missing or repeated in {len(faults)} sentence{'s' * (len(faults) > 1)}: "
-            f"{_listed(faults)}. Mark it with braces, or leave the sentence out"
+            f"{_listed(faults)}. Mark it with braces ({{she}} is a doctor), or leave the sentence out"
         )
     return Examples.of(items)
 
@@ -218,13 +223,17 @@ def _pairs(lines: Iterable[str], source: str) -> list[Example]:
         marks = list(_MARK.finditer(line))
         words = [word.strip() for word in marks[0][1].split("|")] if len(marks) == 1 else []
         if len(words) != 2 or not all(words) or words[0] == words[1]:
-            faults.append(f"line {number}: {line}")
+            faults.append(f"line {number}: {_short(line)}")
             continue
         start, end = marks[0].span()
         for positive, word in zip((False, True), words, strict=True):
             text = line[:start] + word + line[end:]
             items.append(Example(text, positive, (start, start + len(word)), origin=f"{source}, line {number}"))
-    require(not faults, f"a pair has exactly one {{negative|positive}}: {_listed(faults)}")
+    require(
+        not faults,
+        f"a pair has exactly one {{negative|positive}}, of two words that differ. In {source}, {_listed(faults)}. Mend "
+        "these lines, such as {he|she} is a doctor, or leave them out",
+    )
     require(bool(items), f"{source} holds no pair: write one a line, such as {{he|she}} is a doctor")
     return items
 
@@ -243,8 +252,13 @@ def _marked(sentences: list[tuple[str, str]], positive: bool, pos: Positions) ->
             text = line[:start] + word + line[marks[0].end() :]
             items.append(Example(text, positive, (start, start + len(word)), origin=origin))
         else:
-            faults.append(f"{origin}: {line}")
-    require(not faults, f"one word is marked with braces in a sentence: {_listed(faults)}")
+            how = f"{len(marks)} times braces" if len(marks) > 1 else "nothing in them"
+            faults.append(f"{origin} ({how}): {_short(line)}")
+    require(
+        not faults,
+        f"one word is marked with braces in a sentence: {_listed(faults)}. Mark the concept word alone, such as "
+        "{she} is a doctor, or leave the sentence out",
+    )
     return items
 
 
@@ -268,8 +282,11 @@ def _found(item: Example, word: str | None, faults: list[str]) -> Example:
     """The example with its concept word located, where it was still open; faults are noted."""
     if item.span is not None or item.pos is not None or word is None:
         return item
-    spans = [match.span() for match in re.finditer(r"\w+", item.text) if match[0].casefold() == word]
-    if len(spans) != 1:
-        faults.append(f"{item.origin} ({word!r} {'missing' if not spans else f'{len(spans)} times'}): {item.text}")
+    words = list(enumerate(re.finditer(r"\w+", item.text), 1))
+    found = [(number, match.span()) for number, match in words if match[0].casefold() == word]
+    if len(found) != 1:
+        numbers = " and ".join(str(number) for number, _ in found)
+        how = f"{len(found)} times, as words {numbers}" if found else "missing"
+        faults.append(f"{item.origin} ({word!r} {how}): {_short(item.text)}")
         return item
-    return Example(item.text, item.positive, spans[0], origin=item.origin)
+    return Example(item.text, item.positive, found[0][1], origin=item.origin)

@@ -10,8 +10,9 @@ import torch
 
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.concept_collection import Collected, collect
-from tl_dream.concept_estimators import ESTIMATORS, Boundary, fit_boundary
+from tl_dream.concept_estimators import ESTIMATORS, Boundary, fit_boundary, one_thread
 from tl_dream.concept_examples import Examples, load_templates
+from tl_dream.concept_shifts import layers_of
 from tl_dream.concept_tests import deal, gather_evidence, split
 from tl_dream.concept_vectors import ConceptVector, ConceptVectors, fingerprint, probe
 from tl_dream.hosts import Host, attached
@@ -47,12 +48,13 @@ def fit_concept(
             what tells them apart best.
         test_share: share of the sentences held out.
         random_concepts: concepts fitted to random labels, for the p-value; at least 50.
-        bootstraps: samples for the stability.
+        bootstraps: samples for the stability; those on which the estimator finds nothing are left out and told.
         seed: of the split, the random labels and the bootstrap.
 
     Raises:
         DreamError: an unknown hook, layer or estimator, an empty set, too few sentences, a concept word that is missing
-            or repeated (listed), activations that are constant or the same in both sets.
+            or repeated (listed), activations that are constant or the same in both sets, an estimator that finds
+            nothing on them or on any bootstrap sample.
     """
     found = fit_concepts(
         model,
@@ -73,7 +75,7 @@ def fit_concepts(
     examples: Examples | str = "he_she",
     *,
     hook: str = "block_out",
-    layers: str | Sequence[int] | None = "all",
+    layers: str | int | Sequence[int] | None = "all",
     estimator: str = "mean",
     test_share: float = 0.25,
     random_concepts: int = 100,
@@ -83,7 +85,7 @@ def fit_concepts(
     """`fit_concept` at several layers, the sentences read in one pass.
 
     Args:
-        layers: "all", a list, or None for a hook that is not one of every layer.
+        layers: "all", a layer, a list, or None for a hook that is not one of every layer.
 
     Raises:
         DreamError: as in `fit_concept`.
@@ -97,7 +99,7 @@ def fit_concepts(
     require(isinstance(seed, int) and seed >= 0, f"seed = {seed!r}: give a whole number of 0 or more")
     given = load_templates(examples) if isinstance(examples, str) else examples
     require(isinstance(given, Examples), "examples come from read_examples(), read_pairs() or load_templates()")
-    with attached(model) as host:
+    with attached(model) as host, one_thread():
         chosen = _layers(host, layers)
         spent = (host.meter.forwards, host.meter.forward_tokens)
         collected = collect(host, given, hook, chosen)
@@ -148,15 +150,11 @@ def fit_concepts(
     return ConceptVectors(tuple(vectors))
 
 
-def _layers(host: Host, layers: str | Sequence[int] | None) -> list[int | None]:
+def _layers(host: Host, layers: str | int | Sequence[int] | None) -> list[int | None]:
     if layers is None:
         return [None]
-    if isinstance(layers, str):
-        require(layers == "all", f'layers = {layers!r}: give "all" or a list of layers')
-        return list(range(host.n_layers))
-    chosen = sorted(set(layers))
-    require(bool(chosen), 'no layer given: name at least one, or "all"')
-    return list(chosen)
+    every = isinstance(layers, str) and layers == "all"
+    return list(range(host.n_layers)) if every else sorted(layers_of(layers))  # type: ignore[return-value]
 
 
 def _numbers(examples: Examples, collected: Collected) -> dict[str, int]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tl_dream._errors import require
 from tl_dream.hosts import Host
 from tl_dream.models import forward
 from tl_dream.objectives import _of_head
@@ -26,7 +27,7 @@ class Aim:
 
     Attributes:
         name: full hook name.
-        change: target minus the original sentence's activation, Float[pos unit], in float32 or wider.
+        change: target minus the original sentence's activation, Float[pos unit].
     """
 
     name: str
@@ -46,22 +47,33 @@ class Pool:
         allowed: tokens that may be put in.
 
     Attributes:
+        aims: the targets, their changes in the precision in which activations are compared: the model's, float32 at
+            least.
+        W: the embedding matrix in the same way.
         rows: the sentences, the original first.
         losses: a row a sentence, a column an aim.
         moved: root mean square distance of every sentence from the original, {hook name: one number a sentence}.
     """
 
     def __init__(self, host: Host, sentence: Sentence, aims: Sequence[Aim], allowed: Bool[Tensor, " vocab"]) -> None:
-        self.host, self.sentence, self.aims = host, sentence, list(aims)
+        self.host, self.sentence = host, sentence
         self.allowed = allowed.clone()
+        self.W = _wide(host.W_E)
         self.names = sorted({aim.name for aim in aims}, key=[aim.name for aim in aims].index)
         self._columns = {name: [i for i, aim in enumerate(aims) if aim.name == name] for name in self.names}
-        self._changes = {
-            name: torch.stack([aims[i].change.flatten() for i in columns]) for name, columns in self._columns.items()
-        }
         ids, _ = host.pad([sentence.ids])
         with torch.no_grad():
             self.origin = self._read(ids)
+        for name, activation in self.origin.items():
+            require(
+                bool(torch.isfinite(activation).all()),
+                f"the activations of {sentence.text!r} at {name!r} hold NaN or infinite numbers: no text is near them",
+            )
+        self.aims = [Aim(aim.name, aim.change.to(self.origin[aim.name])) for aim in aims]
+        self._changes = {
+            name: torch.stack([self.aims[i].change.flatten() for i in columns])
+            for name, columns in self._columns.items()
+        }
         self.rows: list[Row] = []
         self._known: dict[Row, int] = {}
         self._losses: list[Float[Tensor, "rows aim"]] = []
@@ -74,7 +86,7 @@ class Pool:
     def _read(self, ids: Tensor) -> dict[str, Float[Tensor, "batch pos unit"]]:
         found = forward(self.host, ids, self.names)
         units = {name: _of_head(found[name], name, None) for name in self.names}
-        return {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in units.items()}
+        return {name: _wide(x) for name, x in units.items()}
 
     @torch.no_grad()
     def add(self, rows: Sequence[Row]) -> None:
@@ -85,7 +97,7 @@ class Pool:
         size = max(1, BATCH_TOKENS // len(self.sentence))
         for first in range(0, len(fresh), size):
             part = fresh[first : first + size]
-            found = self._read(torch.tensor(part, device=self.host.device))
+            found = self._read(self._ids(part))
             losses = torch.zeros(len(part), len(self.aims), dtype=torch.float64)
             for name in self.names:
                 change = (found[name] - self.origin[name]).flatten(1)
@@ -131,11 +143,32 @@ class Pool:
     def change(self, number: int, name: str) -> Float[Tensor, "pos unit"]:
         """One sentence's activation, run alone, minus the original's."""
         with torch.no_grad():
-            return (
-                self._read(torch.tensor([self.rows[number]], device=self.host.device))[name][0] - self.origin[name][0]
-            )
+            return self._read(self._ids([self.rows[number]]))[name][0] - self.origin[name][0]
+
+    def restored(self, number: int, name: str) -> dict[int, Float[Tensor, " unit"]]:
+        """What every changed word did to its own activation in a sentence: that, minus the activation in its place of
+        the same sentence with the original word put back. By position.
+
+        The original sentence would not do to compare with: in the upper layers a word takes on what the other changed
+        words mean. (The sentences with a word put back are read, not measured: they need not tokenize back.)
+        """
+        row, ids = self.rows[number], self.sentence.ids
+        places = [at for at, (a, b) in enumerate(zip(row, ids, strict=True)) if a != b]
+        if not places:
+            return {}
+        back = [(*row[:at], ids[at], *row[at + 1 :]) for at in places]
+        with torch.no_grad():
+            found = self._read(self._ids([row, *back]))[name]
+        return {at: found[0, at] - found[1 + i, at] for i, at in enumerate(places)}
+
+    def _ids(self, rows: Sequence[Row]) -> Tensor:
+        return torch.tensor(rows, device=self.host.device)
 
     def exact(self, number: int, aim: int) -> float:
         """The mean squared error of one sentence from one aim, run alone and subtracted directly."""
         gap = self.change(number, self.aims[aim].name) - self.aims[aim].change
         return float(gap.double().square().mean())
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tl_dream._errors import DreamError
+from tl_dream._errors import DreamError, require
 from tl_dream.results import VERSION, Cost, _table, check_kind, read_json, write_json
+
+
+def real(name: str, value: Any) -> float:
+    """A finite number of a file.
+
+    Raises:
+        DreamError: anything else.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    require(number, f"{name} = {value!r} is not a finite number")
+    return float(value)
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of a file.
+
+    Raises:
+        DreamError: anything else.
+    """
+    require(isinstance(value, int) and not isinstance(value, bool), f"{name} = {value!r} is not a whole number")
+    return int(value)
+
+
+def _pair(name: str, values: Any) -> tuple[float, float]:
+    low, high = values
+    return real(name, low), real(name, high)
 
 
 @dataclass(frozen=True)
@@ -28,7 +55,8 @@ class Evidence:
         accuracies, intervals: of every estimator that found a direction, by name.
         agreement: cosine between the estimators' directions, {one: {other: cosine}}.
         stability, stability_low: mean and 5% quantile of the cosine with directions of bootstrap samples.
-        bootstraps: how many of those.
+        bootstraps, bootstraps_drawn: of how many samples, and how many were drawn (on the others the estimator found
+            nothing).
     """
 
     layer: int | None
@@ -49,12 +77,39 @@ class Evidence:
     stability: float
     stability_low: float
     bootstraps: int
+    bootstraps_drawn: int
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        """The inverse of `dataclasses.asdict` through JSON."""
-        intervals = {name: (low, high) for name, (low, high) in data["intervals"].items()}
-        return cls(**{**data, "interval": tuple(data["interval"]), "intervals": intervals})
+        """The inverse of `dataclasses.asdict` through JSON.
+
+        Raises:
+            DreamError: a number that is none, or estimators that do not fit together. KeyError, TypeError, ValueError:
+                a part that is missing or of another kind.
+        """
+        wholes = ("held_out", "held_out_groups", "fitted", "random_concepts", "bootstraps", "bootstraps_drawn")
+        reals = ("accuracy", "p_value", "p_corrected", "random_mean", "random_best", "stability", "stability_low")
+        numbers: dict[str, Any] = {name: whole(name, data[name]) for name in wholes}
+        numbers |= {name: real(name, data[name]) for name in reals}
+        made = cls(
+            layer=None if data["layer"] is None else whole("layer", data["layer"]),
+            estimator=str(data["estimator"]),
+            interval=_pair("interval", data["interval"]),
+            accuracies={name: real("accuracies", value) for name, value in data["accuracies"].items()},
+            intervals={name: _pair("intervals", pair) for name, pair in data["intervals"].items()},
+            agreement={
+                name: {other: real("agreement", cosine) for other, cosine in row.items()}
+                for name, row in data["agreement"].items()
+            },
+            **numbers,
+        )
+        known = set(made.accuracies)
+        require(
+            made.estimator in known and known == set(made.intervals) == set(made.agreement),
+            f"accuracies, intervals and agreement are of the estimators {sorted(known)}, {sorted(made.intervals)} and "
+            f"{sorted(made.agreement)}, and the direction's is {made.estimator!r}: they do not fit together",
+        )
+        return made
 
     def row(self) -> tuple[str, ...]:
         """What a receipt prints of it, in the columns of HEAD."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_dream._errors import require
 from tl_dream.concept_pool import BATCH_TOKENS, Pool, Row
 from tl_dream.models import forward
 from tl_dream.objectives import _of_head
@@ -54,9 +55,17 @@ def search(pool: Pool, *, starts: int, width: int = WIDTH, seed: int, tick: Call
 
     Returns:
         How many single-word neighbours were measured first: rows 1 to that number of the pool.
+
+    Raises:
+        DreamError: no single-word neighbour.
     """
     draw = torch.Generator().manual_seed(seed)
     neighbours = _surround(pool, draw)
+    require(
+        neighbours > 0,
+        f"there is nothing to compare {pool.sentence.text!r} with: no sentence that differs from it in one word may be "
+        "tried. Free more words (free= of the Prompt), or allow tokens other than its own (allowed=)",
+    )
     tick()
     model = _Model(pool)
     running = [_Start(aim, row) for aim in range(len(pool.aims)) for row in _starts(pool, aim, starts, draw)]
@@ -79,14 +88,14 @@ def search(pool: Pool, *, starts: int, width: int = WIDTH, seed: int, tick: Call
 
 def _surround(pool: Pool, draw: torch.Generator) -> int:
     """Measure sentences that differ in one word: near tokens first, random ones after. Returns how many are near."""
-    W, ids = pool.host.W_E.float(), pool.sentence.ids
+    W, ids = pool.W, pool.sentence.ids
     pick = pool.allowed.nonzero()[:, 0]
     near: list[Row] = []
     far: list[Row] = []
     for at in pool.sentence.free:
         away = (W[pick.to(W.device)] - W[ids[at]]).norm(dim=1).cpu()
         away[pick == ids[at]] = torch.inf
-        count = min(NEAR, len(pick) - 1)
+        count = min(NEAR, int(away.isfinite().sum()))
         close = pick[away.topk(count, largest=False).indices].tolist() if count > 0 else []
         near += [_with(ids, at, token) for token in close]
         far += [_with(ids, at, int(pick[i])) for i in torch.randint(len(pick), (RANDOM,), generator=draw)]
@@ -123,7 +132,7 @@ class _Model:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.W = pool.host.W_E.float()
+        self.W = pool.W
         self.tokens = pool.allowed.nonzero()[:, 0].to(self.W.device)
         self.allowed = self.W[self.tokens]
         self.lengths = self.allowed.square().sum(1)
@@ -155,7 +164,7 @@ class _Model:
                 ids = torch.tensor([row for _, row in part], device=pool.host.device)
                 change = torch.stack([pool.aims[aim].change for aim, _ in part])
                 with torch.enable_grad():
-                    embeddings = pool.host.W_E[ids].float().requires_grad_()
+                    embeddings = pool.W[ids].requires_grad_()
                     units = _of_head(forward(pool.host, ids, [name], embeddings=embeddings)[name], name, None)
                     error = (units.to(change) - pool.origin[name] - change).square().mean((1, 2))
                     (pull,) = torch.autograd.grad(error.sum(), embeddings)

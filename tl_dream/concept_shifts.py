@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from numbers import Real
+from operator import index
+from typing import Any
 
 from torch import Tensor
 
@@ -61,9 +64,44 @@ def where(pos: Positions, length: int) -> list[int]:
     return sorted({item % length for item in numbers})
 
 
-def finite(magnitude: float) -> float:
+def finite(magnitude: Any) -> float:
+    """A magnitude as a plain number; arrays and tensors of no axis are numbers too.
+
+    Raises:
+        DreamError: anything else, NaN or infinity.
+    """
+    known = isinstance(magnitude, Real) or getattr(magnitude, "shape", None) == ()
     require(
-        isinstance(magnitude, int | float) and abs(magnitude) < float("inf"),
+        known and not isinstance(magnitude, bool) and math.isfinite(magnitude),
         f"magnitude = {magnitude!r}: give a number, in natural units",
     )
     return float(magnitude)
+
+
+def numbers_of(magnitudes: Any) -> list[float]:
+    """Magnitudes from one number, a list, an array or a tensor.
+
+    Raises:
+        DreamError: none, or something that is no number.
+    """
+    several = isinstance(magnitudes, Iterable) and not isinstance(magnitudes, str)
+    alone = not several or getattr(magnitudes, "shape", None) == ()
+    sizes = [finite(magnitude) for magnitude in ([magnitudes] if alone else magnitudes)]
+    require(bool(sizes), "no magnitude given: name at least one, in natural units")
+    return sizes
+
+
+def layers_of(layers: Any) -> list[int]:
+    """Layers from one number or several, each once, in their order.
+
+    Raises:
+        DreamError: none, or something that is no whole number.
+    """
+    several = isinstance(layers, Iterable) and not isinstance(layers, str)
+    found: dict[int, None] = {}
+    for layer in layers if several else [layers]:
+        whole = hasattr(layer, "__index__") and not isinstance(layer, bool)
+        require(whole, f'layers = {layers!r}: give "all", a layer by number, or a list of them')
+        found[index(layer)] = None
+    require(bool(found), 'no layer given: name at least one, or "all"')
+    return list(found)

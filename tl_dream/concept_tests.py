@@ -34,7 +34,7 @@ def split(groups: Groups, labels: Part, share: float, draw: numpy.random.Generat
         mine = labels[groups == group]
         kinds.setdefault((bool(mine.any()), bool(mine.all())), []).append(group)
     held: list[int] = []
-    for _, members in sorted(kinds.items()):
+    for members in kinds.values():  # in the order of the sentences, which does not depend on what a set is called
         count = min(max(1, round(share * len(members))), len(members) - 1)
         held += [members[i] for i in draw.permutation(len(members))[:count]]
     test = numpy.isin(groups, held)
@@ -130,18 +130,38 @@ def stability(
     direction: Float[numpy.ndarray, " unit"],
     count: int,
     draw: numpy.random.Generator,
-) -> tuple[float, float]:
-    """Mean and 5% quantile of the cosine between the direction and those of `count` bootstrap samples of sentences."""
+) -> tuple[float, float, int]:
+    """Mean and 5% quantile of the cosine between the direction and those of bootstrap samples of sentences.
+
+    Samples that lack one of the sets are drawn again; those on which the estimator finds no direction (a few sentences,
+    drawn over and over) count among the `count`, and are left out of the cosines.
+
+    Returns:
+        Mean, quantile, and of how many samples.
+
+    Raises:
+        DreamError: no sample gave a direction.
+    """
     members = [numpy.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))]
     cosines: list[float] = []
-    for _ in range(50 * count):  # a sample may lack one of the sets
+    drawn, reason = 0, "every one lacked one of the two sets"
+    for _ in range(50 * count):
         chosen = numpy.concatenate([members[i] for i in draw.integers(len(members), size=len(members))])
-        if len(cosines) < count and labels[chosen].any() and not labels[chosen].all():
-            sample = fit_boundary(estimator, units[chosen], labels[chosen])
-            cosines.append(float(sample.direction @ direction))
-        if len(cosines) == count:
+        if not labels[chosen].any() or labels[chosen].all():
+            continue
+        drawn += 1
+        try:
+            cosines.append(float(fit_boundary(estimator, units[chosen], labels[chosen]).direction @ direction))
+        except DreamError as error:
+            reason = str(error)
+        if drawn == count:
             break
-    return float(numpy.mean(cosines)), float(numpy.quantile(cosines, 0.05))
+    require(
+        bool(cosines),
+        f"how stable the direction is can't be told from {len(labels)} sentences in {len(members)} groups: no "
+        f"bootstrap sample of them gives one ({reason}). Give more sentences, or another estimator",
+    )
+    return float(numpy.mean(cosines)), float(numpy.quantile(cosines, 0.05)), len(cosines)
 
 
 def gather_evidence(
@@ -170,7 +190,7 @@ def gather_evidence(
     evidence = []
     for at, (p, corrected) in enumerate(p_values(accuracies, chance)):
         draw = numpy.random.default_rng([seed, 2])
-        mean, low = stability(
+        mean, low, used = stability(
             estimator, units[at][~test], labels[~test], groups[~test], boundaries[at].direction, bootstraps, draw
         )
         evidence.append(
@@ -195,7 +215,8 @@ def gather_evidence(
                 },
                 stability=mean,
                 stability_low=low,
-                bootstraps=bootstraps,
+                bootstraps=used,
+                bootstraps_drawn=bootstraps,
             )
         )
     return evidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from jaxtyping import Float
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tl_dream._errors import DreamError, require
 from tl_dream.concept_files import read_tensors, write_tensors
-from tl_dream.concept_identity import PROBE, away, fingerprint, probe
-from tl_dream.concept_results import HEAD, Evidence
+from tl_dream.concept_identity import PROBE, away, fingerprint, hooked, probe
+from tl_dream.concept_results import HEAD, Evidence, real, whole
 from tl_dream.concept_shifts import changed, finite
 from tl_dream.hosts import Host, attached
 from tl_dream.objectives import Objective, direction
@@ -34,7 +34,7 @@ class ConceptVector:
         estimator: that made it.
         model: the model's name and class.
         hook, layer: as asked for; the same tensor on every backend.
-        hook_name: the hook's full name on the model it was fitted on.
+        hook_name: the hook's full name on the model it was fitted on, or was loaded for.
         direction: Float[unit] of length 1; heads' units counted through.
         threshold: of the projection on the direction, in the hook's units; above it is positive.
         scale: the distance between the means of the two sets, in the hook's units: the natural unit of magnitudes.
@@ -105,7 +105,9 @@ class ConceptVector:
         )
         return (activation @ self.direction.to(activation) - self.threshold) / self.scale
 
-    def shift(self, activation: Tensor, pos: Positions, magnitude: float, *, along: Along | None = None) -> Tensor:
+    def shift(
+        self, activation: Tensor, pos: Positions, magnitude: SupportsFloat, *, along: Along | None = None
+    ) -> Tensor:
         """A copy of an activation, moved along the concept.
 
         Args:
@@ -132,7 +134,9 @@ class ConceptVector:
 
     # ------------------------------------------------------------ models
 
-    def steer(self, magnitude: float, *, pos: Positions = None, model: Any = None) -> tuple[str, Callable[..., Tensor]]:
+    def steer(
+        self, magnitude: SupportsFloat, *, pos: Positions = None, model: Any = None
+    ) -> tuple[str, Callable[..., Tensor]]:
         """A TransformerLens hook that moves the activation along the concept.
 
             model.add_hook(*concept.steer(1.5, pos=1))
@@ -141,7 +145,7 @@ class ConceptVector:
         Args:
             magnitude: in natural units; positive leads to the positive set.
             pos: positions by number, a slice, or None for every one ([CLS] and [SEP] too).
-            model: where the hook goes, if not to a model of the same class as the concept was fitted on.
+            model: where the hook goes, if not to a model of the class that the concept was fitted on or loaded for.
 
         Returns:
             The full hook name and the function.
@@ -165,39 +169,43 @@ class ConceptVector:
         place += "" if reduce == "max" else f", reduce={reduce!r}"
         return replace(goal - self.threshold / self.scale, formula=f"concept({self.name!r}, {place})")
 
-    def check(self, model: Any) -> None:
-        """Raise unless this is the model that the concept was fitted on, on whichever backend.
+    def check(self, model: Any) -> str:
+        """The hook's full name on this model, which must be the one that the concept was fitted on, on any backend.
 
         Raises:
             DreamError: another model, hook or width (or hooks of yours that change what the model computes).
         """
         with attached(model) as host:
-            name = self.check_width(host)
-            apart = away(host, probe(host, name), self.probe)
-            require(
-                apart <= 1,
-                f"the concept {self.name!r} was fitted on {self.model}, and {host.name} is another model: its "
-                f"activation at {name!r} for {PROBE!r} differs by {apart:.2g} times what numerical precision allows "
-                "(hooks of your own would show in the same way). Fit the concept on this model",
-            )
+            return self._checked(host, strict=True)
 
-    def check_width(self, host: Host) -> str:
-        """The hook's full name on this model, where its embeddings and the hook's width are the concept's.
+    def check_on(self, host: Host) -> str:
+        """`check` for use: while your own hooks are on the model (`steer`, an ablated head), its activations are not
+        its own, and it is known by its word embeddings and the hook's width alone.
 
         Raises:
-            DreamError: as in `check`; your own hooks are not looked at.
+            DreamError: another model, hook or width.
         """
+        return self._checked(host, strict=not hooked(host))
+
+    def _checked(self, host: Host, strict: bool) -> str:
         require(
             away(host, fingerprint(host), self.embedding) <= 1,
             f"the concept {self.name!r} was fitted on {self.model}, and {host.name} is another model, with other word "
             "embeddings. Fit the concept on this model",
         )
         name = host.resolve(self.hook, self.layer)
-        width = probe(host, name).shape[0]
+        here = probe(host, name)
         require(
-            width == self.width,
+            here.shape[0] == self.width,
             f"the concept {self.name!r} was fitted at {self.hook_name!r} and has {self.width} units, the hook "
-            f"{name!r} of {host.name} has {width}",
+            f"{name!r} of {host.name} has {here.shape[0]}",
+        )
+        apart = away(host, here, self.probe) if strict else 0.0
+        require(
+            apart <= 1,
+            f"the concept {self.name!r} was fitted on {self.model}, and {host.name} is another model: its "
+            f"activation at {name!r} for {PROBE!r} differs by {apart:.2g} times what numerical precision allows "
+            "(hooks of your own would show in the same way). Fit the concept on this model",
         )
         return name
 
@@ -205,7 +213,7 @@ class ConceptVector:
         if model is None:
             return self.hook_name
         with attached(model) as host:
-            return self.check_width(host)
+            return self.check_on(host)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +263,8 @@ class ConceptVectors:
 
         Args:
             path: the file.
-            model: the model it is meant for; a file of another model, hook or width is refused.
+            model: the model it is meant for; a file of another model, hook or width is refused, and the vectors'
+                `hook_name` (which `steer` and `eraser` use) is this model's.
 
         Raises:
             DreamError: no such file, a file of something else, a damaged one, or one of another model.
@@ -263,31 +272,54 @@ class ConceptVectors:
         header, tensors = read_tensors(path)
         try:
             every = cls(tuple(_vector(data, i, tensors) for i, data in enumerate(header["vectors"])))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DreamError(f"{str(path)!r} is not a whole concept file: {error!r} is missing or wrong") from error
+        except DreamError as error:
+            raise DreamError(f"{str(path)!r} is not a whole concept file, or it is damaged: {error}") from error
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise DreamError(
+                f"{str(path)!r} is not a whole concept file, or it is damaged: {error!r} is missing or wrong"
+            ) from error
         require(len(every) > 0, f"the concept file {str(path)!r} holds no vector")
-        if model is not None:
-            for vector in every:
-                vector.check(model)
-        return every
+        if model is None:
+            return every
+        return cls(tuple(replace(vector, hook_name=vector.check(model)) for vector in every))
 
 
 TENSORS = ("direction", "control", "probe", "embedding")
 PLAIN = tuple(field.name for field in fields(ConceptVector) if field.name not in (*TENSORS, "evidence"))
+TEXTS = ("name", "negative", "positive", "estimator", "model", "hook", "hook_name")
+COUNTS = ("negatives", "positives", "groups", "duplicates", "layers", "forwards", "forward_tokens")
+"""What `examples` holds, and a receipt prints."""
 
 
 def _vector(data: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor]) -> ConceptVector:
-    """One vector of a file, its parts fitting together."""
-    vector = ConceptVector(
-        **{name: data[name] for name in PLAIN},
-        **{name: tensors[f"{i}.{name}"] for name in TENSORS},  # type: ignore[arg-type]
-        evidence=Evidence.from_json(data["evidence"]),
+    """One vector of a file, its parts fitting together; looked at before it is made, so that no other file is one."""
+    texts = {name: data[name] for name in TEXTS}
+    for name, value in texts.items():
+        require(isinstance(value, str), f"{name} = {value!r} is not a text")
+    found = {name: tensors[f"{i}.{name}"] for name in TENSORS}
+    for name, tensor in found.items():
+        require(
+            tensor.is_floating_point() and tensor.ndim == 1 and bool(torch.isfinite(tensor).all()),
+            f"{name} of vector {i} is {tensor.dtype} of shape {tuple(tensor.shape)}, not a row of finite numbers",
+        )
+    widths = {len(found[name]) for name in ("direction", "control", "probe")}
+    lengths = [float(found[name].norm()) for name in ("direction", "control")]
+    scale = real("scale", data["scale"])
+    require(
+        len(widths) == 1 and scale > 0 and all(abs(length - 1) < 1e-3 for length in lengths),
+        f"the numbers of vector {i} do not fit together (widths {sorted(widths)}, lengths of the direction and its "
+        f"control {lengths[0]:.4g} and {lengths[1]:.4g}, scale {scale:.4g})",
     )
-    shapes = {vector.direction.shape, vector.control.shape, vector.probe.shape}
-    finite = all(bool(torch.isfinite(getattr(vector, name)).all()) for name in TENSORS)
-    whole = len(shapes) == 1 and finite and abs(float(vector.direction.norm()) - 1) < 1e-3 and vector.scale > 0
-    require(whole, f"the vector of {vector.place} in the file is damaged: its numbers do not fit together")
-    return vector
+    return ConceptVector(
+        **texts,
+        **found,  # type: ignore[arg-type]
+        layer=None if data["layer"] is None else whole("layer", data["layer"]),
+        threshold=real("threshold", data["threshold"]),
+        scale=scale,
+        evidence=Evidence.from_json(data["evidence"]),
+        examples={**data["examples"], **{name: whole(name, data["examples"][name]) for name in COUNTS}},
+        seed=whole("seed", data["seed"]),
+    )
 
 
 def receipt(vectors: Sequence[ConceptVector]) -> str:
@@ -295,6 +327,13 @@ def receipt(vectors: Sequence[ConceptVector]) -> str:
     first, about = vectors[0], vectors[0].examples
     evidence = first.evidence
     more = f", {about['duplicates']} duplicates left out" if about["duplicates"] else ""
+    samples = " / ".join(  # as many a layer, if not all the same
+        dict.fromkeys(
+            f"{e.bootstraps} bootstrap samples"
+            + (f" of {e.bootstraps_drawn}, no direction on the others" if e.bootstraps < e.bootstraps_drawn else "")
+            for e in (v.evidence for v in vectors)
+        )
+    )
     rows = [(*v.evidence.row()[:1], f"{v.scale:.4g}", *v.evidence.row()[1:]) for v in vectors]
     return "\n".join(
         [
@@ -304,7 +343,7 @@ def receipt(vectors: Sequence[ConceptVector]) -> str:
             f"held out {evidence.held_out} in {evidence.held_out_groups} groups",
             _table((HEAD[0], "natural scale", *HEAD[1:]), rows),
             f"{evidence.random_concepts} random-label concepts, p corrected over {about['layers']} layer(s); "
-            f"{evidence.bootstraps} bootstrap samples; seed {first.seed}; cost: {about['forwards']:,} forwards, "
+            f"{samples}; seed {first.seed}; cost: {about['forwards']:,} forwards, "
             f"{about['forward_tokens']:,} forward-tokens",
         ]
     )

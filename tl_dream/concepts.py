@@ -31,12 +31,13 @@ def classify(
         pos: where (see `Positions`); None for every word. A word of several pieces is read at each.
 
     Raises:
-        DreamError: a concept of another model, a position or word that is not there.
+        DreamError: a concept of another model (while hooks of your own are on the model it is known by its word
+            embeddings and the hook's width alone), a position or word that is not there.
     """
     vectors = vectors_of(concept)
     with attached(model) as host, torch.no_grad():
         began, spent = time.perf_counter(), (host.meter.forwards, host.meter.forward_tokens)
-        names = [vector.check_width(host) for vector in vectors]
+        names = [vector.check_on(host) for vector in vectors]
         sentence = host.vocabulary.read(text)
         places = host.vocabulary.locate(sentence, pos, whole_words=True)
         ids, _ = host.pad([sentence.ids])
@@ -57,7 +58,7 @@ def sensitivity(
     objective: Objective,
     texts: str | Prompt | Sequence[str | Prompt],
     *,
-    concept: ConceptVector,
+    concept: ConceptVector | ConceptVectors,
     pos: Positions = None,
     random_directions: int = 1000,
     seed: int = 0,
@@ -66,14 +67,14 @@ def sensitivity(
 
     Args:
         objective: anything that lies behind the concept's hook, such as `logit("nurse", pos=-2)`.
-        concept: one layer's vector.
+        concept: of one layer.
         pos: where the activation moves; None for every word.
         random_directions: random directions of equal length, for the p-value.
         seed: of these.
 
     Raises:
-        DreamError: an objective that does not depend on the concept's hook, a concept of another model, a position or
-            word that a text has not got.
+        DreamError: an objective that does not depend on the concept's hook, a concept of several layers or of another
+            model (see `classify`), a position or word that a text has not got.
     """
     require(
         isinstance(random_directions, int) and random_directions >= 50,
@@ -81,9 +82,16 @@ def sensitivity(
     )
     given = [texts] if isinstance(texts, str | Prompt) else list(texts)
     require(bool(given), "no text given: give at least one")
+    vectors = vectors_of(concept)
+    require(
+        len(vectors) == 1,
+        f"the concept has the layers {[vector.layer for vector in vectors]}: give one of them, such as "
+        f"concept[{vectors[0].layer}]",
+    )
+    concept = vectors[0]
     with attached(model) as host:
         check(host, objective)
-        concept.check_width(host)
+        concept.check_on(host)
         sentences = [host.vocabulary.read(text) for text in given]
         pulls = torch.zeros(len(given), concept.width, dtype=torch.float64)
         for group in length_groups([len(s) for s in sentences], 2048, equal_lengths=True):
@@ -136,7 +144,7 @@ def replaced_activation(
     text: str | Prompt,
     word: str,
     *,
-    pos: int | str,
+    pos: Positions,
     hook: str = "block_out",
     layer: int | None = None,
 ) -> Tensor:
@@ -152,12 +160,14 @@ def replaced_activation(
         [pos, unit] (or [pos, head, unit]), as `reconstruct` takes it.
 
     Raises:
-        DreamError: a word of several tokens, a position that is not there, an unknown hook.
+        DreamError: a word of several tokens, a position that is not there, several positions, an unknown hook.
     """
     with attached(model) as host, torch.no_grad():
         name = host.resolve(hook, layer)
         sentence = host.vocabulary.read(text)
-        (at,) = host.vocabulary.locate(sentence, pos)
+        places = host.vocabulary.locate(sentence, pos)
+        require(len(places) == 1, f"pos = {pos!r} is {len(places)} positions, {places}: one word is replaced, give one")
+        (at,) = places
         other = list(sentence.ids)
         other[at] = host.vocabulary.token_id(word)
         ids, _ = host.pad([sentence.ids, other])

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -52,16 +51,21 @@ DARK_GREEN, RED = "#00704F", "#B8390E"
 KINDS: dict[str, dict[str, Any]] = {
     "concept": {"color": DARK_GREEN, "weight": "bold", "boxstyle": "round,pad=0.02", "linestyle": "-"},
     "other": {"color": RED, "style": "italic", "boxstyle": "square,pad=0.02", "linestyle": (0, (2, 1.5))},
+    "target": {"weight": "bold"},
 }
-"""How a changed word is written and framed."""
+"""How a changed word is written and framed, and the word that a target names."""
 
-CONTROLS: dict[str | None, tuple[str, str, str, str]] = {
-    None: ("the concept", BLUE, "o", "-"),
-    "random": ("random direction", ORANGE, "s", "--"),
-    "shuffled": ("shuffled labels", PURPLE, "^", ":"),
-    "opposite": ("opposite sign", GREY, "D", "-."),
+CONTROLS: dict[str | None, tuple[str, str, str, str, int]] = {
+    "random": ("random direction", ORANGE, "s", "--", -2),
+    "shuffled": ("shuffled labels", PURPLE, "^", ":", -1),
+    "opposite": ("opposite sign", GREY, "D", "-.", 1),
+    None: ("the concept", BLUE, "o", "-", 0),
 }
-"""Name, colour, marker and line of every control."""
+"""Name, colour, marker, line and place beside the magnitude of every control; in the order they are drawn, so that none
+hides the concept."""
+
+BESIDE = 0.018
+"""How far beside each other the points of one magnitude stand, as a share of the magnitudes' range."""
 
 ESTIMATOR_MARKS = {
     "mean": (BLUE, "o"),
@@ -79,10 +83,13 @@ ESTIMATOR_MARKS = {
 def edit_table(
     edit: ConceptEdit, *, layers: Sequence[int] | None = None, control: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """The article's Figure 6: the sentence, and for every layer and magnitude the text that the moved activation is.
+    """The article's Figure 6: target, input, and for every layer and magnitude the text that the moved activation is.
 
-    Words that changed with the concept are green, bold and in a round solid frame; those that changed otherwise red,
-    italic and in a square dashed frame; the moved word is underlined. On the right is the reachability gap.
+    A row "target" says where the moves lead, with the name of the set (the concept word, where it is one) in the moved
+    word's place: "target +" the positive set, which positive magnitudes lead to, "target -" the negative one; controls
+    that lead nowhere have none. Words that changed with the concept are green, bold and in a round solid frame; those
+    that changed otherwise red, italic and in a square dashed frame; all others black, the moved word underlined. On the
+    right is the reachability gap.
 
     Args:
         edit: the result of `edit_concept`.
@@ -108,16 +115,21 @@ def edit_table(
     sides = _widths(edit, [row for _, rows in blocks for row in rows], columns)
     left, right = 1.15, 0.45
     width = left + sum(sides) + right
-    count = 1 + sum(len(rows) for _, rows in blocks)
+    ways = _ways(edit, control, [row.magnitude for _, rows in blocks for row in rows])
+    targets = {
+        f"target {mark}": tuple(name if at in edit.pos else token for at, token in enumerate(edit.tokens))
+        for mark, name in ways.items()
+    }
+    count = 1 + len(targets) + sum(len(rows) for _, rows in blocks)
     body = ROW * (count + 0.6 * len(blocks) + 1)
     name = "" if control is None else f" ({CONTROLS.get(control, (control,))[0]})"
     title = "\n".join(
         [
             *wrapped(f"{edit.concept}{name} at {edit.hook} on {edit.model}", max(width, NARROWEST)).split("\n"),
-            f"target: {edit.positive} (+), {edit.negative} (-); magnitudes in natural units",
+            "magnitudes in natural units" + "".join(f", {mark} towards {name}" for mark, name in ways.items()),
         ]
     )
-    head, foot = 0.17 * (1 + title.count("\n")) + 0.12, 0.3
+    head, foot = 0.17 * (1 + title.count("\n")) + 0.12, 2 * ROW + 0.1
     host = place(ax, max(width, NARROWEST), head + body + foot)
     grid = split(host, 3, 1, height_ratios=[head, body, foot])
     caption(host, grid[0], "title", title)
@@ -126,8 +138,12 @@ def edit_table(
     table.set(xlim=(0, max(width, NARROWEST)), ylim=(body / ROW, 0))
     starts = [left + sum(sides[:i]) for i in range(len(sides))]
     y = 0.6
-    table.text(left - 0.12, y, "input", ha="right", va="center")
     table.text(left + sum(sides) + right - 0.05, y, "gap", ha="right", va="center", color=GREY)
+    for label, tokens in targets.items():
+        table.text(left - 0.12, y, label, ha="right", va="center")
+        _write(table, y, tokens, columns, starts, dict.fromkeys(edit.pos, "target"), ())
+        y += 1
+    table.text(left - 0.12, y, "input", ha="right", va="center")
     _write(table, y, edit.tokens, columns, starts, {}, edit.pos)
     y += 0.4
     for layer, rows in blocks:
@@ -142,8 +158,18 @@ def edit_table(
             _write(table, y, row.tokens, columns, starts, kinds, edit.pos)
             table.text(left + sum(sides) + right - 0.05, y, f"{row.gap:.2f}", ha="right", va="center", color=GREY)
         y += 0.4
-    _key(panel(host, grid[2], "legend"))
+    _key(panel(host, grid[2], "legend"), max(width, NARROWEST), foot)
     return host
+
+
+def _ways(edit: ConceptEdit, control: str | None, magnitudes: Sequence[float]) -> dict[str, str]:
+    """The set that magnitudes of either sign lead to, by sign; none where a control leads to neither."""
+    turn = {None: 1, "opposite": -1}.get(control, 0)
+    return {
+        mark: edit.positive if sign * turn > 0 else edit.negative
+        for sign, mark in ((1, "+"), (-1, "-"))
+        if turn and any(magnitude * sign > 0 for magnitude in magnitudes)
+    }
 
 
 def _columns(edit: ConceptEdit, rows: Sequence[EditRow]) -> list[int | None]:
@@ -164,7 +190,11 @@ def _columns(edit: ConceptEdit, rows: Sequence[EditRow]) -> list[int | None]:
 
 def _widths(edit: ConceptEdit, rows: Sequence[EditRow], columns: Sequence[int | None]) -> list[float]:
     """Inches, of every column."""
-    texts = [edit.tokens, *(row.tokens for row in rows)]
+    named = [
+        tuple(name if at in edit.pos else "" for at in range(len(edit.tokens)))
+        for name in (edit.negative, edit.positive)
+    ]
+    texts = [edit.tokens, *named, *(row.tokens for row in rows)]
     return [
         0.2 if at is None else 0.14 + max(text_width(readable(tokens[at]), bold=True) for tokens in texts) / 72
         for at in columns
@@ -190,7 +220,7 @@ def _write(
         options = {key: look[key] for key in ("weight", "style") if key in look}
         ax.text(x, y, word, va="center", color=look.get("color", INK), **options)
         size = text_width(word, bold="weight" in look) / 72
-        if look:
+        if "boxstyle" in look:
             frame = FancyBboxPatch(
                 (x - 0.03, y - 0.42),
                 size + 0.06,
@@ -206,17 +236,20 @@ def _write(
             ax.plot([x, x + size], [y + 0.4, y + 0.4], color=INK, linewidth=0.8)
 
 
-def _key(ax: Axes) -> None:
-    """What the marks mean."""
+def _key(ax: Axes, width: float, height: float) -> None:
+    """What the marks mean, each written as it is above; two lines of two."""
     ax.set_axis_off()
-    ax.set(xlim=(0, 1), ylim=(1, 0))
-    handles = [
-        Line2D([], [], color=KINDS["concept"]["color"], linestyle="-", label="with the concept"),
-        Line2D([], [], color=KINDS["other"]["color"], linestyle=(0, (2, 1.5)), label="otherwise"),
-        Line2D([], [], color=INK, linestyle="-", linewidth=0.8, label="moved, unchanged"),
+    ax.set(xlim=(0, width), ylim=(height / ROW, 0))
+    entries = [
+        ("green", "changed with the concept", "concept", False),
+        ("red", "changed otherwise", "other", False),
+        ("black", "did not change", "", False),
+        ("black", "moved, did not change", "", True),
     ]
-    key = ax.legend(handles=handles, loc="center left", ncols=3, frameon=False, borderaxespad=0, columnspacing=1.2)
-    key.set_in_layout(False)  # or the columns of the table would be squeezed
+    for i, (sample, meaning, kind, moved) in enumerate(entries):
+        x, y = 0.05 + (i % 2) * 2.2, 0.6 + (i // 2) * 1.1
+        _write(ax, y, [sample], [0], [x], {0: kind}, (0,) if moved else ())
+        ax.text(x + 0.45, y, meaning, va="center")
 
 
 # ---------------------------------------------------------------- accuracy
@@ -277,9 +310,11 @@ def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -
 
 @styled
 def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None = None) -> Axes:
-    """How often the moved word follows the concept, and how far the text stays behind, by magnitude; with controls.
+    """How often the moved word follows the move, and how far the text stays behind, by magnitude; with controls.
 
-    Both are means over the layers, and over the sentences where several edits are given.
+    A word follows the move that changes along the concept the way the move went; under the control "opposite" that is
+    the other way. The controls' points stand beside their magnitude, so that curves which run together stay apart. Both
+    are means over the layers, and over the sentences where several edits are given.
 
     Args:
         edits: one or several results of `edit_concept`, best with `controls=True`.
@@ -302,8 +337,11 @@ def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None
     caption(host, grid[0], "title", text)
     cells = grid[1].subgridspec(1, 2)
     response, gap = panel(host, cells[0], "response"), panel(host, cells[1], "gap")
+    sizes = sorted({row.magnitude for edit in given for row in edit.rows})
+    apart = [high - low for low, high in zip(sizes, sizes[1:], strict=False)]
+    step = min(BESIDE * sum(apart), min(apart) / 5) if apart else 0.0
     handles = []
-    for control, (name, colour, marker, line) in CONTROLS.items():
+    for control, (name, colour, marker, line, slot) in CONTROLS.items():
         points: dict[float, list[tuple[bool, float]]] = {}
         for edit in given:
             for row in edit.rows:
@@ -312,12 +350,16 @@ def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None
                     points.setdefault(row.magnitude, []).append((hit, row.gap))
         if not points or all(magnitude == 0 for magnitude in points) and control is not None:
             continue
-        x = sorted(points)
+        drawn = sorted(points)
+        x = [magnitude + step * slot for magnitude in drawn]
         look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5, "label": name}
-        look |= {"markeredgecolor": INK, "markeredgewidth": 0.5}
-        handles += response.plot(x, [sum(hit for hit, _ in points[m]) / len(points[m]) for m in x], **look)
-        gap.plot(x, [sum(value for _, value in points[m]) / len(points[m]) for m in x], **look)
-    response.set(xlabel="magnitude, natural units", ylabel="moved word changed\nwith the concept", ylim=(-0.04, 1.04))
+        look |= {"markeredgecolor": colour, "markeredgewidth": 1.2}
+        look |= {} if control is None else {"markerfacecolor": "none", "markersize": 5.5, "linewidth": 1.1}
+        handles += response.plot(x, [sum(hit for hit, _ in points[m]) / len(points[m]) for m in drawn], **look)
+        gap.plot(x, [sum(value for _, value in points[m]) / len(points[m]) for m in drawn], **look)
+    response.set(
+        xlabel="magnitude, natural units", ylabel="moved word changed\nthe way of the move", ylim=(-0.04, 1.04)
+    )
     response.yaxis.set_major_formatter(PercentFormatter(1.0))
     gap.set(xlabel="magnitude, natural units", ylabel="reachability gap")
     gap.set_ylim(bottom=0)
@@ -325,5 +367,5 @@ def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     key = panel(host, grid[2], "legend")
     key.set_axis_off()
-    key.legend(handles=handles, loc="center", ncols=4, frameon=False, borderaxespad=0)
+    key.legend(handles=[handles[-1], *handles[:-1]], loc="center", ncols=4, frameon=False, borderaxespad=0)
     return host

@@ -137,6 +137,7 @@ def flips(found: Any, word: str, control: str | None) -> list[dict[str, Any]]:
             "magnitude": row.magnitude,
             "flipped": row.tokens[at] == word,
             "others": sum(change.pos != at for change in row.changed),
+            "others_concept": sum(change.pos != at and change.kind == "concept" for change in row.changed),
             "gap": round(row.gap, 4),
             "text": row.text,
         }
@@ -217,13 +218,15 @@ def report(lines: list[dict[str, Any]], layers: tuple[int, ...]) -> None:
             if layer is None:
                 show(f"{place}: pronoun flipped", *_count(mine, lambda r: r["flipped"]))
                 show(f"{place}: nothing else changed", *_count(mine, lambda r: r["others"] == 0))
+                told = [row for row in mine if "others_concept" in row]  # a file from before that was noted goes on too
+                show(f"{place}: another word changed with the concept", *_count(told, lambda r: r["others_concept"]))
             elif control == "concept":
                 gaps = sorted(row["gap"] for row in mine)
                 print(f"    median gap {gaps[len(gaps) // 2]:.2f}, magnitude {abs(mine[0]['magnitude'])}")
 
 
 def _count(rows: list[Any], good: Callable[[Any], bool]) -> tuple[int, int]:
-    return sum(map(good, rows)), len(rows)
+    return sum(bool(good(row)) for row in rows), len(rows)
 
 
 def main() -> None:
