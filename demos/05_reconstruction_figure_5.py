@@ -32,12 +32,12 @@ plotting.save_figure(read_back(layers).figure, OUT / "reconstruction_figure_5.pn
 
 # %% [markdown]
 # A certificate says that the tokens' own activation is the target to numerical precision, and how far the nearest other
-# token is from it.
+# tokens are from it. The cost of another token is how much the mean squared error would rise.
 
 # %%
 last = layers.layers[-1]
 print(last.certificate)
-print(last.to_frame().sort_values("other_error").head(5))
+print(last.to_frame().sort_values("other_cost").head(5))
 
 # %% [markdown]
 # The article's own method, for comparison: as many steps as you have time for (it took 10,000).
@@ -55,6 +55,7 @@ damages = ["noise 0.2"] if SMOKE else ["noise 0.05", "noise 0.2", "noise 0.5", "
 texts = ["i hate kickshaws ."] if SMOKE else ["i hate kickshaws .", "The hearing took place in Blythe 's absence ."]
 kept = td.kept_tokens(bert, texts, layers=[0] if SMOKE else [0, 2, 5], damages=damages, progress=False)
 print(kept)
+print(kept.alternatives_frame().sort_values("cost").head(5))  # what the damaged layers hardly tell from what they keep
 plotting.save_figure(kept_curves(kept).figure, OUT / "reconstruction_kept.png")
 
 # %% [markdown]

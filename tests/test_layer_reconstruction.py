@@ -10,13 +10,16 @@ import torch
 from conftest import says
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from test_objectives import raw
 from test_plotting import assert_nothing_is_cut_or_covered, panel, words
 
 import tl_dream as td
 from tl_dream import DreamError, cli, cli_reconstruct
 from tl_dream.cli_options import Parser
 from tl_dream.damages import read_damage
+from tl_dream.hosts import attached
 from tl_dream.layer_results import Kept, KeptTokens, LayerReconstructions
+from tl_dream.models import forward
 from tl_dream.plotting import VERMILLION
 from tl_dream.plotting_reconstruction import RIGHT, WRONG, kept_curves, read_back
 from tl_dream.reconstruction_results import Reconstruction
@@ -72,9 +75,11 @@ def test_a_result_as_a_table_and_in_a_notebook(layers):
     one = layers.layers[0]
     frame = one.to_frame()
     assert list(frame["pos"]) == [1, 2, 3, 4, 5, 6] and list(frame["token"]) == list(frame["truth"])
-    assert (frame["other"] != frame["token"]).all() and (frame["other_error"] > 0).all()
-    cheapest = [min(swap.error for swap in swaps) for swaps in one.alternatives]
-    assert list(frame["other_error"]) == cheapest and min(cheapest) == one.certificate.rival.error
+    assert (frame["other"] != frame["token"]).all() and (frame["other_cost"] > 0).all()
+    cheapest = [min(swap.cost for swap in swaps) for swaps in one.alternatives]
+    assert list(frame["other_cost"]) == cheapest
+    errors = [swap.error for swaps in one.alternatives for swap in swaps]
+    assert one.certificate.rival.partner is not None or min(errors) == one.certificate.rival.error
     assert "dog" in one._repr_html_() and "certified" in one._repr_html_()
 
 
@@ -128,6 +133,8 @@ def test_damages():
         ("bf16 3", "bf16 takes no number"),
         ("top 0", "a whole number of 1 or more"),
         ("top 1.5", "a whole number of 1 or more"),
+        ("top inf", "a whole number of 1 or more"),
+        ("top nan", "a whole number of 1 or more"),
         ("", "give a text such as 'noise 0.05'"),
     ],
 )
@@ -141,6 +148,9 @@ def test_damage_that_does_not_fit():
         td.damaged(torch.ones(2, 4), "top 5")
     with says("only a tensor of floating-point numbers"):
         td.damaged(torch.ones(2, 4).int(), "bf16")
+    for damage in ("int8", "bf16", "noise 0.1", "top 2"):
+        with says("the target holds NaN or infinite numbers"):
+            td.damaged(torch.tensor([[1.0, torch.nan]]), damage)
 
 
 def test_what_a_layer_keeps(model):
@@ -164,6 +174,40 @@ def test_what_a_layer_keeps(model):
         found.share(1, "noise 30")
     with says("what = 'left'"):
         found.share(0, "noise 30", "left")
+
+
+def test_one_layer_and_one_damage_need_no_list(model):
+    assert [r.layer for r in td.reconstruct_layers(model, TEXT, layers=1, budget=300, progress=False).layers] == [1]
+    found = td.kept_tokens(model, TEXT, layers=0, damages="noise 0.01", rivals=0, progress=False)
+    assert found.damages == ("noise 0.01",) and found.layers == (0,)
+    assert not any(found.records[0].alternatives) and found.alternatives_frame().empty
+
+
+def test_what_could_replace_a_kept_token(model):
+    """The cheapest other tokens against the damaged target, measured by a plain forward pass."""
+    found = td.kept_tokens(model, TEXT, layers=[0], damages=["top 12"], rivals="all", seed=0, progress=False)
+    (record,) = found.records
+    assert record.kept == 6 and [len(swaps) for swaps in record.alternatives] == [5] * 6
+    target = td.damaged(raw(model, TEXT, "block_out", 0), "top 12")
+    with attached(model) as host, torch.no_grad():
+        name, ids = host.resolve("block_out", 0), host.vocabulary.read(TEXT).ids
+
+        def loss(row):
+            return float((forward(host, torch.tensor([row]), [name])[name][0] - target).square().mean())
+
+        own, scale = loss(ids), float(target.square().mean())
+        for swaps in record.alternatives:
+            assert [swap.cost for swap in swaps] == sorted(swap.cost for swap in swaps)
+            for swap in swaps[:2]:
+                row = [swap.other_id if i == swap.pos else token for i, token in enumerate(ids)]
+                assert swap.cost == pytest.approx((loss(row) - own) / scale, rel=1e-3, abs=1e-6)
+    frame = found.alternatives_frame()
+    assert list(frame.columns) == ["text", "layer", "damage", "pos", "token", "other", "cost", "error"]
+    assert len(frame) == 30 and list(frame["token"][:5]) == ["the"] * 5
+    assert (
+        "alternatives" not in found.to_frame()
+        and KeptTokens.from_json(json.loads(json.dumps(found.to_json()))) == found
+    )
 
 
 def test_a_miss_is_the_searchs(model):
@@ -268,6 +312,8 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
         (["--noise", "0.1", "--damage", "bf16"], "give one of them"),
         (["--damage", "bf17"], "unknown damage 'bf17'"),
         (["--noise", "-1"], "a finite number of 0 or more"),
+        (["--damage", "top inf"], "a whole number of 1 or more"),
+        (["--rivals", "some"], "'some' is no count"),
         (["--figure", str(tmp_path / "x.txt")], "unknown figure format"),
         (["--json", str(tmp_path / "no" / "x.json")], "does not exist"),
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tl_dream._errors import require
-from tl_dream.cli_options import Subparsers, add_model_arguments, allowed, check_outputs, load
+from tl_dream.cli_options import Subparsers, add_model_arguments, allowed, check_outputs, load, token_file
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -32,7 +32,12 @@ def add_commands(subparsers: Subparsers) -> None:
         "--patience", type=int, default=2, help="rounds without a gain before it settles; 0 is quick [%(default)s]"
     )
     group.add_argument("--budget", type=int, default=10_000, help="sentences through the model, a layer [%(default)s]")
-    group.add_argument("--rivals", type=int, default=4, help="other tokens measured a position [%(default)s]")
+    group.add_argument(
+        "--rivals",
+        type=rivals,
+        default=12,
+        help='other tokens measured a position; "all" takes minutes [%(default)s]',
+    )
     group.add_argument(
         "--allowed",
         type=allowed,
@@ -64,10 +69,22 @@ def layers(text: str) -> str | list[int]:
         ) from None
 
 
+def rivals(text: str) -> str | int:
+    """`--rivals`: "all", or a number.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    try:
+        return text if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no count: give "all", or a whole number of 0 or more') from None
+
+
 def run_reconstruct(arguments: argparse.Namespace) -> None:
     """`tl-dream reconstruct`."""
     a = arguments
-    check_outputs(a.json, figures=[a.figure])
+    check_outputs(a.json, figures=[a.figure], inputs=[token_file(a.allowed)])
     require(a.noise is None or a.damage is None, "--noise and --damage say two things of one target: give one of them")
     damage = a.damage if a.noise is None else f"noise {a.noise!r}"
     if damage is not None:

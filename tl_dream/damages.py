@@ -36,7 +36,8 @@ def read_damage(damage: str) -> tuple[str, float]:
         )
     else:
         require(
-            amount >= 1 and amount == int(amount), f"damage = {damage!r}: give a whole number of 1 or more ({example})"
+            math.isfinite(amount) and amount >= 1 and amount == int(amount),
+            f"damage = {damage!r}: give a whole number of 1 or more ({example})",
         )
     return kind, amount
 
@@ -48,16 +49,21 @@ def damaged(target: Tensor, damage: str, *, seed: int | torch.Generator = 0) -> 
         target: a recorded activation.
         damage: "noise S", Gaussian noise whose standard deviation is S times the root mean square of the target;
             "bf16", rounded to bfloat16; "int8", to 255 steps of one size, which the largest number sets; "top K",
-            at every position all but the K largest units by magnitude set to 0 (heads counted through).
+            at every position all but the K largest units by magnitude set to 0 (heads counted through). The zeros are
+            numbers to match like all others: a text must have them too. To match K units alone, and leave the others
+            open, give `reconstruct` those with `units=`.
         seed: of the noise, or a generator.
 
     Raises:
-        DreamError: an unknown damage, more units than there are, a target that is not floating-point.
+        DreamError: an unknown damage, more units than there are, a target that is not floating-point, or not finite.
     """
     kind, amount = read_damage(damage)
     require(
         isinstance(target, Tensor) and target.is_floating_point(),
         "only a tensor of floating-point numbers can be damaged",
+    )
+    require(
+        bool(torch.isfinite(target).all()), "the target holds NaN or infinite numbers: only finite ones can be damaged"
     )
     if kind == "bf16":
         return target.detach().to(torch.bfloat16).to(target.dtype)

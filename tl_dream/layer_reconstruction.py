@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from tl_dream._errors import require
+from tl_dream.certificates import examine
 from tl_dream.damages import damaged, read_damage
 from tl_dream.hosts import Host, attached
 from tl_dream.layer_results import Kept, KeptTokens, LayerReconstructions
 from tl_dream.prompts import Allowed, Prompt, Sentence
 from tl_dream.questions import Task, ask
-from tl_dream.reconstruction import Search, solve
+from tl_dream.reconstruction import RIVALS, Search, solve
 from tl_dream.reconstruction_results import Reconstruction
 from tl_dream.results import Cost
 from tl_dream.targets import masked, record
+from tl_dream.token_space import TokenSpace
+
+CHEAPEST = 5
+"""Other tokens that a record keeps for every position."""
 
 EQUAL = 1e-3
 """Losses that differ by less, as a share, are equal: they were measured in batches of another size."""
@@ -27,14 +35,14 @@ def reconstruct_layers(
     text: str | Prompt,
     *,
     hook: str = "block_out",
-    layers: str | Sequence[int] = "all",
+    layers: str | int | Sequence[int] = "all",
     damage: str | None = None,
     method: str = "auto",
     steps: int | None = None,
     starts: int = 1,
     patience: int = 2,
     allowed: Allowed = "no_unused",
-    rivals: int = 4,
+    rivals: int | str = RIVALS,
     budget: int = 10_000,
     seed: int = 0,
     progress: bool | None = None,
@@ -44,7 +52,7 @@ def reconstruct_layers(
     Args:
         text: the sentence, whose activations are recorded.
         hook: a short name that every layer has.
-        layers: "all" or a list.
+        layers: "all", one, or a list.
         damage: what is done to every target first: "noise 0.05" (of its scale), "bf16", "int8" or "top 32" (units);
             None for nothing.
         method, steps, starts, patience, allowed, rivals, budget, seed, progress: as in `reconstruct`.
@@ -64,14 +72,15 @@ def reconstruct_layers(
     return LayerReconstructions(sentence.text, damage, tuple(found))
 
 
-def read_layers(host: Host, hook: str, layers: str | Sequence[int]) -> list[int]:
+def read_layers(host: Host, hook: str, layers: str | int | Sequence[int]) -> list[int]:
     """The layers meant, each with the hook.
 
     Raises:
         DreamError: none, one twice, or one that is not there.
     """
     require(not isinstance(layers, str) or layers == "all", f'layers = {layers!r}: give "all" or a list of layers')
-    chosen = list(range(host.n_layers)) if isinstance(layers, str) else list(layers)
+    given = range(host.n_layers) if isinstance(layers, str) else [layers] if isinstance(layers, int) else layers
+    chosen = list(given)
     require(bool(chosen), 'no layer given: name at least one, or "all"')
     require(len(set(chosen)) == len(chosen), f"layers = {chosen!r} names a layer twice: name each once")
     for layer in chosen:
@@ -91,8 +100,8 @@ def kept_tokens(
     texts: str | Prompt | Sequence[str | Prompt],
     *,
     hook: str = "block_out",
-    layers: str | Sequence[int] = "all",
-    damages: Sequence[str] = (
+    layers: str | int | Sequence[int] = "all",
+    damages: str | Sequence[str] = (
         "noise 0.01",
         "noise 0.05",
         "noise 0.2",
@@ -103,6 +112,7 @@ def kept_tokens(
         "top 32",
     ),
     allowed: Allowed = "no_unused",
+    rivals: int | str = RIVALS,
     budget: int = 10_000,
     seed: int = 0,
     callback: Callable[[Kept], object] | None = None,
@@ -113,13 +123,15 @@ def kept_tokens(
     Every target is searched twice. Blindly, as `reconstruct` does, until something fits as well as the truth; what is
     found is what was read back. Then from the truth, for anything that fits better: a token that the best of all texts
     has not got is lost in the damage, while a truth that fits best and was not found is the search's failure. So the
-    optimiser's failures are not taken for the model's forgetting.
+    optimiser's failures are not taken for the model's forgetting. Of the text that fits best every position's cheapest
+    other tokens are measured: what the damaged layer hardly tells from the word it keeps.
 
     Args:
         texts: sentences, whose activations are recorded.
         hook: a short name that every layer has.
-        layers: "all" or a list.
-        damages: see `reconstruct_layers`.
+        layers: "all", one, or a list.
+        damages: see `reconstruct_layers`; one, or a list.
+        rivals: other tokens measured at every position, as in `reconstruct`; 0 for none.
         allowed, budget, seed, progress: as in `reconstruct`.
         callback: receives every record as it is made.
 
@@ -128,7 +140,9 @@ def kept_tokens(
     """
     given = [texts] if isinstance(texts, str | Prompt) else list(texts)
     require(bool(given), "no text to read back: give at least one")
+    damages = [damages] if isinstance(damages, str) else list(damages)
     require(bool(damages), "no damage given: name at least one, such as 'noise 0.05'")
+    search = Search(patience=1, rivals=rivals, budget=budget, seed=seed)
     for damage in damages:
         read_damage(damage)
     records = []
@@ -141,7 +155,7 @@ def kept_tokens(
         ):
             draw = (seed * 1_000_003 + i) % 2**63
             task = pose_damaged(host, sentences[i], hook, layer, damage, draw)
-            records.append(_keep(host, task, i, layer, damage, allowed, budget, seed))
+            records.append(_keep(host, task, i, layer, damage, allowed, search))
             if callback is not None:
                 callback(records[-1])
         name = host.name
@@ -149,17 +163,20 @@ def kept_tokens(
     return KeptTokens(name, hook, tuple(sentence.text for sentence in sentences), tuple(records), seed, cost)
 
 
-def _keep(host: Host, task: Task, text: int, layer: int, damage: str, allowed: Allowed, budget: int, seed: int) -> Kept:
-    truth = task.truth
+def _keep(host: Host, task: Task, text: int, layer: int, damage: str, allowed: Allowed, search: Search) -> Kept:
+    truth, began = task.truth, time.perf_counter()
     assert truth is not None
-    near = Search(patience=0, rivals=0, budget=budget, seed=seed)
-    best = solve(host, Task(task.question, task.frames, truth, truth), near, allowed, progress=False)
+    near, far = replace(search, patience=0, rivals=0), replace(search, rivals=0)
+    best = solve(host, replace(task, start=truth), near, allowed, progress=False)
     assert best.truth is not None
     enough = -best.truth.score * (1 + EQUAL)
-    blind = solve(
-        host, task, Search(patience=1, rivals=0, budget=budget, seed=seed), allowed, progress=False, enough=enough
-    )
+    blind = solve(host, task, far, allowed, progress=False, enough=enough)
     found = min(best, blind, key=lambda result: result.loss)
+    target = task.question.target(host, task.frames[0])
+    tokens = torch.tensor([found.best.ids[i] for i in target.sentence.free], device=host.device)
+    space = TokenSpace(host, target, host.vocabulary.allowed(allowed))
+    draw = torch.Generator().manual_seed(search.seed)
+    around = examine(host, target, space, tokens, search.rivals, draw, keep=True)
     return Kept(
         text=text,
         layer=layer,
@@ -171,7 +188,8 @@ def _keep(host: Host, task: Task, text: int, layer: int, damage: str, allowed: A
         truth_gap=(-best.truth.score) ** 0.5 / best.scale,
         gap=found.gap,
         text_found=blind.text,
-        seconds=best.cost.seconds + blind.cost.seconds,
+        seconds=time.perf_counter() - began,
+        alternatives=tuple(swaps[:CHEAPEST] for swaps in around.swaps),
     )
 
 

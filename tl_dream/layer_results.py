@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._errors import DreamError, require
-from tl_dream.reconstruction_results import Reconstruction
+from tl_dream.reconstruction_results import Reconstruction, Swap
 from tl_dream.results import VERSION, Cost, _table, check_kind, read_json, write_json
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ class Kept:
         truth_gap: how far the true text's activation is from the damaged target, as a share of the target's scale.
         gap: the same of the text that fits best.
         text_found: what was read back.
-        seconds: of both searches.
+        seconds: of both searches and the measurement of other tokens.
+        alternatives: at every searched position of the text that fits best the other tokens that cost least there,
+            cheapest first (five at most).
     """
 
     text: int
@@ -115,6 +117,7 @@ class Kept:
     gap: float
     text_found: str
     seconds: float
+    alternatives: tuple[tuple[Swap, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,29 @@ class KeptTokens:
         )
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas frame, one row a record."""
+        """A pandas frame, one row a record; the other tokens are in `alternatives_frame`."""
         import pandas
 
-        return pandas.DataFrame([asdict(record) for record in self.records])
+        rows = [asdict(record) for record in self.records]
+        return pandas.DataFrame([{key: row[key] for key in row if key != "alternatives"} for row in rows])
+
+    def alternatives_frame(self) -> pandas.DataFrame:
+        """A pandas frame of the tokens that could replace a kept one at the least cost, one row each, cheapest first
+        at every position: text, layer, damage, pos, token, other, cost (see `Swap.cost`), error."""
+        import pandas
+
+        rows = [
+            {
+                "text": record.text,
+                "layer": record.layer,
+                "damage": record.damage,
+                **{key: getattr(swap, key) for key in ("pos", "token", "other", "cost", "error")},
+            }
+            for record in self.records
+            for swaps in record.alternatives
+            for swap in swaps
+        ]
+        return pandas.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -191,7 +213,7 @@ class KeptTokens:
                 data["model"],
                 data["hook"],
                 tuple(data["texts"]),
-                tuple(Kept(**record) for record in data["records"]),
+                tuple(Kept(**{**record, "alternatives": _swaps(record["alternatives"])}) for record in data["records"]),
                 data["seed"],
                 Cost(data["forwards"], data["forward_tokens"], data["seconds"]),
             )
@@ -206,3 +228,7 @@ class KeptTokens:
     def load(cls, path: str | os.PathLike[str]) -> KeptTokens:
         """Read what `save` wrote."""
         return cls.from_json(read_json(path))
+
+
+def _swaps(data: Any) -> tuple[tuple[Swap, ...], ...]:
+    return tuple(tuple(Swap(**swap) for swap in swaps) for swaps in data)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,9 +19,13 @@ from tl_dream.prompts import Positions, Prompt, Sentence
 from tl_dream.rows import Read
 from tl_dream.targets import Target, frame, masked, record, shape_at
 
-FINE, COARSE = 256, 8
-"""Tolerance in units of the machine epsilon: of float32 and float64, and of the half-precision types. Measured on
-MiniLM, other batches, threads and backends differ by up to 14 and 3 of them."""
+FINE, COARSE = 64, 4
+"""Tolerance in units of the model's machine epsilon: of float32 and float64, and of the half-precision types. Measured
+on MiniLM at seven hooks of six layers, other batches, padding, threads and backends differ by up to 31 and 3 of them in
+the root mean square over a position."""
+
+FINE_SINGLE, COARSE_SINGLE = 512, 16
+"""The same of a single number, against the target's scale or the number, whichever is larger; measured: 310 and 7."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,9 @@ class Question:
         rows: a row for every position of the sentence, or of `positions`; its numbers are the units.
         positions: what the target covers, as given.
         units: the units it covers, heads counted through; None for all.
-        precision: the coarser machine epsilon of the target's and the model's dtype.
+        precision: the model's machine epsilon.
+        rounded: what each number may have been rounded by where the target's dtype is narrower than the model's, as a
+            share of itself; else 0.
     """
 
     name: str
@@ -41,6 +49,7 @@ class Question:
     positions: Positions
     units: tuple[int, ...] | None
     precision: float
+    rounded: float
 
     @property
     def length(self) -> int | None:
@@ -48,33 +57,44 @@ class Question:
         count, given = len(self.rows), self.positions
         if given is None:
             return count
-        if isinstance(given, int) or isinstance(given, Sequence) and not isinstance(given, str):
-            named = 1 if isinstance(given, int) else len(given)
-            return None if count == named else count
-        return None
+        if isinstance(given, str | slice):
+            return None
+        named = 1 if isinstance(given, int) else len(given)
+        return None if count == named else count
 
     def target(self, host: Host, sentence: Sentence) -> Target:
         """The target for a sentence of a certain length.
 
         Raises:
-            DreamError: positions that are not there, or another number of rows than positions.
+            DreamError: positions that are not there, another number of rows than positions, rows in an order that can
+                be read in two ways, or numbers whose squares the dtype can't hold.
         """
         length, rows = len(sentence), self.rows
         every = tuple(range(length))
-        pos = every if self.positions is None else host.vocabulary.locate(sentence, self.positions)
+        places = every if self.positions is None else self._places(host, sentence, self.positions)
+        pos = tuple(sorted(places))
         if len(rows) == length:
+            require(
+                len(places) < length or places == pos,
+                f"positions={self.positions!r} names every position, but not from left to right: are the target's rows "
+                "in that order, or from left to right? Put them from left to right and leave positions= out",
+            )
             rows = rows[list(pos)]
+        elif len(rows) == len(places):
+            rows = rows[sorted(range(len(places)), key=places.__getitem__)]
         require(
             len(rows) == len(pos),
             f"the target has {len(rows)} rows for {len(pos)} positions of a sentence of {length} tokens: give a row "
             "for each of these positions, or the whole activation",
         )
-        values = rows.detach().to(host.device, torch.promote_types(host.W_E.dtype, torch.float32))
-        scale = float(values.square().mean().sqrt())
-        require(scale > 0, "the target is zero at every position and unit asked for: there is no activation to match")
+        wide = torch.promote_types(host.W_E.dtype, torch.float32)
+        scale = _scale(rows.detach(), wide)
+        values = rows.detach().to(host.device, wide)
         layer = self.read.layer if isinstance(self.read.layer, int) else None
         units = None if self.units is None else list(self.units)
         where = slice(None) if pos == every else list(pos)
+        coarse = self.precision > 1e-5
+        together, single = (COARSE, COARSE_SINGLE) if coarse else (FINE, FINE_SINGLE)
         return Target(
             goal=match(values, self.read.hook, layer=layer, units=units, pos=where),
             name=self.name,
@@ -83,9 +103,34 @@ class Question:
             units=self.units,
             values=values,
             scale=scale,
-            tolerance=self.precision * (FINE if self.precision < 1e-5 else COARSE),
-            whole=pos == every and self.units is None,
+            # the fewer numbers a position has, the more one of them weighs in their root mean square
+            tolerance=self.precision * math.hypot(together, single / values.shape[1] ** 0.5),
+            single=self.precision * single,
+            rounded=self.rounded,
         )
+
+    @staticmethod
+    def _places(host: Host, sentence: Sentence, positions: Positions) -> tuple[int, ...]:
+        """The positions in the order they were given."""
+        found = host.vocabulary.locate(sentence, positions)
+        if positions is None or isinstance(positions, str | slice | int):
+            return found
+        places = tuple(i for item in positions for i in host.vocabulary.locate(sentence, item))
+        require(len(places) == len(found), f"positions={positions!r} names a position twice: name each once")
+        return places
+
+
+def _scale(rows: Float[Tensor, "n unit"], dtype: torch.dtype) -> float:
+    """The root mean square, where it and the squares of differences can be computed in `dtype`."""
+    largest, limits = float(rows.double().abs().max()), torch.finfo(dtype)
+    require(largest > 0, "the target is zero at every position and unit asked for: there is no activation to match")
+    scale = largest * float((rows.double() / largest).square().mean().sqrt())
+    require(
+        scale > 1e6 * limits.tiny**0.5 and scale * rows.numel() ** 0.5 < 1e-3 * limits.max**0.5,
+        f"the target's root mean square is {scale:.0e}: squares of it do not fit {str(dtype)[6:]}, and no activation "
+        "is of that size; give it as it was recorded",
+    )
+    return scale
 
 
 def ask(
@@ -104,14 +149,27 @@ def ask(
     read = Read(hook, layer)
     (name,) = read.resolve(host)
     _check_tensor(host, target)
+    positions = _plain(positions)
     shape = shape_at(host, name)
     chosen = None if units is None else _units(name, math.prod(shape), units)
     rows = _rows(name, shape, target, chosen, isinstance(positions, int), isinstance(units, int))
-    precision = max(torch.finfo(host.W_E.dtype).eps, torch.finfo(target.dtype).eps)
-    return Question(name, read, rows, positions, chosen, precision)
+    precision, stored = (torch.finfo(dtype).eps for dtype in (host.W_E.dtype, target.dtype))
+    return Question(name, read, rows, positions, chosen, precision, stored / 2 if stored > precision else 0.0)
 
 
-def _check_tensor(host: Host, target: Tensor) -> None:
+def _plain(positions: Positions) -> Positions:
+    """Positions as Python's own numbers in a list, whatever counted them (numpy, torch, a range)."""
+    if isinstance(positions, str | slice) or positions is None or isinstance(positions, bool):
+        return positions
+    given: Any = positions.tolist() if hasattr(positions, "tolist") else positions
+    return list(given) if isinstance(given, Iterable) else index(given)
+
+
+def _check_tensor(host: Host, target: Any) -> None:
+    require(
+        isinstance(target, Tensor),
+        f"the target is a {type(target).__name__}: give a text or a tensor, such as torch.as_tensor(target)",
+    )
     require(
         target.is_floating_point(),
         f"the target's dtype is {target.dtype}: give floating-point numbers, such as target.float()",
@@ -135,6 +193,10 @@ def _units(name: str, width: int, units: int | Sequence[int]) -> tuple[int, ...]
         )
     chosen = tuple(unit % width for unit in given)
     require(len(set(chosen)) == len(chosen), f"units={units!r} names a unit twice: name each once")
+    require(
+        len(chosen) < width or chosen == tuple(range(width)),
+        f"units={units!r} names every unit, but not in order: put the target's units in order and leave units= out",
+    )
     return None if chosen == tuple(range(width)) else chosen
 
 
@@ -208,8 +270,11 @@ def pose(
         known = host.vocabulary.read(target)
         target = record(host, known, Read(hook, layer).resolve(host)[0])
         framing = begin or known
+    positions = _plain(positions)
     if framing is not None and isinstance(positions, str):
         positions = list(host.vocabulary.locate(framing, positions))
+    elif framing is not None and isinstance(positions, list):
+        positions = [i for item in positions for i in host.vocabulary.locate(framing, item)] or positions
     require(
         not isinstance(positions, str) or positions == "all",
         f"positions = {positions!r}: the sentence is not known, so give positions by number",

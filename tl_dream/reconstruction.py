@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._errors import DreamError, require, unknown, whole_number
 from tl_dream.ascent import ARTICLE, ascend
 from tl_dream.batches import Batch
 from tl_dream.certificates import Examined, examine
@@ -28,6 +28,9 @@ from tl_dream.token_space import TokenSpace
 
 METHODS = ("auto", "article")
 
+RIVALS = 12
+"""Other tokens tried at every position. On MiniLM the five cheapest of the vocabulary are nearly always among them."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -37,19 +40,17 @@ class Search:
     steps: int | None = None
     starts: int = 1
     patience: int = 2
-    rivals: int = 4
+    rivals: int | str = RIVALS
     budget: int = 10_000
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
-        for name, least in (("starts", 1), ("patience", 0), ("rivals", 0), ("budget", 1), ("steps", 1)):
-            value = getattr(self, name)
-            require(
-                name == "steps" and value is None or isinstance(value, int) and value >= least,
-                f"{name} = {value!r}: give a whole number of {least} or more",
-            )
+        for name, least in (("starts", 1), ("patience", 0), ("budget", 1), ("steps", 1)):
+            if name != "steps" or self.steps is not None:
+                whole_number(name, getattr(self, name), least)
+        _rivals(self.rivals)
         require(
             self.steps is None or self.method == "article",
             'steps= goes with method="article"; "auto" has budget=',
@@ -63,6 +64,10 @@ class Search:
         if self.method == "article":
             given["steps"] = self.steps or ARTICLE.steps
         return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
+
+
+def _rivals(rivals: int | str) -> int | str:
+    return rivals if rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
 
 
 def reconstruct(
@@ -81,7 +86,7 @@ def reconstruct(
     patience: int = 2,
     allowed: Allowed = "no_unused",
     truth: str | Prompt | None = None,
-    rivals: int = 4,
+    rivals: int | str = RIVALS,
     budget: int = 10_000,
     seed: int = 0,
     progress: bool | None = None,
@@ -97,13 +102,16 @@ def reconstruct(
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         target: an activation as `run_with_cache` gives it, with or without its batch axis, or edited by you; or a text,
             whose own activation is recorded first.
-        start: a text of the target's length to search from, for a target near one ("auto"); of a Prompt, only the
-            positions that are `free` are searched, and the other tokens stay.
+        start: a text of the target's length to search from, for a target near one; of a Prompt, only the positions
+            that are `free` are searched, and the other tokens stay. "article" begins at random all the same, and
+            returns the start where it finds nothing better.
         hook: a short name with `layer`, or a full name; any hook with a row of units for every position.
         layer: of a short name.
-        positions: the positions that must match; the target holds all positions, or a row for each of these. None for
-            all, [CLS] and [SEP] too.
-        units: the units that must match (heads counted through); the target holds all units, or these.
+        positions: the positions that must match; the target holds all positions, or a row for each of these, in the
+            order you name them. None for all, [CLS] and [SEP] too. A target without a row for every searched position
+            is never certified.
+        units: the units that must match (heads counted through); the target holds all units, or these in the order
+            you name them.
         length: tokens of the sentence, special ones included, where the target does not tell; several are tried.
         method: "auto" or "article".
         steps: of "article"; None takes the article's 3,000.
@@ -112,8 +120,11 @@ def reconstruct(
             is quick, and enough for a target that no text reaches.
         allowed: tokens that may be chosen.
         truth: the sentence, where it is known: then the result counts the right tokens. It is never used to search.
-        rivals: other tokens measured at every position, for the certificate and the cheapest swaps.
-        budget: forwards of "auto" (a sentence through the model; with its gradient it counts as two).
+        rivals: other tokens measured at every position, for the certificate and the cheapest swaps (`alternatives`):
+            those that the target tells apart least, and a quarter as many of the closest embeddings. 0 for none, and no
+            certificate; "all" for every allowed token, which takes minutes.
+        budget: forwards of the search of "auto" (a sentence through the model; with its gradient it counts as two).
+            The certificate's come on top of it.
         seed: of the local random generator.
         progress: show a progress bar; None shows it on a terminal only.
 
@@ -149,7 +160,7 @@ def certify(
     layer: int | None = None,
     positions: Positions = None,
     units: int | Sequence[int] | None = None,
-    rivals: int = 4,
+    rivals: int | str = RIVALS,
     allowed: Allowed = "no_unused",
     seed: int = 0,
 ) -> Certificate:
@@ -158,7 +169,7 @@ def certify(
     Args:
         candidate: the text (or ids, as a Prompt) to check.
         target, hook, layer, positions, units: as in `reconstruct`.
-        rivals: other tokens measured at every position.
+        rivals: other tokens measured at every position, as in `reconstruct`.
         allowed: what they may be.
         seed: of the choice of rivals.
 
@@ -175,7 +186,8 @@ def certify(
         goal = question.target(host, masked(host, sentence))
         space = TokenSpace(host, goal, host.vocabulary.allowed(allowed))
         tokens = _tokens(host, goal, sentence)
-        return examine(host, goal, space, tokens, rivals, torch.Generator().manual_seed(seed), keep=True).certificate
+        draw = torch.Generator().manual_seed(seed)
+        return examine(host, goal, space, tokens, _rivals(rivals), draw, keep=True).certificate
 
 
 @dataclass(frozen=True)
@@ -231,11 +243,11 @@ def solve(
 
         for sentence in task.frames:
             target = task.question.target(host, sentence)
+            start = None if task.start is None else _tokens(host, target, task.start)
             if search.method == "article":
-                attempt = _anneal(host, target, mask, search, tick)
+                attempt = _anneal(host, target, mask, search, start, tick)
             else:
                 budget = search.budget // len(task.frames)
-                start = None if task.start is None else _tokens(host, target, task.start)
                 attempt = _invert(host, target, mask, search, budget, start, enough, tick)
             attempts.append(attempt)
             if attempt.found.certificate.matched:
@@ -276,12 +288,17 @@ def _invert(
     judge = Judge(host, target, host.meter.forwards + budget, enough, tick)
     stopped = invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
     tokens = _tokens(host, target, target.sentence) if judge.best is None else judge.best
-    found = examine(host, target, space, tokens, search.rivals, draw)
+    found = examine(host, target, space, tokens, search.rivals, draw, budget=judge.budget)
     return _Attempt(target, found, None, "matched" if found.certificate.matched else stopped)
 
 
 def _anneal(
-    host: Host, target: Target, mask: Bool[Tensor, " vocab"], search: Search, tick: Callable[[float], object]
+    host: Host,
+    target: Target,
+    mask: Bool[Tensor, " vocab"],
+    search: Search,
+    start: Int[Tensor, " free"] | None,
+    tick: Callable[[float], object],
 ) -> _Attempt:
     """Method "article"."""
     settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
@@ -289,11 +306,20 @@ def _anneal(
     outcome = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
     if outcome.failure is not None:
         raise DreamError(f"{outcome.failure}: the target or the model holds numbers too large for its dtype")
-    run = max(outcome.runs, key=lambda run: run.best.score)
-    tokens = torch.tensor([run.best.ids[i] for i in target.sentence.free], device=host.device)
+    # `run.best` will not do: it counts the frame as the start, which is no text that the soft sentence ever stood at
+    number = host.vocabulary.tokenizer.convert_tokens_to_ids
+    found = [
+        (score, torch.tensor([number(tokens[i]) for i in target.sentence.free], device=host.device), run.history)
+        for run in outcome.runs
+        for score, tokens in zip(run.history.hard_score, run.history.tokens, strict=True)
+    ]
+    _, tokens, history = max(found, key=lambda one: one[0])
+    if start is not None:
+        rows = torch.stack([tokens, start])
+        tokens = rows[int(target.score(host, target.fill(host, rows)).argmax())]
     draw = torch.Generator().manual_seed(search.seed)
-    found = examine(host, target, TokenSpace(host, target, mask), tokens, search.rivals, draw, keep=True)
-    return _Attempt(target, found, run.history, "matched" if found.certificate.matched else outcome.stopped)
+    examined = examine(host, target, TokenSpace(host, target, mask), tokens, search.rivals, draw, keep=True)
+    return _Attempt(target, examined, history, "matched" if examined.certificate.matched else outcome.stopped)
 
 
 def _result(
@@ -335,7 +361,7 @@ def _result(
 def _measured(host: Host, task: Task, sentence: Sentence) -> ScoredText:
     """A sentence with minus its mean squared error; the truth's is 0 but for rounding, if the target is as recorded."""
     target = task.question.target(host, sentence)
-    errors = target.errors(host, torch.tensor([sentence.ids], device=host.device))[0]
+    errors = target.compare(host, torch.tensor([sentence.ids], device=host.device)).errors[0]
     return _scored(host, sentence.ids, -_loss(target, errors))
 
 

@@ -27,19 +27,22 @@ if TYPE_CHECKING:
     import pandas
 
 MARGIN = 10.0
-"""How far outside the tolerance the best competing swap must lie, as a factor, for a certificate. On MiniLM it lies 900
-times outside and more, for every sentence that was measured."""
+"""How far outside the tolerance the best competing tokens must lie, as a factor, for a certificate. On MiniLM they lie
+thousands of times outside, for every sentence that was measured."""
 
 
 @dataclass(frozen=True)
 class Swap:
-    """One token replaced by another, everything else left.
+    """One token replaced by another, everything else left; or two tokens of a sentence exchanged.
 
     Attributes:
         pos: where.
         token, other: the token that stands there and the one put in its place, as the vocabulary writes them.
         other_id: its id.
         error: what the certificate's error would be with it.
+        cost: by how much the mean squared error would rise, as a share of the target's mean square (dimensionless);
+            below 0 where the target is met better.
+        partner: of an exchange, the position that gets `token`, where `other` stood; else None.
     """
 
     pos: int
@@ -47,25 +50,41 @@ class Swap:
     other: str
     other_id: int
     error: float
+    cost: float
+    partner: int | None = None
+
+    def __str__(self) -> str:
+        if self.partner is not None:
+            return f"{self.token!r} at {self.pos} and {self.other!r} at {self.partner} exchanged"
+        return f"{self.other!r} for {self.token!r} at {self.pos}"
 
 
 @dataclass(frozen=True)
 class Certificate:
     """Whether tokens are those a target was recorded from, as far as it can be told.
 
+    Of a target in a dtype narrower than the model's, half a step of every number is its own rounding and no difference.
+
     Attributes:
         error: how far the tokens' own activation is from the target: the root mean square over the units of a
             position, the largest of all positions, as a share of the target's root mean square (dimensionless).
-        tolerance: what the arithmetic itself may differ by; it depends on the dtypes of model and target.
-        whole: whether the target covers every position and every unit of its hook.
-        tells: whether the target holds so many numbers that no other sentence matches them by accident.
-        tried: competing swaps (one token replaced by one of its nearest) whose error was measured.
-        rival: the swap that comes closest to the target; None where none was tried.
+        tolerance: what the model's arithmetic may make of it.
+        peak: the largest difference of a single number, as a share of the target's root mean square, or of the number
+            where that is larger.
+        single: what the arithmetic may make of that.
+        missing: searched positions that the target has no row for. Other sentences may match it as well (in the lower
+            layers a position hardly sees in which order the others stand), so there is no certificate.
+        tells: whether the target holds so many numbers that no other sentence matches them by accident, each counted
+            by as many steps as the rival's error has tolerances.
+        tried: competing tokens whose error was measured: one token replaced by one of its nearest, and two exchanged.
+        rival: those that come closest to the target; None where none were tried.
     """
 
     error: float
     tolerance: float
-    whole: bool
+    peak: float
+    single: float
+    missing: tuple[int, ...]
     tells: bool
     tried: int
     rival: Swap | None
@@ -73,7 +92,7 @@ class Certificate:
     @property
     def matched(self) -> bool:
         """Whether the tokens' own activation equals the target to numerical precision."""
-        return self.error <= self.tolerance
+        return self.error <= self.tolerance and self.peak <= self.single
 
     @property
     def margin(self) -> float:
@@ -82,40 +101,39 @@ class Certificate:
 
     @property
     def certified(self) -> bool:
-        """Whether the activation is matched, every swap that was tried lies clearly outside the tolerance, and the
-        target holds enough numbers to tell."""
-        return self.matched and self.tells and self.margin >= MARGIN
+        """Whether the activation is matched, the target has a row for every searched position, all that was tried
+        lies clearly outside the tolerance, and the target holds enough numbers to tell."""
+        return self.matched and not self.missing and self.tells and self.margin >= MARGIN
 
     def __str__(self) -> str:
         own = f"the tokens' own activation differs from the target by {self.error:.1e} of its scale"
         if not self.matched:
             text = f"not certified: {own} (tolerance {self.tolerance:.1e})"
-            if self.rival is not None and self.rival.error < self.error:
-                text += f"; {self._swap(self.rival)} comes closer ({self.rival.error:.1e})"
+            if self.error <= self.tolerance:
+                text += f", a single number by {self.peak:.1e} (tolerance {self.single:.1e})"
+            if self.rival is not None and self.rival.cost < 0:
+                text += f"; {self.rival} comes closer ({self.rival.error:.1e})"
             return text
+        own += f", within the tolerance of {self.tolerance:.1e}"
+        if self.missing:
+            where = ", ".join(map(str, self.missing[:8])) + (", ..." if len(self.missing) > 8 else "")
+            return (
+                f"matched, not certified: {own}, but it has no row for {len(self.missing)} of the positions searched "
+                f"({where}): other sentences may match it as well"
+            )
         if self.rival is None:
-            return f"not certified: {own}, within the tolerance of {self.tolerance:.1e}, but no other token was tried"
+            return f"not certified: {own}, but no other token was tried"
+        if self.margin < MARGIN:
+            return f"not certified: {own}, but {self.rival} can't be told apart ({self.rival.error:.1e})"
         if not self.tells:
             return (
-                f"not certified: {own}, within the tolerance of {self.tolerance:.1e}, but the target holds too few "
-                "numbers: another sentence may match them by accident"
+                f"not certified: {own}, but the target holds too few numbers: another sentence may match them by "
+                "accident"
             )
-        if not self.certified:
-            return (
-                f"not certified: {own}, within the tolerance of {self.tolerance:.1e}, but {self._swap(self.rival)} "
-                f"can't be told apart ({self.rival.error:.1e})"
-            )
-        text = (
-            f"certified: {own} (tolerance {self.tolerance:.1e}); the closest of {self.tried} other tokens tried, "
-            f"{self._swap(self.rival)}, differs by {self.rival.error:.1e}"
+        return (
+            f"certified: {own}; of {self.tried} others tried the closest, {self.rival}, differs by "
+            f"{self.rival.error:.1e}"
         )
-        if not self.whole:
-            text += ". The target is a part of the activation: it is matched, but another sentence may match it as well"
-        return text
-
-    @staticmethod
-    def _swap(swap: Swap) -> str:
-        return f"{swap.other!r} for {swap.token!r} at {swap.pos}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +156,8 @@ class Reconstruction:
         errors: at every position the target covers, the root mean square over its units of what the tokens'
             activation differs from the target, as a share of the target's root mean square.
         certificate: whether these are the tokens.
-        alternatives: for every free position the other tokens that would cost least there, cheapest first.
+        alternatives: for every free position the other tokens that were measured there, cheapest first (see
+            `Swap.cost`); 64 at most.
         history: of the article's annealing; None for "auto".
         lengths: the lengths that were tried, each with the lowest loss found.
         cost: forwards, forward-tokens, seconds.
@@ -266,7 +285,7 @@ class Reconstruction:
         )
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas frame, one row a searched position: token, the true one, the cheapest other token and its error."""
+        """A pandas frame, one row a searched position: token, the true one, the cheapest other token and its cost."""
         import pandas
 
         rows = []
@@ -279,7 +298,7 @@ class Reconstruction:
                     "token": self.tokens[pos],
                     "truth": self.truth.tokens[pos] if known and self.truth is not None else None,
                     "other": others[0].other if others else None,
-                    "other_error": others[0].error if others else math.nan,
+                    "other_cost": others[0].cost if others else math.nan,
                 }
             )
         return pandas.DataFrame(rows)
@@ -344,4 +363,4 @@ def _numbers(values: Sequence[int] | None) -> tuple[int, ...] | None:
 
 def _certificate(data: Mapping[str, Any]) -> Certificate:
     rival = data["rival"]
-    return Certificate(**{**data, "rival": None if rival is None else Swap(**rival)})
+    return Certificate(**{**data, "missing": tuple(data["missing"]), "rival": None if rival is None else Swap(**rival)})

@@ -78,10 +78,10 @@ class Judge:
 
     def matched(self) -> bool:
         """Whether the best tokens' own activation equals the target to numerical precision."""
-        if self.best is None or self.loss**0.5 > self.target.tolerance * self.target.scale:
+        target = self.target
+        if self.best is None or self.loss**0.5 > (target.tolerance + target.rounded) * target.scale:
             return False
-        ids = self.target.fill(self.host, self.best[None])
-        return float(self.target.errors(self.host, ids).max()) <= self.target.tolerance
+        return bool(target.matched(target.compare(self.host, target.fill(self.host, self.best[None])))[0])
 
 
 def joint(

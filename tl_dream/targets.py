@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
@@ -20,6 +20,22 @@ BATCH_TOKENS = 2048
 """Tokens of real sentences scored in one forward pass."""
 
 
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """How far rows of tokens are from a target.
+
+    Attributes:
+        errors: at every position covered the root mean square over its units, as a share of the target's scale.
+        beyond: of the worst position, the same of what the rounding of the target itself does not explain.
+        peak: the largest of a single number in the same way, as a share of the scale, or of the number where that is
+            larger.
+    """
+
+    errors: Float[Tensor, "batch n"]
+    beyond: Float[Tensor, " batch"]
+    peak: Float[Tensor, " batch"]
+
+
 @dataclass(frozen=True)
 class Target:
     """The numbers that an activation must equal, and the sentence around the free positions.
@@ -32,8 +48,11 @@ class Target:
         units: the units covered, heads counted through; None for all of them.
         values: a row a position, a column a unit.
         scale: root mean square of the values, in the hook's units.
-        tolerance: what numerical precision allows, as a share of the scale.
-        whole: whether all positions and units are covered.
+        tolerance: what the arithmetic may differ by in the root mean square over the units of a position, as a share
+            of the scale.
+        single: the same of one number, as a share of the scale, or of the number where that is larger.
+        rounded: what each number may have been rounded by when the target was stored, as a share of itself; 0 where
+            its dtype is no narrower than the model's.
     """
 
     goal: Objective
@@ -44,7 +63,13 @@ class Target:
     values: Float[Tensor, "n unit"]
     scale: float
     tolerance: float
-    whole: bool
+    single: float
+    rounded: float
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Free positions without a row in the target."""
+        return tuple(i for i in self.sentence.free if i not in self.pos)
 
     def chosen(self, activation: Tensor) -> Float[Tensor, "batch n unit"]:
         """What of an activation the target covers, in float32 or wider."""
@@ -57,6 +82,10 @@ class Target:
         ids = torch.tensor(self.sentence.ids, device=host.device).repeat(len(tokens), 1)
         ids[:, list(self.sentence.free)] = tokens
         return ids
+
+    def matched(self, found: Differences) -> Bool[Tensor, " batch"]:
+        """Whether differences from the target are numerical precision."""
+        return (found.beyond <= self.tolerance) & (found.peak <= self.single)
 
     def rows(self, host: Host, count: int) -> Rows:
         """What an objective must know of `count` such sentences."""
@@ -77,14 +106,23 @@ class Target:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def errors(self, host: Host, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch n"]:
-        """At every position covered the root mean square over its units of the difference, as a share of the scale."""
+    def compare(self, host: Host, ids: Int[Tensor, "batch pos"]) -> Differences:
+        """How far rows of tokens are from the target, in batches of bounded size."""
         size = max(1, BATCH_TOKENS // ids.shape[1])
+        largest = self.values.abs()
+        floor = largest.clamp_min(self.scale)
         parts = []
         for part in ids.split(size):
-            found = self.chosen(forward(host, part, [self.name])[self.name])
-            parts.append((found - self.values).square().mean(2).sqrt() / self.scale)
-        return torch.cat(parts)
+            gaps = (self.chosen(forward(host, part, [self.name])[self.name]) - self.values) / self.scale
+            errors = gaps.square().mean(2).sqrt()
+            beyond = errors
+            if self.rounded:
+                # whatever was rounded to the target lies within half a step of every number
+                gaps = (gaps.abs() - self.rounded * largest / self.scale).clamp_min(0)
+                beyond = gaps.square().mean(2).sqrt()
+            peak = (gaps.abs() * self.scale / floor).flatten(1).amax(1)
+            parts.append((errors, beyond.amax(1), peak))
+        return Differences(*(torch.cat(some) for some in zip(*parts, strict=True)))
 
 
 def record(host: Host, sentence: Sentence, name: str) -> Tensor:

@@ -29,6 +29,7 @@ class TokenSpace:
         identity: the metric that sees all directions alike.
         latest: the metric made last.
         weight: curvature of the mean squared error along an average direction, under `latest`.
+        pulls: the random projections that `latest` was made of: gradients of random sums of the target's numbers.
     """
 
     def __init__(self, host: Host, target: Target, allowed: Bool[Tensor, " vocab"]) -> None:
@@ -43,6 +44,7 @@ class TokenSpace:
         self.identity = torch.eye(self._W.shape[1], dtype=self._W.dtype, device=host.device)
         self.latest = self.identity
         self.weight = 1.0
+        self.pulls: Float[Tensor, "draw free d_model"] | None = None
         self._stretched: tuple[Tensor, Tensor, Tensor] | None = None
 
     @torch.no_grad()
@@ -134,6 +136,7 @@ class TokenSpace:
         count = max(8, min(48, 400 // max(1, len(free))))
         size = max(1, 1024 // len(target.sentence))
         total = torch.zeros_like(self.identity)
+        pulls = []
         done = 0
         while done < count:
             rows = min(size, count - done)
@@ -145,9 +148,11 @@ class TokenSpace:
                 found = target.chosen(forward(host, ids, [target.name], embeddings=x)[target.name])
                 draw = torch.randn(found.shape, generator=generator, dtype=torch.float32).to(found)
             (pull,) = torch.autograd.grad((found * draw).sum(), x)
-            pull = pull[:, free].flatten(0, 1)
+            pulls.append(pull[:, free])
+            pull = pulls[-1].flatten(0, 1)
             total += pull.T @ pull
             done += rows
+        self.pulls = torch.cat(pulls)
         share = total.diagonal().mean().clamp_min(1e-30)
         self.weight = float(share) / (count * max(1, len(free)) * target.values.numel())
         self.latest = total / share + FLOOR * self.identity
