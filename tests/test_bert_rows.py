@@ -42,6 +42,26 @@ def test_several_layers_in_one_pass(tiny_encoder64: torch.nn.Module) -> None:
             torch.testing.assert_close(got[name][:, 4], want[name][:, 4], rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("read", [[4], [0, 7], [0, 1, 2, 3]])
+@pytest.mark.parametrize("points", [["block_out"], ["q", "z"], ["mlp_post", "resid_post"]])
+def test_few_rows_of_the_last_block_without_keys_and_values(
+    tiny_encoder64: torch.nn.Module, read: list[int], points: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, taken = torch.arange(8, 30), []
+    whole = ChangedRows._attend_few
+    monkeypatch.setattr(ChangedRows, "_attend_few", lambda *given: (taken.append(1), whole(*given))[1])
+    with attached(tiny_encoder64) as host, torch.no_grad():
+        ids = torch.tensor(host.vocabulary.encode(SENTENCE))
+        batch = ids.repeat(len(tokens), 1)
+        batch[:, 2] = tokens
+        names = [host.resolve(point, 2) for point in points]
+        got = ChangedRows(host, ids, 2, covers(host, names), read, torch.float64)(tokens)
+        want = forward(host, batch, names)
+    assert len(taken) == (len(read) < 4), "it pays for few rows only"
+    for name in names:
+        torch.testing.assert_close(got[name][:, read], want[name][:, read], rtol=0, atol=1e-11)
+
+
 def test_what_is_not_read_is_not_a_number(tiny_encoder: torch.nn.Module) -> None:
     with attached(tiny_encoder) as host:
         ids = torch.tensor(host.vocabulary.encode(SENTENCE))

@@ -97,9 +97,9 @@ def test_the_word_to_exchange_may_be_another_one(run: Run) -> None:
 def test_similar(run: Run, tmp_path: Path) -> None:
     data, figure = tmp_path / "near.json", tmp_path / "near.png"
     out = run("similar", "--k", 4, text=TEXT, pos="red", json=data, figure=figure, metric="cosine")
-    assert "of the 4 nearest (cosine) would be among the token search's best 30" in out
+    assert "of the 4 nearest (cosine) are among the token search's best 30" in out
     assert NeighbourTable.load(data).metric == "cosine" and figure.exists()
-    assert "would be" not in run("similar", "--k", 4, "--no-search", text=TEXT, pos="red")
+    assert "are among" not in run("similar", "--k", 4, "--no-search", text=TEXT, pos="red")
 
 
 def test_predict(run: Run, tmp_path: Path) -> None:
@@ -117,6 +117,7 @@ def test_predict(run: Run, tmp_path: Path) -> None:
         ("token-search", {"text": TEXT, "pos": "red", "figure": "x.jpg"}, "unknown figure format"),
         ("token-search", {"text": TEXT, "pos": "red", "precision": "fp8"}, "unknown precision 'fp8'"),
         ("similar", {"text": TEXT, "pos": "red", "metric": "taxi"}, "unknown metric 'taxi'"),
+        ("similar", {"text": TEXT, "pos": "red", "best": 9999}, r"best = 9999 is more than the \d+ tokens that are"),
         ("similar", {"text": TEXT, "pos": "red", "json": "no/x.json"}, "the folder 'no' does not exist"),
         ("predict", {"text": TEXT}, r"has no \[MASK\]"),
         ("predict", {"text": TEXT, "tpo": 3}, "unrecognized arguments: --tpo=3; nearest: --top"),
@@ -125,6 +126,27 @@ def test_predict(run: Run, tmp_path: Path) -> None:
 def test_what_they_refuse(run: Run, command: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(DreamError, match=message):
         run(command, **options)
+
+
+@pytest.mark.parametrize("option", ["json", "figure", "checkpoint"])
+def test_nothing_is_written_over_the_corpus(run: Run, tmp_path: Path, option: str) -> None:
+    corpus, link = tmp_path / "corpus.png", tmp_path / "link.png"
+    corpus.write_text("i walk\n")
+    link.symlink_to(corpus)
+    for given in (corpus, link, tmp_path / ".." / tmp_path.name / "corpus.png"):
+        with pytest.raises(DreamError, match="is the file '.*corpus.png', which is read: it would be written over"):
+            run("corpus", corpus, model="no-such-model", **{option: given})
+    assert corpus.read_text() == "i walk\n"
+
+
+def test_nothing_is_written_over_the_allowed_tokens(run: Run, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.png"
+    tokens.write_text("red dog cat")
+    for command, option in (("token-search", "json"), ("similar", "figure")):
+        with pytest.raises(DreamError, match="tokens.png', which is read: it would be written over"):
+            run(command, text=TEXT, pos="red", allowed=f"@{tokens}", model="no-such-model", **{option: tokens})
+    assert tokens.read_text() == "red dog cat"
+    assert "3 tokens searched" in run("token-search", text=TEXT, pos="red", allowed=f"@{tokens}", top=3)
 
 
 def test_a_corpus_that_is_not_there_is_told_before_the_model_loads(run: Run) -> None:

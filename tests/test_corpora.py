@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas
@@ -12,6 +13,7 @@ import tl_dream as td
 from tl_dream import corpora
 from tl_dream.corpora import Corpus, Shard, ShardReader
 from tl_dream.hosts import attached
+from tl_dream.prompts import Vocabulary
 
 
 def read(
@@ -69,6 +71,46 @@ def test_an_endless_line_is_never_held_whole(
     assert shard.skipped["over-long (more than 12 tokens)"] >= 3
     (shard,) = read(tiny_encoder, ["a" * 65])
     assert shard.skipped == {"over-long (more than 12 tokens)": 1}
+
+
+def test_a_shard_of_long_lines_has_fewer(tiny_encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpora, "SHARD_TEXT", 100)
+    texts = ["the red dog is warm the red dog is warm"] * 10
+    shards = read(tiny_encoder, texts, shard=100)
+    assert [shard.read for shard in shards] == [3, 3, 3, 1] and kept(shards) == list(enumerate(texts, 1))
+
+
+def test_a_long_line_is_left_out_by_its_first_words(
+    tiny_encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only where that is safe: blanks are no tokens, a word without end is one."""
+    seen, whole = [], Vocabulary.encode_batch
+
+    def watched(self: Vocabulary, texts: list[str]) -> Any:
+        seen.extend(map(len, texts))
+        return whole(self, texts)
+
+    monkeypatch.setattr(Vocabulary, "encode_batch", watched)
+    texts = ["walk " * 40_000, "i " + " " * 90_000 + "walk", "x" * 90_000 + " walk", "i walk"]
+    (shard,) = read(tiny_encoder, texts)
+    assert [line for line, _ in kept([shard])] == [2, 3, 4]
+    assert shard.skipped == {"over-long (more than 12 tokens)": 1}
+    assert seen[0] < 500, "the first line was tokenized whole"
+    assert [len(sentence) for sentence in shard.sentences] == [4, 4, 4]
+
+
+def test_a_tokenizer_that_reaches_over_blanks_reads_lines_whole(
+    tiny_encoder: torch.nn.Module, tiny_causal: torch.nn.Module
+) -> None:
+    for model in (tiny_encoder, tiny_causal):
+        with attached(model) as host:
+            tokenizer = host.vocabulary.tokenizer
+            assert corpora._splits_at_spaces(tokenizer)
+            assert not corpora._splits_at_spaces(SimpleNamespace(get_added_vocab=dict))  # one that is not "fast"
+            added = SimpleNamespace(
+                backend_tokenizer=tokenizer.backend_tokenizer, get_added_vocab=lambda: {"the red dog": 9}
+            )
+            assert not corpora._splits_at_spaces(added)
 
 
 def test_items_that_are_no_text(tiny_encoder: torch.nn.Module) -> None:

@@ -1,5 +1,6 @@
 """Corpus search against `score`; many objectives at once; what is skipped; resuming; what is refused."""
 
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -11,11 +12,13 @@ import pytest
 import torch
 
 import tl_dream as td
-from tl_dream import corpus_pass, corpus_scan, unit_groups
-from tl_dream.corpus_results import CorpusResult
+from tl_dream import corpus_checkpoints, corpus_pass, corpus_scan, unit_groups
+from tl_dream.corpus_results import CorpusHit, CorpusResult
 from tl_dream.corpus_scan import corpus_search
 from tl_dream.hosts import attached
 from tl_dream.models import forward
+from tl_dream.prompts import Vocabulary
+from tl_dream.results import Cost
 from tl_dream.unit_groups import grouped
 
 Model = torch.nn.Module
@@ -126,6 +129,34 @@ def test_equal_texts_are_returned_once_and_counted_each_time(tiny_encoder: Model
     assert whole.cost.forwards == len(set(TEXTS[:30])) + 1
 
 
+def constant(acts: dict[str, torch.Tensor]) -> torch.Tensor:
+    return acts["a"][:, 0, 0] * 0
+
+
+@pytest.mark.parametrize("shard", [5, 40, 1000])
+def test_equal_scores_come_by_line(tiny_encoder: Model, shard: int) -> None:
+    texts = list(dict.fromkeys(TEXTS))[:60]
+    goals = [
+        td.custom(constant, {"a": ("block_out", 0)}, name="constant"),
+        td.neuron("full_embed", unit=3, pos=0),  # [CLS] before it knows of any other word
+        td.custom(lambda acts: (acts["a"][:, 1, 7] > 0).float(), {"a": ("block_out", 1)}, name="step"),
+        td.neuron("block_out", layer=1, unit=7),
+    ]
+    found = search(tiny_encoder, goals, texts, top=2, shard_lines=shard)
+    for goal, result in zip(goals, found, strict=True):
+        scores = td.score(tiny_encoder, goal, texts).tolist()
+        best = sorted(range(len(texts)), key=lambda i: (-scores[i], i))[:2]
+        assert [hit.line - 1 for hit in result.top] == best, goal
+
+
+@pytest.mark.parametrize("shard", [1, 2, 100])
+def test_lines_of_the_same_tokens_are_one_however_they_are_written(tiny_encoder: Model, shard: int) -> None:
+    texts = ["Red dog", "red dog", "the sea", "RED  DOG", "i walk"]
+    result = search(tiny_encoder, td.neuron("block_out", layer=1, unit=3), texts, top=5, shard_lines=shard)
+    assert sorted((hit.line, hit.text) for hit in result.top) == [(1, "Red dog"), (3, "the sea"), (5, "i walk")]
+    assert result.scored == 5
+
+
 def test_fewer_sentences_than_asked_for(tiny_encoder: Model) -> None:
     result = search(tiny_encoder, td.neuron("block_out", layer=1, unit=7), ["i walk", "you walk"], top=10)
     assert len(result.top) == 2 and len(result.texts(10)) == 2 and len(result.texts(1)) == 1
@@ -171,6 +202,26 @@ def test_units_of_a_hook_are_found_out(tiny_encoder: Model) -> None:
     assert found.pop((0, 1, 2)) == [3, 23, 8]
     assert found.pop((3, 4)) == [15, 13]
     assert found == {(i,): None for i in range(5, 11)}
+
+
+def test_a_word_is_looked_up_once_however_many_objectives_read_there(
+    tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, whole = [], Vocabulary.locate
+
+    def watched(self: Vocabulary, sentence: Any, pos: Any, **options: Any) -> Any:
+        if pos == "dog":
+            looked.append(sentence.text)
+        return whole(self, sentence, pos, **options)
+
+    monkeypatch.setattr(Vocabulary, "locate", watched)
+    counts = []
+    for number in (1, 7):
+        looked.clear()
+        goals = [td.direction(torch.linspace(-1, k, 24), "block_out", layer=1, pos="dog") for k in range(number)]
+        search(tiny_encoder, goals, TEXTS[:60])
+        counts.append(len(looked))
+    assert counts[0] == counts[1] > 5
 
 
 def test_a_unit_that_is_not_there_is_told_at_once(tiny_encoder: Model) -> None:
@@ -268,18 +319,28 @@ def test_an_empty_file(tiny_encoder: Model, tmp_path: Path) -> None:
     [
         ({"top": 0}, "top = 0: give a whole number of at least 1"),
         ({"shard_lines": 0}, "shard_lines = 0: give a whole number of at least 1"),
-        ({"max_tokens": 33}, "max_tokens = 33: give a whole number of at least 1 and at most 32"),
+        ({"max_tokens": 33}, "max_tokens = 33: give a whole number from 1 to 32, the longest sentence the model reads"),
+        ({"max_tokens": True}, "max_tokens = True: give a whole number from 1 to 32"),
+        ({"top": True}, "top = True: give a whole number of at least 1"),
+        ({"top": "3"}, "top = '3': give a whole number of at least 1"),
         ({"batch_tokens": -1}, "batch_tokens = -1: give a whole number of at least 1, or None"),
         ({"column": "text", "texts": "x.txt"}, "column= goes with a data set"),
         ({"objective": []}, "no objective to score: give at least one"),
+        ({"objective": None}, "an objective was expected, not NoneType"),
+        ({"objective": "neuron"}, "an objective was expected, not str"),
+        ({"objective": ["a"]}, "an objective was expected, not str"),
+        ({"texts": [{"a": "i walk"}]}, r"the corpus has rows \('a'\), not texts: say which .* with column="),
+        ({"texts": {"a": 5}, "column": "a"}, "the column 'a' is one int: give a list of texts"),
+        ({"texts": {"a": "i walk"}, "column": "a"}, "the column 'a' is one str: give a list of texts"),
+        ({"texts": 7, "column": "a"}, "column= goes with a data set or an iterable of rows, not with int"),
         ({"objective": td.neuron("block_out", layer=9, unit=7)}, "layer 9 does not exist"),
         ({"checkpoint": "no/such/folder/x.json"}, "the folder 'no/such/folder' does not exist"),
     ],
 )
 def test_what_a_corpus_search_refuses(tiny_encoder: Model, options: dict[str, Any], message: str) -> None:
-    given = {"objective": td.neuron("block_out", layer=1, unit=7), "texts": TEXTS, **options}
-    with pytest.raises(td.DreamError, match=message):
-        search(tiny_encoder, given.pop("objective"), given.pop("texts"), **given)
+    given = {"objective": td.neuron("block_out", layer=1, unit=7), "texts": TEXTS, "progress": False, **options}
+    with pytest.raises(td.DreamError, match=message):  # as a user meets it, without the tests' check of types
+        inspect.unwrap(corpus_search)(tiny_encoder, given.pop("objective"), given.pop("texts"), **given)
 
 
 # ---------------------------------------------------------------- memory, progress
@@ -348,9 +409,12 @@ def test_what_a_corpus_result_tells(tiny_encoder: Model, tmp_path: Path) -> None
         CorpusResult.from_json({key: value for key, value in data.items() if key != "top"})
 
 
-def test_html_is_escaped(fresh_encoder: Callable[..., Model]) -> None:
-    result = search(fresh_encoder(), td.neuron("block_out", layer=1, unit=7), ["<b> & walk"])
-    assert "<b>" not in result._repr_html_().replace("<b>", "", 0).split("<table>")[1]
+def test_html_is_escaped() -> None:
+    hit = CorpusHit("<b> & walk", ("[CLS]", "<b>", "&", "[SEP]"), (4, 8, 9, 5), 1, 1.5, (0.0, 1.5, 0.5, 0.0), 1)
+    result = CorpusResult("<i>m</i>", "<u>goal</u>", "x", (hit,), 1, {}, 4, Cost(1, 4, 1.0))
+    page = result._repr_html_()
+    assert "&lt;b&gt;" in page and ">&amp;<" in page and "&lt;i&gt;m" in page and "&lt;u&gt;goal" in page
+    assert not [raw for raw in ("<b>", "<i>", "<u>", ">&<") if raw in page]
 
 
 # ---------------------------------------------------------------- resuming
@@ -446,6 +510,95 @@ def test_another_searchs_checkpoint_is_refused(
             parameter.mul_(1.1)
     with pytest.raises(td.DreamError, match="another model or objective of the same name"):
         search(changed, goal, TEXTS, checkpoint=path)
+
+
+def test_a_checkpoint_is_not_written_after_every_shard(
+    tiny_encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a thousand objectives it holds megabytes."""
+    path, written = tmp_path / "search.json", []
+    whole = corpus_checkpoints.write_bytes
+    monkeypatch.setattr(corpus_checkpoints, "write_bytes", lambda *given: (written.append(1), whole(*given)))
+    monkeypatch.setattr(corpus_checkpoints, "EVERY", 1e3)
+    search(tiny_encoder, GOALS[:2], TEXTS[:60], shard_lines=10, checkpoint=path)
+    assert len(written) == 1 and json.loads(path.read_text())["lines"] == 60
+    path.unlink()
+    monkeypatch.setattr(corpus_checkpoints, "EVERY", 0.0)
+    monkeypatch.setattr(corpus_checkpoints, "SHARE", 1e9)
+    search(tiny_encoder, GOALS[:2], TEXTS[:60], shard_lines=10, checkpoint=path)
+    assert len(written) == 1 + 6
+
+
+@pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt, SystemExit])
+def test_what_is_finished_is_saved_however_the_search_ends(
+    tiny_encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    """Also in the middle of a shard, which then counts for nothing."""
+    path, batches = tmp_path / "search.json", []
+    whole = corpus_pass.CorpusPass._score
+    expected = search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100)
+
+    def stops(self: Any, batch: Any, fits: Any) -> Any:
+        batches.append(1)
+        if len(batches) == stop_at:
+            raise stop
+        return whole(self, batch, fits)
+
+    stop_at = 0
+    with monkeypatch.context() as counting:
+        counting.setattr(corpus_pass.CorpusPass, "_score", stops)
+        search(tiny_encoder, GOALS[0], TEXTS[:100], batch_tokens=300)
+        stop_at = len(batches) + len(batches) // 2 + 1
+        batches.clear()
+        with pytest.raises(stop):
+            search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100, batch_tokens=300, checkpoint=path)
+    saved = json.loads(path.read_text())
+    assert saved["lines"] == saved["rankings"][0]["scored"] == 100
+    (one,) = search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100, checkpoint=path)
+    assert [hit.line for hit in one.top] == [hit.line for hit in expected[0].top] and one.scored == 300
+
+
+def test_the_corpus_is_no_checkpoint(tiny_encoder: Model, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    for content in ("", "i walk\n"):
+        corpus.write_text(content)
+        with pytest.raises(td.DreamError, match="corpus.txt' is the corpus itself: give another file"):
+            search(tiny_encoder, GOALS[0], corpus, checkpoint=f"{tmp_path}/./corpus.txt")
+        assert corpus.read_text() == content
+
+
+DAMAGE: dict[str, Callable[[Any], object]] = {
+    "no rankings": lambda data: data.update(rankings=[]),
+    "rankings that are none": lambda data: data.update(rankings={"a": 1}),
+    "seconds": lambda data: data.update(seconds="q"),
+    "lines": lambda data: data.update(lines="a"),
+    "fewer than no lines": lambda data: data.update(lines=-1),
+    "tokens": lambda data: data.update(tokens=1.5),
+    "skipped": lambda data: data.update(skipped=[1]),
+    "skipped a word": lambda data: data.update(skipped={"blank": "many"}),
+    "scored": lambda data: data["rankings"][0].update(scored=None),
+    "a sentence": lambda data: data["rankings"][0].update(hits=[{"a": 1}]),
+    "more than a sentence": lambda data: data["rankings"][0]["hits"][0].update(more=1),
+    "ids": lambda data: data["rankings"][0]["hits"][0].update(ids=["z"]),
+    "fewer ids": lambda data: data["rankings"][0]["hits"][0].update(ids=[4]),
+    "ids of another model": lambda data: data["rankings"][0]["hits"][0]["ids"].__setitem__(1, 90_000),
+    "score": lambda data: data["rankings"][0]["hits"][0].update(score="high"),
+    "activations": lambda data: data["rankings"][0]["hits"][0].update(activations=["a"]),
+    "pos": lambda data: data["rankings"][0]["hits"][0].update(pos=99),
+    "line": lambda data: data["rankings"][0]["hits"][0].update(line=True),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_told_in_one_line(tiny_encoder: Model, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "search.json"
+    search(tiny_encoder, GOALS[0], TEXTS[:9], checkpoint=path)
+    data = json.loads(path.read_text())
+    DAMAGE[damage](data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(td.DreamError, match="is broken .*: give another checkpoint file, or delete this one") as caught:
+        search(tiny_encoder, GOALS[0], TEXTS[:9], checkpoint=path)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_broken_checkpoint_is_told(tiny_encoder: Model, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ STATIONS = {
     "judges": "scans",
     "batches": "ascent",
     "starting": "ascent",
+    "prices": "ascent",
     "proposals": "ascent",
     "swapping": "search",
     "populations": "search",

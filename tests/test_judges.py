@@ -1,17 +1,21 @@
 """Fluency under every kind of judge, against plain computation."""
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import VOCAB, _guarded, load_every, says
+from transformers import BertTokenizerFast
 
 import tl_dream as td
+from tl_dream import judges
 from tl_dream.bigrams import BigramModel
 from tl_dream.hosts import attached
-from tl_dream.proposals import slopes
+from tl_dream.proposals import scored_slopes, slopes
 from tl_dream.rows import Rows
 from tl_dream.scoring import evaluate
 
@@ -130,6 +134,81 @@ def test_its_slope_is_what_a_little_of_another_token_changes(
             assert slope[0, slot, token].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-8)
 
 
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_masked_words_are_judged_a_few_at_once(
+    encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, soft: bool
+) -> None:
+    """However many words there are: no pass holds more logits than the limit, also on the way back, and scores, slopes
+    and cost are those of one pass."""
+    goal = td.fluency(encoder, masked=True)
+    texts = [*TEXTS, "the dog", "we love old books and the moon"]
+    passes: list[int] = []
+    plain = judges.forward
+
+    def counted(host: object, ids: torch.Tensor, *args: object, **options: object) -> object:
+        passes.append(ids.numel() * len(VOCAB))
+        return plain(host, ids, *args, **options)
+
+    monkeypatch.setattr(judges, "forward", counted)
+
+    def run() -> tuple[torch.Tensor, torch.Tensor | None, int]:
+        with attached(encoder) as host:
+            sentences = [host.vocabulary.read(text) for text in texts]
+            ids, _ = host.pad([sentence.ids for sentence in sentences])
+            rows = Rows.of(host, sentences)
+            if soft:
+                scores, slope = scored_slopes(host, goal, ids, rows, torch.tensor([[1, 2]] * 4))
+            else:
+                scores, slope = evaluate(host, goal, ids, rows), None
+            return scores, slope, host.meter.forward_tokens
+
+    scores, slope, cost = run()
+    assert len(passes) == 1
+    passes.clear()
+    limit = 40 * len(VOCAB)
+    monkeypatch.setattr(judges, "HELD_LOGITS", limit)
+    some, same, spent = run()
+    assert len(passes) >= 5 * (1 + soft) and max(passes) <= limit and spent == cost
+    assert torch.allclose(some, scores) and (not soft or torch.allclose(same, slope))
+    assert not soft or slope.abs().max() > 1e-3
+
+
+def test_a_judge_in_training_is_back_in_training(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The passes of the way back come when the model is attached no more; dropout would show there."""
+    model = td.load_model(str(tiny_folder), backend="bridge", dtype=torch.float64)
+    assert any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.original_model.modules())
+    goal = 0.1 * td.neuron("block_out", layer=1, unit=3, pos=2) + td.fluency(model, masked=True)
+    expected = td.dream(model, goal, TEXTS[0], method="gcg", budget=3000)
+    monkeypatch.setattr(judges, "HELD_LOGITS", 20 * len(VOCAB))
+    model.train()
+    model.original_model.train()
+    found = td.dream(model, goal, TEXTS[0], method="gcg", budget=3000)
+    assert model.training and found.best.ids == expected.best.ids
+    assert found.cost.forward_tokens == expected.cost.forward_tokens
+
+
+def test_bigrams_of_another_vocabulary_are_refused(
+    encoder: torch.nn.Module, bigrams: BigramModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Of as many tokens, in another order."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "turned"))
+    words = [*VOCAB[:8], *reversed(VOCAB[8:])]
+    BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}, model_max_length=32).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    turned = td.load_model(str(folder))
+    other = td.count_bigrams(turned, ["the red dog"])
+    assert len(other.unigram) == len(bigrams.unigram) and other.vocabulary != bigrams.vocabulary
+    with says("bigrams of the texts given were counted with another vocabulary", "count_bigrams(model, texts)"):
+        td.score(encoder, td.fluency(other), TEXTS)
+    assert td.score(turned, td.fluency(other), TEXTS).isfinite().all()
+
+
+def test_bigrams_go_with_every_backend_of_a_model(tiny_folder: Path, bigrams: BigramModel, backend: str) -> None:
+    model = td.load_model(str(tiny_folder), backend=backend)
+    assert td.count_bigrams(model, TEXTS).vocabulary == bigrams.vocabulary
+    assert td.score(model, td.fluency(bigrams), TEXTS).isfinite().all()
+
+
 def test_dreams_weigh_it(encoder: torch.nn.Module, bigrams: BigramModel) -> None:
     """With all the weight on fluency the dream writes what was counted, by every method."""
     goal = 0.0 * td.neuron("block_out", layer=1, unit=3, pos=2) + td.fluency(bigrams)
@@ -168,6 +247,6 @@ def test_what_is_no_judge(
         td.count_bigrams(encoder, TEXTS, strength=0)
     with says("there is no file"):
         td.count_bigrams(encoder, str(tmp_path / "none.txt"))
-    other = BigramModel("x", bigrams.pairs, bigrams.excess, bigrams.unigram[:-1], bigrams.missing[:-1], 1, 1, {})
+    other = replace(bigrams, unigram=bigrams.unigram[:-1], missing=bigrams.missing[:-1])
     with says("a judge must share its tokenizer"):
         td.score(encoder, td.fluency(other), TEXTS)

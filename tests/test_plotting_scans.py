@@ -36,12 +36,16 @@ GOAL, MODEL, COST = "neuron('block_out', layer=1, unit=3, pos=4)", "tiny (Hooked
 def made_table(scores: list[float], own: float = 0.5, tokens: tuple[str, ...] = ()) -> TokenTable:
     names = tokens or tuple(f"token{i}" for i in range(len(scores)))
     top = tuple(TokenScore(name, 100 + i, score) for i, (name, score) in enumerate(zip(names, scores, strict=True)))
-    return TokenTable(MODEL, GOAL, WHERE, TokenScore("red", 4, own), top, 200, "bf16", 0.01, 50, 20, COST)
+    return TokenTable(MODEL, GOAL, WHERE, TokenScore("red", 4, own), top, 200, "f00", "bf16", 0.01, 50, 20, COST)
 
 
 def made_neighbours(count: int = 12, cut: float | None = 1.0, nearest: float = 1.0) -> NeighbourTable:
-    rows = tuple(Neighbour(f"near{i}", 100 + i, nearest + 0.05 * i, 1.2 - 0.1 * i) for i in range(count))
-    share = None if cut is None else sum(row.score >= cut for row in rows) / count
+    scores = [1.2 - 0.1 * i for i in range(count)]
+    rows = tuple(
+        Neighbour(f"near{i}", 100 + i, nearest + 0.05 * i, score, None if cut is None else score >= cut)
+        for i, score in enumerate(scores)
+    )
+    share = None if cut is None else sum(bool(row.found) for row in rows) / count
     best = 0 if cut is None else 30
     own = Neighbour("red", 4, 0.0, 0.7)
     return NeighbourTable(MODEL, GOAL, WHERE, "euclidean", own, rows, best, cut, share, COST)
@@ -142,6 +146,28 @@ def test_points_are_distance_and_score(nearest: float, broken: bool):
     assert_nothing_is_cut_or_covered(ax)
     legend = [text.get_text() for text in panel(ax, "legend").get_legend().get_texts()]
     assert "the sentence's own: red" in legend and "to be among the search's best 30 (25% are)" in legend
+
+
+def test_squares_are_those_that_were_found():
+    """Of several that score the same at the cut, some are among the search's best and some are not."""
+    table = made_neighbours()
+    rows = tuple(replace(row, score=1.0, found=i in (2, 5)) for i, row in enumerate(table.neighbours))
+    scores = panel(neighbours(replace(table, neighbours=rows, share=2 / 12)), "scores")
+    circles, squares = scores.collections
+    assert {float(x) for x, _ in squares.get_offsets()} == {rows[2].distance, rows[5].distance}
+    assert len(circles.get_offsets()) == 10
+
+
+def test_what_the_font_cannot_write_is_a_number():
+    table = made_neighbours()
+    names = ["東", "near", "国", *(f"near{i}" for i in range(9))]
+    rows = tuple(replace(row, token=name) for row, name in zip(table.neighbours, names, strict=True))
+    ax = neighbours(replace(table, neighbours=rows))
+    assert {"1", "3", "near"} <= set(words(panel(ax, "scores"))) and "\\u" not in str(words(panel(ax, "scores")))
+    title = panel(ax, "legend").get_legend().get_title().get_text()
+    assert title == "numbers: rows of the printed table whose tokens this font can't write (2 of 12)"
+    assert not panel(neighbours(table), "legend").get_legend().get_title().get_text()
+    assert_nothing_is_cut_or_covered(ax)
 
 
 def test_without_a_search_there_is_no_line():

@@ -9,7 +9,7 @@ import pytest
 
 from tl_dream import DreamError, plotting_search
 from tl_dream.frontier import Frontier, FrontPoint
-from tl_dream.results import Cost, Dream, History, ScoredText
+from tl_dream.results import Cost, Dream, History, Run, ScoredText
 
 
 def scored(text: str, score: float, step: int = 0) -> ScoredText:
@@ -69,12 +69,69 @@ def test_a_front_without_fluency_is_told() -> None:
         plotting_search.pareto(made_front(fluency=None))
 
 
+def drawn_apart(ax: plt.Axes) -> int:
+    """How many kinds of dashes there are in the legend."""
+    return len({str(line._unscaled_dash_pattern) for line in ax.get_legend().get_lines()})
+
+
+def test_every_line_is_told_apart_and_the_legend_covers_none() -> None:
+    """Curves that end in every corner."""
+    names = ["auto", "gcg", "epo", "pez", "anneal", "another"]
+    dreams = {name: made_dream([(0, 1.0), (60, 1.0 + i), (99, 1.0 + 2 * i)]) for i, name in enumerate(names)}
+    ax = plotting_search.search_costs(dreams)
+    assert drawn_apart(ax) == 7
+    figure = ax.figure
+    figure.canvas.draw()
+    legend, box = ax.get_legend().get_window_extent(), figure.bbox
+    assert legend.x0 >= ax.get_window_extent().x1 and legend.x1 <= box.x1 and legend.y0 >= box.y0
+    for line in ax.lines:
+        points = ax.transData.transform(line.get_xydata()) if line.get_label() != "start" else []
+        assert not any(legend.contains(x, y) for x, y in points)
+    plain = plotting_search.cost_curves({"a": [(0, 1.0), (10, 2.0)]})
+    plain.figure.canvas.draw()
+    assert plain.get_legend().get_window_extent().x0 >= plain.get_window_extent().x1
+
+
+def test_a_dream_of_several_starts_is_one_line() -> None:
+    """The best of all rows so far, from the best start of all."""
+    winner = made_dream([(5, 1.0), (40, 3.0)])
+    other = made_dream([(5, 2.0), (10, 2.5), (60, 2.6)])
+    rows = (Run(replace(other.start, score=2.0), other.best, None, other.history),)
+    ax = plotting_search.search_costs({"auto": replace(winner, others=rows)})
+    line = next(line for line in ax.lines if line.get_drawstyle() == "steps-post")
+    assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [
+        (0, 2.0),
+        (5, 2.0),
+        (10, 2.5),
+        (40, 3.0),
+        (60, 3.0),
+        (100, 3.0),
+    ]
+    assert {tuple(line.get_ydata()) for line in ax.lines if line.get_label() == "start"} == {(2.0, 2.0)}
+
+
+def test_what_may_not_be_returned_is_not_drawn() -> None:
+    """Annealing records the tokens it stands at, also those that do not tokenize back."""
+    dream = made_dream([(0, 1.0), (10, 9.0), (50, 3.0)])
+    ax = plotting_search.search_costs({"anneal": dream})
+    line = next(line for line in ax.lines if line.get_drawstyle() == "steps-post")
+    assert max(line.get_ydata()) == dream.best.score == 3.0
+
+
+def test_a_history_without_costs_is_told() -> None:
+    dream = made_dream([(0, 1.0), (10, 2.0)])
+    old = replace(dream, history=replace(dream.history, forward_tokens=()))
+    with pytest.raises(DreamError, match="does not tell what it cost"):
+        plotting_search.search_costs({"old": old})
+
+
 def test_scores_against_cost() -> None:
     one = made_dream([(0, 1.0), (10, 2.0), (50, 3.0)])
     two = [made_dream([(0, 1.0), (20, 4.0)]), made_dream([(0, 1.0), (40, 2.0)]), made_dream([(0, 1.0), (30, 6.0)])]
     ax = plotting_search.search_costs({"auto": one, "gcg": two})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["auto", "gcg", "start"]
     steps = [line for line in ax.lines if line.get_drawstyle() == "steps-post"]
+    assert drawn_apart(ax) == 3
     assert list(steps[0].get_xdata()) == [0, 10, 50, 100] and list(steps[0].get_ydata()) == [1, 2, 3, 3]
     assert list(steps[1].get_xdata()) == [0, 20, 30, 40, 100] and list(steps[1].get_ydata()) == [1, 1, 4, 4, 4]
     assert len({line.get_linestyle() for line in steps}) == 2  # told apart without colour

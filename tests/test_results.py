@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import tempfile
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tl_dream.results import (
     ScoredText,
     check_writable,
     read_json,
+    same_file,
     write_bytes,
     write_json,
 )
@@ -148,9 +150,35 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space left"):
+    with says("dream.json' can't be written (no space left on device)", "is untouched: make room"):
         write_json(path, {"new": True})
     assert read_json(path) == {"old": True} and os.listdir(tmp_path) == ["dream.json"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_is_told_at_the_write_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dream.json"
+    make = tempfile.mkstemp
+
+    def on_a_full_disk(**options: str) -> tuple[int, str]:
+        handle, name = make(**options)
+        os.close(handle)
+        return os.open("/dev/full", os.O_WRONLY), name
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    for content in (b"short", b"long" * 100_000):  # one fails when the file is closed, one when it is written
+        with says("can't be written (No space left on device)"):
+            write_bytes(path, content)
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_file_by_several_names(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    os.link(tmp_path / "one", tmp_path / "hard")
+    for name in ("one", "link", "hard", "./one"):
+        assert same_file(tmp_path / "one", f"{tmp_path}/{name}")
+    assert same_file(tmp_path / "new", f"{tmp_path}/./new") and not same_file(tmp_path / "new", tmp_path / "one")
 
 
 def test_files_get_the_usual_permissions_and_keep_their_own(tmp_path: Path) -> None:

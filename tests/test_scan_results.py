@@ -22,7 +22,9 @@ WHERE = Place("i α .", ("[CLS]", "i", "α", ".", "[SEP]"), (4, 8, 9, 10, 5), 2)
 COST = Cost(12, 345, 1.5)
 HIT = CorpusHit("i α .", WHERE.tokens, WHERE.ids, 2, 1.5, (0, 1, 2, 3, 4), 7)
 RESULTS = [
-    TokenTable("m", "f", WHERE, TokenScore("α", 9, 0.1), (TokenScore("##s", 3, 1.25),), 99, "bf16", 0.1, 20, 8, COST),
+    TokenTable(
+        "m", "f", WHERE, TokenScore("α", 9, 0.1), (TokenScore("##s", 3, 1.25),), 99, "f00", "bf16", 0.1, 20, 8, COST
+    ),
     NeighbourTable("m", "f", WHERE, "cosine", Neighbour("α", 9, 0, 1), (Neighbour("b", 1, 2, 3),), 0, None, None, COST),
     MaskedPredictions("m", (WHERE,), ((Prediction("b", 1, 2.0, 0.25),),), COST),
     CorpusResult("m", "f", "x.txt", (HIT,), 9, {"blank": 2}, 50, COST),
@@ -59,8 +61,11 @@ def test_a_broken_file_is_told(result) -> None:
 def test_what_prints() -> None:
     table, near, found, corpus, bare = map(str, RESULTS)
     assert "position 2 of: [CLS] i [α] . [SEP]" in table and "1.2500" in table
-    assert "99 tokens searched in 1.5 s (bf16; off by 0.1 at most); 20 scored in full precision, 8 of them" in table
-    assert "would be among" not in near and "α" in near
+    assert (
+        "99 tokens searched in 1.5 s (bf16; off by 0.1 at most, as measured); 20 scored in full precision, 8 of them"
+        in table
+    )
+    assert "are among" not in near and "α" in near
     assert "0.2500" in found
     assert "[CLS] i [α] . [SEP]" in corpus and "skipped: 2 blank" in corpus and "(33 tokens a second)" in corpus
     assert "skipped: none" in bare

@@ -1,7 +1,7 @@
 """Searches over real tokens: what was planted is found, no swap is forgotten, nothing is lost."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from torch import Tensor
 
 import tl_dream as td
 from tl_dream import automatic, swapping
-from tl_dream.batches import Batch
+from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Budget, attached
+from tl_dream.populations import Population
+from tl_dream.rows import TOKENS, Read
 from tl_dream.swapping import Swaps, _merged
 
 START = "i do see the sun"
@@ -85,7 +87,8 @@ def test_without_the_right_gradient_it_does_worse(
         def run(seed: int) -> float:
             return td.dream(seeded, goal, START, seed=seed, **options).best.score
 
-    right = sum(run(seed) for seed in range(2))
+    seeds = range(2)
+    right = sum(run(seed) for seed in seeds)
     true_grad = torch.autograd.grad
 
     def spoiled(*args: object, **kwargs: object) -> tuple[Tensor | None, ...]:
@@ -93,10 +96,121 @@ def test_without_the_right_gradient_it_does_worse(
         return tuple(None if g is None else sign * g for g in true_grad(*args, **kwargs))
 
     monkeypatch.setattr(torch.autograd, "grad", spoiled)
-    assert sum(run(seed) for seed in range(3)) < right - 0.5
+    assert sum(run(seed) for seed in seeds) < right - 0.5
+
+
+def test_the_default_needs_the_slopes_of_its_swaps(seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ascent before them, which has slopes of its own, is left out."""
+    monkeypatch.setattr(automatic, "TOP_K", 2)
+    monkeypatch.setattr(automatic, "project", lambda *args, **kwargs: "still")
+    goal = goal_of(1) + goal_of(2) + goal_of(3)
+
+    def run(seed: int) -> float:
+        return td.dream(seeded, goal, START, budget=1200, seed=seed, allowed="no_special whole_words").best.score
+
+    right = sum(run(seed) for seed in range(2))
+    slopes = Swaps.slopes
+    monkeypatch.setattr(Swaps, "slopes", lambda *args: [0 * slope for slope in slopes(*args)])
+    assert sum(run(seed) for seed in range(2)) < right - 0.5
+
+
+# Every setting does something
+
+
+@pytest.fixture
+def proposals(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What every call of `Swaps.propose` was asked for, when, and what it gave."""
+    told: list[dict[str, object]] = []
+    propose = Swaps.propose
+
+    def watched(self: Swaps, walker: object, gains: Tensor, count: int, top_k: int, swaps: int = 1) -> object:
+        found = propose(self, walker, gains, count, top_k, swaps)
+        changed = {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in found}
+        told.append({"share": self.budget.share, "count": len(found), "top_k": top_k, "changed": changed})
+        return found
+
+    monkeypatch.setattr(Swaps, "propose", watched)
+    return told
+
+
+def test_gcg_exchanges_several_words_early(encoder: torch.nn.Module, proposals: list[dict[str, object]]) -> None:
+    td.gcg(encoder, GOAL, START, candidates=6, top_k=9, swaps=3, early=0.5, budget=3000, retokenize=False)
+    early = [one for one in proposals if one["share"] < 0.45]
+    late = [one for one in proposals if one["share"] > 0.55]
+    assert early and late and all(one["changed"] == {3} for one in early) and all(one["changed"] == {1} for one in late)
+    assert {one["count"] for one in proposals[:-2]} == {6} and {one["top_k"] for one in proposals} == {9}
+
+
+def test_epo_has_so_many_children(encoder: torch.nn.Module, proposals: list[dict[str, object]]) -> None:
+    td.epo(encoder, GOAL, START, population=2, children=5, top_k=9, budget=3000)
+    assert {one["count"] for one in proposals[:-4]} == {5} and {one["top_k"] for one in proposals} == {9}
+
+
+def test_epo_starts_all_again_from_one(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"]))
+    restart, before, after = Population._restart, [], []
+
+    def watched(self: Population) -> None:
+        before.append({member.ids for member in self._members})
+        restart(self)
+        after.append({member.ids for member in self._members})
+
+    monkeypatch.setattr(Population, "_restart", watched)
+    td.epo(encoder, GOAL, START, fluency=judge, penalties=[0.0, 1.0, 5.0], restart_every=2, budget=7000)
+    assert len(after) >= 3 and any(len(ids) > 1 for ids in before)
+    assert all(len(new) == 1 and new <= old for old, new in zip(before, after, strict=True))
+
+
+def test_the_default_merges_and_starts_anew(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the sweeps, so that it can't end before."""
+    monkeypatch.setattr(automatic, "_sweep", lambda search, row, stop: False)
+    merged: list[list[tuple[int, ...]]] = []
+    monkeypatch.setattr(swapping, "_merged", lambda *args: merged.append(_merged(*args)) or merged[-1])
+    anew, start_anew = [], BestSeen.start_anew
+
+    def watched(self: BestSeen, row: int) -> None:
+        start_anew(self, row)
+        anew.append(self.leads[row] == self.starts[row] != self.best[row])
+
+    monkeypatch.setattr(BestSeen, "start_anew", watched)
+    found = td.dream(encoder, GOAL, START, budget=30_000, allowed="no_special")
+    assert found.stopped == "budget" and any(merged)
+    assert anew and all(anew) and found.best.score == max(found.history.hard_score)
 
 
 # Optima
+
+
+def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        search = searching(host, max_changes=2, budget=100_000)
+        ids = search.walker(0).ids
+        swaps = search.open_swaps(0, ids)
+        own = torch.tensor([ids[at] for at in search.batch.sentences[0].free])
+        expected = host.vocabulary.allowed().repeat(5, 1)
+        expected[torch.arange(5), own] = False
+        assert torch.equal(swaps, expected)
+        for value in (math.nan, math.inf, -math.inf, 0.0):
+            gains = search.gains(0, ids, torch.full((5, len(VOCAB)), value))
+            assert torch.equal(gains > -math.inf, swaps)
+        search.slopes = lambda states: [torch.full((5, len(VOCAB)), math.nan)]
+        before = search.seen.best[0].score
+        assert not automatic._sweep(search, 0, automatic._Stop(search, None, None))
+        assert search.seen.best[0].score > before
+
+
+def hidden_root(acts: dict[str, Tensor]) -> Tensor:
+    """A plain unit, and a norm that is zero: the score is a number, its gradient is not."""
+    return acts["x"][:, 2, 5] + (acts["x"][:, 2] - acts["x"][:, 2]).pow(2).sum(-1).sqrt()
+
+
+@pytest.mark.parametrize("method", ["anneal", *METHODS])
+def test_a_gradient_that_is_no_number_ends_it(encoder: torch.nn.Module, method: str) -> None:
+    goal = td.custom(hidden_root, {"x": ("block_out", 1)}, name="root")
+    with says("the gradient of root became NaN or infinite where the score is 2.", "square root of zero") as caught:
+        td.dream(encoder, goal, START, method=method, budget=100_000)
+    partial = caught.value.partial
+    assert isinstance(partial, td.Dream) and partial.best == partial.start and partial.stopped == "failure"
 
 
 @pytest.mark.parametrize("unit", range(4))
@@ -105,7 +219,7 @@ def test_a_certified_optimum_is_one(encoder: torch.nn.Module, unit: int) -> None
     goal = td.neuron("block_out", layer=1, unit=unit, pos=1)
     words = [word for word in VOCAB if word.isalpha() and len(word) > 2][:40]
     found = td.dream(encoder, goal, START, allowed=words, budget=200_000, seed=unit)
-    assert found.stopped == "optimum"
+    assert found.stopped == "optimum" and "no single swap of an allowed token is better" in str(found)
     with attached(encoder) as host:
         ids = [host.vocabulary.token_id(word) for word in words]
         best = found.best.ids
@@ -139,6 +253,42 @@ def test_one_free_word_is_the_token_searchs(encoder: torch.nn.Module, unit: int)
     goal = td.neuron("block_out", layer=1, unit=unit, pos=2)
     within = td.dream(encoder, goal, START, free=[3], budget=100_000)  # by swaps: the same, and certified
     assert within.best.ids == found.best.ids and within.stopped == "optimum"
+
+
+def spoiled(value: float, *words: str) -> td.Objective:
+    """A unit, but no number where one of some words stands at position 3."""
+    ids = [VOCAB.index(word) for word in words]
+
+    def score(acts: dict[Read, object], rows: object) -> Tensor:
+        bad = torch.isin(acts[TOKENS].ids[:, 3], torch.tensor(ids))
+        return acts[Read("block_out", 1)][:, 2, 5].masked_fill(bad, value)
+
+    return td.Objective((Read("block_out", 1), TOKENS), "spoiled", score)
+
+
+def test_one_free_word_tells_of_scores_that_are_no_numbers(encoder: torch.nn.Module) -> None:
+    plain = td.dream(encoder, GOAL, START, free=[3])
+    assert plain.stopped == "optimum"
+    for goal in (spoiled(math.nan, "moon"), spoiled(math.nan, *VOCAB[60:200]), spoiled(math.nan, "see")):
+        with says("the score of real tokens became nan") as caught:
+            td.dream(encoder, goal, START, free=[3])
+        assert isinstance(caught.value.partial, td.Dream) and caught.value.partial.stopped == "failure"
+    assert caught.value.partial.cost.forwards == 1  # of the last, whose start is none: it was not searched
+    assert td.dream(encoder, spoiled(math.nan, "[MASK]"), START, free=[3]).stopped == "optimum"  # it is not allowed
+
+
+def test_one_free_word_tells_its_callback(encoder: torch.nn.Module) -> None:
+    told: list[td.Progress] = []
+    found = td.dream(encoder, GOAL, [START, "the dog"], free=[2], callback=lambda progress: told.append(progress))
+    assert found.stopped == "optimum" and [progress.step for progress in told] == [0, 1, 2]
+    stopped = td.dream(encoder, GOAL, START, free=[2], callback=lambda progress: True)
+    assert stopped.stopped == "callback" and stopped.cost.forwards == 1  # before the search
+
+
+def test_one_free_word_is_searched_once_for_all_starts(encoder: torch.nn.Module) -> None:
+    one, three = (td.dream(encoder, GOAL, START, free=[3], starts=count) for count in (1, 3))
+    assert three.cost.forwards <= one.cost.forwards + 2 * 2  # their starts and their best
+    assert len(three.others) == 2 and {run.best.ids for run in three.others} == {one.best.ids}
 
 
 @pytest.mark.slow
@@ -327,6 +477,20 @@ def test_epo_without_a_judge_and_with_weights(encoder: torch.nn.Module) -> None:
     assert own.fluency == "fluency()"  # the tiny encoder's head is trained, as far as anyone knows
 
 
+def test_penalties_need_a_judge(tiny_checkpoint: Callable[..., Path]) -> None:
+    headless = td.load_model(str(tiny_checkpoint("BertModel")))
+    with says("penalties of up to 5.0 weigh fluency", "give fluency="):
+        td.epo(headless, GOAL, START, penalties=[0.0, 5.0], budget=1000)
+    assert td.epo(headless, GOAL, START, penalties=[0.0, 0.0], budget=1000).fluency is None
+
+
+def test_fluency_that_is_no_number_ends_it(encoder: torch.nn.Module) -> None:
+    for judge in (spoiled(math.nan, "see"), spoiled(math.nan, *VOCAB[60:200]), spoiled(math.inf, *VOCAB[60:200])):
+        with says("the fluency of real tokens became ") as caught:
+            td.epo(encoder, GOAL, START, fluency=judge, budget=4000)
+        assert isinstance(caught.value.partial, td.Dream) and math.isfinite(caught.value.partial.best.score)
+
+
 def test_bad_input(encoder: torch.nn.Module) -> None:
     with says("unknown method 'gcq'", "gcg"):
         td.dream(encoder, GOAL, START, method="gcq")
@@ -357,9 +521,75 @@ def test_bad_input(encoder: torch.nn.Module) -> None:
         td.dream(encoder, GOAL, START, method="pez", learning_rate=-1)
 
 
-def test_annealing_fits_a_budget(encoder: torch.nn.Module) -> None:
-    for preset in ("fast", "article"):
-        found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=5000)
-        assert 2500 < found.cost.forward_tokens <= 6500 and found.stopped in ("steps", "budget")
-    stopped = td.dream(encoder, GOAL, START, method="anneal", budget=500, steps=500)
-    assert stopped.stopped == "budget" and stopped.cost.forward_tokens < 1500
+# Budgets
+
+LONG = "the red dog sees the moon and i see the sun and we love old books"
+STARTS = [START, LONG, "a dog"]
+
+
+@pytest.mark.parametrize("preset", ["fast", "article"])
+def test_annealing_fits_a_budget(encoder: torch.nn.Module, preset: str) -> None:
+    found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=5000)
+    assert 3500 < found.cost.forward_tokens <= 5000 and found.stopped == "steps"
+    stopped = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=500, steps=500)
+    assert stopped.stopped == "budget" and 350 < stopped.cost.forward_tokens <= 500
+    assert stopped.history.step[-1] > 0  # the last step was looked at
+
+
+@pytest.mark.parametrize("text", [START, STARTS], ids=["one", "three"])
+@pytest.mark.parametrize("kind", ["unit", "own", "bigrams", "masked"])
+@pytest.mark.parametrize("method", ["anneal", *METHODS])
+def test_no_budget_is_overspent(encoder: torch.nn.Module, method: str, kind: str, text: str | list[str]) -> None:
+    own = td.custom(lambda acts: acts["x"][:, -1, 5], {"x": ("block_out", 1)}, name="own")
+    goal = {
+        "unit": GOAL,
+        "own": own,
+        "bigrams": td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"])),
+        "masked": GOAL + 0.3 * td.fluency(encoder, masked=True),
+    }[kind]
+    lowest = td.dream(encoder, goal, text, method=method, budget=1).cost.forward_tokens
+    with attached(encoder) as host:
+        td.score(host, goal, text)
+        assert lowest <= host.meter.forward_tokens or method == "epo"  # the start alone, and the judge's look at it
+    for budget in (30 * lowest, 50 * lowest + 3):
+        found = td.dream(encoder, goal, text, method=method, budget=budget)
+        assert lowest < found.cost.forward_tokens <= budget
+
+
+def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        rows = [host.vocabulary.read(text) for text in STARTS]
+        batch = Batch.of(host, rows, host.vocabulary.allowed(), True)
+        search = Swaps(host, GOAL, batch, Budget(host.meter, 3_000))
+        assert search.costs == [2 * len(row) for row in rows]
+        left = 3_000 - search.budget.spent
+        assert search.budget.spent == 2 * sum(map(len, rows))
+        assert search.affordable(10_000) == left // (2 * len(rows[1]))
+        assert search.affordable(10_000, [2]) == left // (2 * len(rows[2]))
+        assert search.affordable(10_000, [0, 2]) == left // (2 * (len(rows[0]) + len(rows[2])))
+        found = search.charge(td.fluency(encoder))
+        assert found == pytest.approx(td.score(encoder, td.fluency(encoder), STARTS).tolist(), abs=1e-5)
+        assert search.costs == [(2 + 3 + 1) * len(row) for row in rows]  # of the judge all layers, and the words
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_runs_no_model_ends(encoder: torch.nn.Module, method: str) -> None:
+    judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"]))
+    found = td.dream(encoder, judge, START, method=method, budget=3000, callback=lambda progress: progress.step > 400)
+    assert found.stopped in ("budget", "optimum", "still") and 0 < found.cost.forward_tokens <= 3000
+    with attached(encoder) as host:
+        td.score(host, judge, START)
+        assert host.meter.forward_tokens == 7  # a layer, for what runs none
+
+
+# Receipts
+
+
+def test_receipts_hold_what_was_used(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = td.dream(encoder, GOAL, START, method="epo", budget=3000).settings["penalties"]
+    assert len(weights) == 8 and weights == sorted(weights) and weights[0] == 0 < weights[-1]
+    monkeypatch.setattr(automatic, "TOP_K", 21)
+    settings = td.dream(encoder, GOAL, START, budget=1000).settings
+    assert settings["top_k"] == 21 and settings["round"]["learning_rate"] == automatic.ROUND.learning_rate
+    assert {name.lower() for name in vars(automatic) if name.isupper()} <= set(settings)
+    assert "token_search" in td.dream(encoder, GOAL, START, free=[3]).settings["search"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tl_dream._errors import require, unknown
@@ -18,7 +18,8 @@ from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Budget, Host
 from tl_dream.inputs import GumbelSoftmaxInput, Schedule, schedule, sharpness_for
 from tl_dream.objectives import Objective
-from tl_dream.proposals import at_free, gradients, renew_candidates, slopes, token_slopes, top_candidates
+from tl_dream.prices import Prices
+from tl_dream.proposals import NoSlope, at_free, gradients, renew_candidates, slopes, token_slopes, top_candidates
 from tl_dream.results import History, Run
 from tl_dream.rows import TOKENS
 from tl_dream.scoring import evaluate
@@ -108,6 +109,10 @@ class Annealing:
             self.schedule, self.start_temperature, self.end_temperature, steps=self.steps, warmup=self.warmup
         )
 
+    def narrows(self, allowed: Bool[Tensor, " vocab"]) -> bool:
+        """Whether there are fewer candidates than allowed tokens, so that a gradient chooses them."""
+        return self.candidates is not None and self.candidates < int(allowed.sum())
+
 
 ARTICLE = Annealing(
     steps=3000,
@@ -180,6 +185,7 @@ def ascend(
     callback: Callback | None = None,
     tick: Callable[[int, float], object] | None = None,
     budget: Budget | None = None,
+    seen: BestSeen | None = None,
 ) -> Ascent:
     """Annealed ascent of a batch of soft sentences.
 
@@ -189,15 +195,23 @@ def ascend(
         copies: for each row how many rows of the same sentence came before it: the first starts at the sentence, the
             others at the sentence plus standard normal noise.
         tick: told the step and the best score, for a progress bar.
-        budget: ends the run where it is spent.
+        budget: ends the run before it is overspent: a step is taken only where it fits with the look at its real
+            tokens. Scoring the start is the least that is ever spent.
+        seen: where the start is scored already.
     """
     climb = climb or objective
     budget = budget or Budget(host.meter)
     temperature = settings.temperature()
     count = len(batch.sentences)
-    seen = BestSeen(host, objective, batch)
+    seen = seen or BestSeen(host, objective, batch)
+    prices = Prices.of(host, objective, climb, batch, seen)
     failure = _failure(seen, "at the start")
-    soft = _soft_start(host, climb, batch, settings, generators(seed, count), copies or [0] * count)
+    if failure or budget.left < prices.step * (1 + settings.narrows(batch.allowed)) + prices.look:
+        return Ascent(_runs(seen, [], batch), "failure" if failure else "budget", failure)
+    try:
+        soft = _soft_start(host, climb, batch, settings, generators(seed, count), copies or [0] * count)
+    except NoSlope as error:
+        return Ascent(_runs(seen, [], batch), "failure", f"{error}, at the start")
     optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
     base = host.W_E[batch.ids]
     reads_words = TOKENS in climb.reads or TOKENS in objective.reads
@@ -209,10 +223,10 @@ def ascend(
     records: list[_Record] = []
     stopped = "steps"
     for step in range(settings.steps + 1):
-        if failure:
-            break
         degree = temperature(min(step, settings.steps - 1))
         due = step % settings.evaluate_every == 0 or step == settings.steps
+        last = budget.left < 2 * prices.step + (2 if due else 1) * prices.look  # one more would not fit
+        due = due or last
         draws = generators(seed, count, step + 1) if settings.noise else None
         with torch.enable_grad():
             weights = soft(degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws)
@@ -240,10 +254,10 @@ def ascend(
             if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
                 stopped = "callback"
                 break
-            if budget.left <= 0:
-                stopped = "budget"
-                break
         if step == settings.steps:
+            break
+        if last:
+            stopped = "budget"
             break
         pull, direct = gradients(scores, mixed, words, climb)
         outputs, slope = ([mixed], [pull]) if words is None or direct is None else ([mixed, words], [pull, direct])
@@ -293,7 +307,7 @@ def _soft_start(
     wide = torch.promote_types(host.W_E.dtype, torch.float32)  # Adam's epsilon is 0 in float16
     count = min(settings.candidates or host.d_vocab, int(batch.allowed.sum()))
     chosen: Tensor | None = None
-    if settings.candidates is not None and count < int(batch.allowed.sum()):
+    if settings.narrows(batch.allowed):
         slope = slopes(host, climb, batch.ids, batch.rows, batch.free)
         chosen = top_candidates(slope, batch.allowed, count, keep=tokens.unsqueeze(-1))
     else:

@@ -2,10 +2,11 @@
 
 What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
 and ends in texts that swaps still improve. Narrow batches of swaps climb fastest and wide ones get further, so the
-batch widens while nothing better comes; a round that leaves some positions alone is the kick out of a local optimum,
-and where that does not help the search starts anew from the first sentence. A sweep tries the swaps of the best text
-one after the other, steepest slope first, and where it comes to its end without a better one the text is a certified
-optimum: no single swap is better.
+batch widens while nothing better comes. Half of it takes what the gradient ranks first, averaged over the way; half
+takes tokens of the best texts so far, one or two at a time. A round that leaves some positions alone is the kick out of
+a local optimum, and where that does not help the search starts anew from the first sentence. A sweep tries the swaps of
+the best text one after the other, steepest slope first, and where it comes to its end without a better one the text is
+a certified optimum: no single swap is better.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from tl_dream._errors import DreamError
 from tl_dream.ascent import Callback
 from tl_dream.projection import Projecting, project
-from tl_dream.prompts import Prompt
-from tl_dream.scans import token_search
+from tl_dream.prompts import Sentence
+from tl_dream.screening import Scores, exact_best
+from tl_dream.substitutions import Substitution
 from tl_dream.swapping import Ids, Swaps, Walker
 
 ROUND = Projecting(steps=40, patience=12)
@@ -37,6 +41,12 @@ NARROW, WIDE = 16, 64
 
 TOP_K = 32
 """Tokens a position that are proposed."""
+
+INERTIA = 0.8
+"""Weight of the slopes on the way to a text against its own."""
+
+RECALLED = 0.5
+"""Share of a step's sentences that take tokens of the best texts so far."""
 
 PATIENCE = 6
 """Steps of swaps without a new best, at full width, before the search turns to something else."""
@@ -131,7 +141,7 @@ def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:
     """Merged swaps until nothing better comes for a while."""
     width, stale = float(NARROW), 0
     while stale < PATIENCE:
-        better = search.step([walker], round(width), TOP_K, merge=True)
+        better = search.step([walker], round(width), TOP_K, merge=True, remembered=RECALLED, inertia=INERTIA)
         if stop.asked() or better is None:
             return
         width = max(NARROW, width / 1.2) if better[0] else min(WIDE, width * 1.2)
@@ -142,13 +152,13 @@ def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:
     """Try the swaps of a row's best text, steepest first, until one is better;
     whether all were tried and none is better."""
     best = search.seen.best[row]
-    count = len(search.batch.sentences[row].free) * int(search.batch.allowed.sum())
-    if search.affordable(count) < count:
+    count = int(search.open_swaps(row, best.ids).sum())
+    if search.affordable(count + 2, [row]) < count + 2:  # and a gradient
         return False
     (slope,) = search.slopes([(row, best.ids)])
     gains = search.gains(row, best.ids, slope)
     free, width = search.batch.sentences[row].free, gains.shape[1]
-    order = gains.flatten().argsort(descending=True)[: int((gains > -torch.inf).sum())]
+    order = gains.flatten().argsort(descending=True)[:count]  # all that are open, whatever their slopes
     for part in order.split(4 * SWEPT):
         fresh: list[Ids] = []
         for pick in part.tolist():
@@ -159,7 +169,7 @@ def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:
         batch = [ids for ids, good in zip(fresh, search.seen.returnable(row, fresh), strict=True) if good]
         for at in range(0, len(batch), SWEPT):
             some = batch[at : at + SWEPT]
-            if search.affordable(len(some)) < len(some):
+            if search.affordable(len(some), [row]) < len(some):
                 return False
             search.score([(row, ids) for ids in some])
             if stop.asked() or search.seen.best[row] is not best:
@@ -167,25 +177,66 @@ def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:
     return True
 
 
-def best_words(search: Swaps) -> str:
-    """The exact best token where each row has one free position (`token_search`).
+def best_words(search: Swaps, *, callback: Callback | None = None, tick: Callable[[], object] | None = None) -> str:
+    """The exact best token where each row has one free position, found as `token_search` finds it; rows of the same
+    sentence are searched once. The callback is called before every row and after the last.
 
     Returns:
-        "optimum".
+        Why it stopped: "optimum", "callback", or "failure" where an allowed token scores NaN or infinity.
     """
-    host, batch = search.host, search.batch
-    for row, sentence in enumerate(batch.sentences):
-        (at,) = sentence.free
-        tokens = batch.allowed.nonzero().flatten()
-        prompt = Prompt(ids=sentence.ids, free=at)
-        top = min(64, len(tokens))
-        while True:
-            table = token_search(host, search.objective, prompt, pos=at, top=top, allowed=batch.allowed, progress=False)
-            found = [(*sentence.ids[:at], token.id, *sentence.ids[at + 1 :]) for token in table.top]
-            good = [ids for ids, ok in zip(found, search.seen.returnable(row, found), strict=True) if ok]
-            if good or top == len(tokens):
-                break
-            top = min(8 * top, len(tokens))
+    found: dict[Sentence, list[Ids]] = {}
+    for row, sentence in enumerate(search.batch.sentences):
+        if search.failure is not None:
+            return "failure"
+        if search.progress(callback):
+            return "callback"
+        if sentence not in found:
+            found[sentence] = _best_word(search, row)
         search.steps += 1
-        search.score([(row, ids) for ids in good[:1]])
-    return "optimum"
+        search.score([(row, ids) for ids in found[sentence]])
+        if tick is not None:
+            tick()
+    if search.failure is not None:
+        return "failure"
+    return "callback" if search.progress(callback) else "optimum"
+
+
+def _best_word(search: Swaps, row: int) -> list[Ids]:
+    """The row with the best token that may be returned at its one free position; no row where none may be.
+
+    Every exact score is taken in, so that one that is no number ends the search as it does elsewhere: screens pass such
+    a token on, and the shortlist would rank it last.
+    """
+    sentence = search.batch.sentences[row]
+    (at,) = sentence.free
+    tokens = search.batch.allowed.cpu().nonzero().flatten()
+    swap = Substitution(search.host, search.objective, sentence, at)
+    _, screens = swap.screens()
+
+    def placed(token: int) -> Ids:
+        return (*sentence.ids[:at], token, *sentence.ids[at + 1 :])
+
+    def exact(numbers: Tensor) -> Tensor:
+        values = swap.exact(tokens[numbers])
+        for token, value in zip(tokens[numbers].tolist(), values.tolist(), strict=True):
+            search.seen.learn(row, placed(token), value)
+        return values
+
+    top = min(64, len(tokens))
+    while True:
+        try:
+            best = exact_best(len(tokens), top, [_at(tokens, screen) for screen in screens], exact).best
+        except DreamError:
+            if search.failure is None:
+                raise
+            return []  # too few tokens score a number
+        rows = [placed(token) for token in tokens[list(best)].tolist()]
+        good = [ids for ids, ok in zip(rows, search.seen.returnable(row, rows), strict=True) if ok]
+        if good or top == len(tokens):
+            return good[:1]
+        top = min(8 * top, len(tokens))
+
+
+def _at(tokens: Tensor, scores: Callable[..., Tensor]) -> Scores:
+    """Scores of candidates, numbers into `tokens`."""
+    return lambda numbers: scores(tokens[numbers])

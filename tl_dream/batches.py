@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -97,15 +98,37 @@ class Batch:
     def evaluate(
         self, host: Host, objective: Objective, candidates: Sequence[tuple[int, tuple[int, ...]]]
     ) -> list[float]:
-        """The scores of (row, tokens), in forward passes that fit the device."""
+        """The scores of (row, tokens), in forward passes that fit the device. No pass mixes lengths: so nobody pays
+        for padding, and a sentence of a row costs the same whatever it is scored with."""
 
-        def work(part: Sequence[tuple[int, tuple[int, ...]]]) -> list[float]:
-            ids, _ = host.pad([ids for _, ids in part])
-            return evaluate(host, objective, ids, Rows.of(host, [self.sentences[row] for row, _ in part])).tolist()
+        def work(part: Sequence[int]) -> list[float]:
+            ids, _ = host.pad([candidates[i][1] for i in part])
+            rows = Rows.of(host, [self.sentences[candidates[i][0]] for i in part])
+            return evaluate(host, objective, ids, rows).tolist()
 
-        longest = max((len(ids) for _, ids in candidates), default=1)
-        size = max(1, default_batch_tokens(host, None) // longest)
-        return [value for values in in_batches(candidates, size, work) for value in values]
+        lengths: dict[int, list[int]] = {}
+        for i, (_, ids) in enumerate(candidates):
+            lengths.setdefault(len(ids), []).append(i)
+        found = [0.0] * len(candidates)
+        for length, numbers in lengths.items():
+            size = max(1, default_batch_tokens(host, None) // length)
+            values = [value for some in in_batches(numbers, size, work) for value in some]
+            for i, value in zip(numbers, values, strict=True):
+                found[i] = value
+        return found
+
+    def evaluate_starts(self, host: Host, objective: Objective) -> tuple[list[float], list[float]]:
+        """The scores of the starts, and what scoring one sentence of each row costs, in forward-tokens."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for row, sentence in enumerate(self.sentences):  # a judge may run a pass a word
+            alike.setdefault((len(sentence), sum(sentence.special)), []).append(row)
+        scores, costs = [0.0] * len(self.sentences), [0.0] * len(self.sentences)
+        for rows in alike.values():
+            before = host.meter.forward_tokens
+            values = self.evaluate(host, objective, [(row, self.sentences[row].ids) for row in rows])
+            for row, value in zip(rows, values, strict=True):
+                scores[row], costs[row] = value, (host.meter.forward_tokens - before) / len(rows)
+        return scores, costs
 
     def part(self, host: Host, rows: Sequence[int]) -> Batch:
         """Some of the rows, as a batch of their own."""
@@ -123,13 +146,16 @@ class BestSeen:
     Attributes:
         best: the best that each row has seen.
         leads: the best since the row was last started anew; a search that never does that finds `best` there.
+        costs: what scoring one sentence of each row costs, in forward-tokens.
     """
 
     def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
         self._host, self._objective, self._batch = host, objective, batch
         self._known: list[dict[tuple[int, ...], float]] = [{} for _ in batch.sentences]
         self.broken: float | None = None
-        start = self.score([(i, sentence.ids) for i, sentence in enumerate(batch.sentences)])
+        start, self.costs = batch.evaluate_starts(host, objective)
+        for row, value in enumerate(start):
+            self.learn(row, batch.sentences[row].ids, value)
         retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
         self.starts = [
             ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
@@ -154,6 +180,10 @@ class BestSeen:
         self._known[row].setdefault(ids, value)
         if self.broken is None and not math.isfinite(value):
             self.broken = value
+
+    def known(self, row: int, since: int = 0) -> list[tuple[tuple[int, ...], float]]:
+        """The tokens of a row that were scored and their scores, oldest first, but for the first `since`."""
+        return list(islice(self._known[row].items(), since, None))
 
     def knows(self, row: int, ids: tuple[int, ...]) -> bool:
         """Whether these tokens were scored before."""

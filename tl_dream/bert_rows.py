@@ -2,8 +2,8 @@
 
 A screen, not a result: `token_search` measures how far it is off and scores its shortlist with the model itself. In the
 first block the rows of unchanged tokens keep their Q, K and V, and one changed key moves a softmax in closed form; in
-the last block only the rows that are read go past the keys and values. Matrix products may run in a narrow dtype; the
-residual stream, softmax and LayerNorm stay wide.
+the last block only the rows that are read are computed, and where they are few, neither keys nor values of the others.
+Matrix products may run in a narrow dtype; the residual stream, softmax and LayerNorm stay wide.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ POINTS = (
     "resid_post",
     "block_out",
 )
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": torch.ops.aten.gelu_, "relu": torch.relu_}
+"""In place: the MLP's middle is the largest tensor of a block, and to allocate it twice costs a tenth of the block."""
 
 
 def covers(host: Host, hooks: Sequence[str]) -> dict[str, tuple[int, str]] | None:
     """{full hook name: (layer, point)} where these rows can stand in for the model: a BERT with nobody's hooks on it,
     read at known points of its blocks. None elsewhere."""
-    known = not host.causal and getattr(host.model.cfg, "act_fn", None) in ACTIVATIONS and not _hooked(host.model)
+    known = not host.causal and getattr(host.model.cfg, "act_fn", None) in ACTIVATIONS and not hooked(host.model)
     if not known:
         return None
     points = {host.resolve(point, layer): (layer, point) for layer in range(host.n_layers) for point in POINTS}
     return {name: points[name] for name in hooks} if all(name in points for name in hooks) else None
 
 
-def _hooked(model: Any) -> bool:
+def hooked(model: Any) -> bool:
     """Whether a forward hook of the user's is on the model. TransformerLens' bridge and transformers wire some of their
     own, which only pass values on."""
     for module in model.modules():
@@ -172,7 +173,7 @@ class ChangedRows:
             rows = self._read if layer == self.depth else every
             keep = {point for at, point in self.hooks.values() if at == layer}
             found = self._first(new, rows, keep) if layer == 0 else self._attend(x, block, rows, keep)
-            x = self._finish(block, found)
+            x = self._finish(block, found, keep)
             found["block_out"] = x
             got |= {(layer, point): found[point] for point in keep}
         return {name: self._placed(name, got[key]) for name, key in self.hooks.items()}
@@ -205,6 +206,9 @@ class ChangedRows:
     def _attend(self, x: Tensor, block: Block, rows: Tensor, keep: set[str]) -> dict[str, Tensor]:
         """Attention of a later block, for the queries of `rows`."""
         found = {"x": x, "block_in": x}
+        few = len(rows) * (self._heads * self.length + x.shape[2]) < self.length * x.shape[2]
+        if few and keep.isdisjoint(("k", "v")):
+            return self._attend_few(x, block, rows)
         if len(rows) == self.length:
             q, k, v = self._split(self._linear(x, block.qkv))
         else:
@@ -222,16 +226,44 @@ class ChangedRows:
         found["z"] = (pattern.to(self._narrow) @ v).transpose(1, 2)
         return found
 
-    def _finish(self, block: Block, found: dict[str, Tensor]) -> Tensor:
-        """The rest of a block after its attention; what it computes on the way goes into `found`."""
-        found["attn_out"] = self._linear(found["z"].flatten(2), block.out)
-        found["resid_mid"] = found["x"] + found["attn_out"]
+    def _attend_few(self, x: Tensor, block: Block, rows: Tensor) -> dict[str, Tensor]:
+        """The same without keys and values: a query goes through the key's matrix instead, and what it attends to
+        through the value's. A key's bias is the same for all keys, which a softmax does not see."""
+        found = {"x": x[:, rows], "block_in": x}
+        w_q, w_k, w_v = block.qkv[0].chunk(3)
+        b_q, _, b_v = block.qkv[1].chunk(3)
+        narrow = x.to(self._narrow)
+        found["q"] = self._linear(found["x"], (w_q, b_q)).unflatten(-1, (self._heads, -1))
+        through_k = torch.einsum("nrhd,hdm->nrhm", found["q"], w_k.unflatten(0, (self._heads, -1))).flatten(1, 2)
+        scores = (through_k @ narrow.transpose(1, 2)).to(self._wide)
+        pattern = scores.mul_(self._scale).softmax(-1).to(self._narrow)
+        mixed = (pattern @ narrow).unflatten(1, (len(rows), self._heads))
+        found["z"] = torch.einsum("nrhm,hdm->nrhd", mixed, w_v.unflatten(0, (self._heads, -1)))
+        found["z"] = found["z"] + b_v.unflatten(0, (self._heads, -1))
+        return found
+
+    def _finish(self, block: Block, found: dict[str, Tensor], keep: set[str]) -> Tensor:
+        """The rest of a block after its attention; what is kept of what it computes on the way goes into `found`."""
+        z = found["z"].flatten(2)
+        if "attn_out" in keep:
+            found["attn_out"] = self._linear(z, block.out)
+        found["resid_mid"] = self._plus(found["x"], z, block.out)
         middle = _normed(found["resid_mid"], block.ln1)
-        found["mlp_pre"] = self._linear(middle, block.up)
-        found["mlp_post"] = self._activation(found["mlp_pre"])
-        found["mlp_out"] = self._linear(found["mlp_post"], block.down)
-        found["resid_post"] = middle + found["mlp_out"]
+        inner = self._linear(middle, block.up)
+        if "mlp_pre" in keep:
+            found["mlp_pre"] = inner.clone()
+        found["mlp_post"] = self._activation(inner)
+        if "mlp_out" in keep:
+            found["mlp_out"] = self._linear(inner, block.down)
+        found["resid_post"] = self._plus(middle, inner, block.down)
         return _normed(found["resid_post"], block.ln2)
+
+    def _plus(self, x: Tensor, y: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+        """`x` plus a linear map of `y`: in one dtype the product is added on the spot."""
+        if self._narrow != self._wide:
+            return x + self._linear(y, weights)
+        weight, bias = weights
+        return (x + bias).flatten(0, 1).addmm_(y.flatten(0, 1), weight.T).view(x.shape)
 
     def _placed(self, name: str, value: Tensor) -> Tensor:
         """Rows at their positions of the sentence, NaN where nothing was computed; the buffer is kept for the next

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from tl_dream._errors import require
 from tl_dream.corpora import Corpus, ShardReader
 from tl_dream.hosts import attached
+from tl_dream.prompts import Vocabulary
 from tl_dream.rows import Rows, Tokens
 
 SHARD_LINES = 256
@@ -35,6 +38,7 @@ class BigramModel:
         missing: what the smoothing leaves after `a`, log(strength / (count(a) + strength)), Float[d_vocab].
         lines, tokens: how much was counted.
         skipped: lines that were not, by reason.
+        vocabulary: hash of the tokenizer's vocabulary; the dreaming model's must have the same.
     """
 
     name: str
@@ -45,6 +49,7 @@ class BigramModel:
     lines: int
     tokens: int
     skipped: Mapping[str, int]
+    vocabulary: str
 
     def __repr__(self) -> str:
         return f"bigrams of {self.name}"
@@ -54,7 +59,7 @@ class BigramModel:
         if self.pairs.device == device:
             return self
         moved = {key: getattr(self, key).to(device) for key in ("pairs", "excess", "unigram", "missing")}
-        return BigramModel(self.name, **moved, lines=self.lines, tokens=self.tokens, skipped=self.skipped)
+        return replace(self, **moved)
 
     def log_probabilities(self, tokens: Tokens, rows: Rows) -> tuple[Tensor, Tensor]:
         """Every token's log-probability after the one before it, nats, and where there is one: Float[batch, pos] and
@@ -86,6 +91,12 @@ class BigramModel:
         return torch.sparse_coo_tensor(
             index, self.excess.to(dtype), (size, size), is_coalesced=True, check_invariants=False
         )
+
+
+def vocabulary_hash(vocabulary: Vocabulary) -> str:
+    """What tells one tokenizer's tokens from another's of as many."""
+    known = sorted(vocabulary.tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength: float = 100.0) -> BigramModel:
@@ -130,4 +141,5 @@ def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength
             lines=lines,
             tokens=int(single.sum()),
             skipped=dict(skipped),
+            vocabulary=vocabulary_hash(host.vocabulary),
         ).on(host.device)

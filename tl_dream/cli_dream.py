@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tl_dream._errors import DreamError
+from tl_dream._errors import DreamError, require
 from tl_dream.cli_options import (
     POSITIONS,
     Subparsers,
@@ -20,6 +20,7 @@ from tl_dream.cli_options import (
     objective,
     positions,
     print_written,
+    token_file,
 )
 
 
@@ -44,14 +45,20 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     group.add_argument(
         "--fluency",
-        type=float,
+        type=weight,
         metavar="WEIGHT",
-        help="add the text's fluency with this weight, in units of the objective a nat; for epo it only turns it on",
+        help="add the text's fluency with this weight, in units of the objective a nat; for epo the greatest of its "
+        "members' weights (default: chosen from the scores)",
     )
     group.add_argument(
         "--judge",
         metavar="JUDGE",
         help="of the fluency: a text file (its bigrams are counted), or a model's name; default: the model's own head",
+    )
+    group.add_argument(
+        "--masked",
+        action="store_true",
+        help="the fluency masks every word in turn (pseudo-log-likelihood), which costs a pass a word",
     )
     group.add_argument("--starts", type=int, default=1, help="starts of each sentence, as one batch [%(default)s]")
     group.add_argument(
@@ -66,7 +73,14 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     group.add_argument("--max-changes", type=int, metavar="N", help="words that may differ from the start's at most")
     group.add_argument(
-        "--banned", action="append", metavar="TOKEN", help="a token that may not be chosen; may be repeated"
+        "--banned",
+        action="append",
+        metavar="TOKEN",
+        help="a token that may not be chosen, exactly as spelled; may be repeated [what --token asks for]",
+    )
+    group.add_argument("--ban-nothing", action="store_true", help="what --token asks for may be chosen too")
+    group.add_argument(
+        "--no-retokenize", action="store_true", help="take tokens whose text does not tokenize back to them as well"
     )
     group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     group = parser.add_argument_group("annealing", "any of these means --method anneal; the rest is the preset's")
@@ -79,49 +93,23 @@ def add_commands(subparsers: Subparsers) -> None:
     group.add_argument("--noise", action="store_true", default=None, help="Gumbel noise on the logits")
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="FILE", help="write the whole result")
-    group.add_argument("--figure", metavar="FILE", help="write Figure 1 (.png, .pdf or .svg)")
+    group.add_argument(
+        "--figure", metavar="FILE", help="write Figure 1, for epo score against fluency (.png, .pdf or .svg)"
+    )
     parser.set_defaults(run=run_dream)
 
 
 def run_dream(arguments: argparse.Namespace) -> None:
     """`tl-dream dream`."""
     a = arguments
-    check_outputs(a.json, figures=[a.figure])
+    check_outputs(a.json, figures=[a.figure], inputs=[a.start, a.judge, token_file(a.allowed)])
     goal = objective(a)
-    if a.judge is not None and a.fluency is None:
-        raise DreamError("--judge says whose fluency counts, and --fluency is missing: give its weight, such as 0.1")
+    _check_fluency(a)
+    require(not (a.banned and a.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
     start = corpus_start(a.start, a.text)
     model = load(a)
-    from tl_dream.dreaming import dream
-
-    options = {} if a.allowed is None else {"allowed": a.allowed}
-    if a.fluency is not None and a.method == "epo":
-        options["fluency"] = judged(a, model)
-    elif a.fluency is not None:
-        goal = goal + a.fluency * judged(a, model)
-    texts = a.text or [None]
     try:
-        result = dream(
-            model,
-            goal,
-            texts[0] if len(texts) == 1 else texts,
-            free=a.free,
-            method=a.method,
-            budget=a.budget,
-            max_changes=a.max_changes,
-            banned=a.banned,
-            preset=a.preset,
-            steps=a.steps,
-            starts=a.starts,
-            start=start,
-            learning_rate=a.learning_rate,
-            schedule=a.schedule,
-            temperature=None if a.temperature is None else tuple(a.temperature),
-            candidates=a.candidates,
-            noise=a.noise,
-            seed=a.seed,
-            **options,
-        )
+        result = _front(a, model, goal, start) if a.method == "epo" else _dream(a, model, goal, start)
     except DreamError as error:
         if error.partial is None or a.json is None:
             raise
@@ -130,11 +118,95 @@ def run_dream(arguments: argparse.Namespace) -> None:
     if a.json is not None:
         result.save(a.json)
     if a.figure is not None:
-        from tl_dream import plotting
+        from tl_dream import plotting, plotting_search
 
-        plotting.save_figure(plotting.dream_history(result).figure, a.figure)
+        draw: Any = plotting_search.pareto if a.method == "epo" else plotting.dream_history
+        plotting.save_figure(draw(result).figure, a.figure)
     print(result)
     print_written(a.json, a.figure)
+
+
+def _check_fluency(a: argparse.Namespace) -> None:
+    """What goes with --fluency goes with it; for epo there is a judge without it."""
+    for option, given in (("--judge", a.judge is not None), ("--masked", a.masked)):
+        require(
+            not given or a.fluency is not None or a.method == "epo",
+            f"{option} says whose fluency counts, and --fluency is missing: give its weight, such as 0.1",
+        )
+    require(
+        a.method != "epo" or a.fluency is None or a.fluency >= 0,
+        f"--fluency {a.fluency}: the weights of epo go from 0 to this: give at least 0",
+    )
+
+
+def weight(text: str) -> float:
+    """`--fluency`: a finite number.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no weight: give a finite number, such as 0.1")
+    return number
+
+
+def _dream(a: argparse.Namespace, model: Any, goal: Any, start: Any) -> Any:
+    """Every method but epo."""
+    from tl_dream.dreaming import dream
+
+    if a.fluency is not None:
+        goal = goal + a.fluency * judged(a, model)
+    texts = a.text or [None]
+    return dream(
+        model,
+        goal,
+        texts[0] if len(texts) == 1 else texts,
+        method=a.method,
+        preset=a.preset,
+        start=start,
+        **_annealing(a),
+        **_shared(a),
+    )
+
+
+def _front(a: argparse.Namespace, model: Any, goal: Any, start: Any) -> Any:
+    """epo brings back the whole front."""
+    from tl_dream.dreaming import method_of
+    from tl_dream.models import attached
+    from tl_dream.populations import Evolving, judge_of, spread_penalties
+    from tl_dream.search import epo
+
+    words = {"start": start} if isinstance(start, str) else {}
+    method_of("epo", a.preset, {key: value for key, value in {**_annealing(a), **words}.items() if value is not None})
+    judge = judged(a, model) if a.judge is not None or a.masked else None
+    penalties = None if a.fluency is None else spread_penalties(a.fluency, Evolving().population)
+    with attached(model) as host:
+        require(
+            a.figure is None or judge_of(host, judge, penalties) is not None,
+            "--figure draws score against fluency, and this model can't judge that itself: give --judge",
+        )
+    texts = a.text if start is None else start
+    return epo(model, goal, texts, fluency=judge, penalties=penalties, **_shared(a))
+
+
+def _annealing(a: argparse.Namespace) -> dict[str, Any]:
+    names = ("steps", "learning_rate", "schedule", "candidates", "noise")
+    return {**{name: getattr(a, name) for name in names}, "temperature": a.temperature and tuple(a.temperature)}
+
+
+def _shared(a: argparse.Namespace) -> dict[str, Any]:
+    """What all methods take."""
+    names = ("free", "budget", "starts", "max_changes", "seed")
+    return {
+        **{name: getattr(a, name) for name in names},
+        "banned": () if a.ban_nothing else a.banned,
+        "retokenize": not a.no_retokenize,
+        **({} if a.allowed is None else {"allowed": a.allowed}),
+    }
 
 
 def corpus_start(start: str | None, texts: Sequence[str] | None) -> Any:
@@ -155,16 +227,17 @@ def corpus_start(start: str | None, texts: Sequence[str] | None) -> Any:
 
 
 def judged(arguments: argparse.Namespace, model: Any) -> Any:
-    """--judge as the fluency it gives."""
+    """--judge and --masked as the fluency they give."""
     from tl_dream.bigrams import count_bigrams
     from tl_dream.judges import fluency
     from tl_dream.models import load_model
 
+    masked = arguments.masked
     if arguments.judge is None:
-        return fluency()
+        return fluency(model, masked=True) if masked else fluency()
     if Path(arguments.judge).is_file():
-        return fluency(count_bigrams(model, arguments.judge))
-    return fluency(load_model(arguments.judge, backend=arguments.backend, device=arguments.device))
+        return fluency(count_bigrams(model, arguments.judge), masked=masked)
+    return fluency(load_model(arguments.judge, backend=arguments.backend, device=arguments.device), masked=masked)
 
 
 def _save_partial(result: Any, path: str) -> None:

@@ -16,12 +16,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tl_dream._errors import DreamError, nearest, require
-from tl_dream.results import check_writable
+from tl_dream.results import check_writable, same_file
 
 Subparsers = Any
 """What `ArgumentParser.add_subparsers` returns (argparse gives it no public name)."""
@@ -120,6 +120,19 @@ def position(text: str) -> int | str:
     return found
 
 
+class TokenFile(list[str]):
+    """Tokens out of a file, which they remember: `path`."""
+
+    def __init__(self, tokens: Iterable[str], path: str) -> None:
+        super().__init__(tokens)
+        self.path = path
+
+
+def token_file(given: str | list[str] | None) -> str | None:
+    """The file behind `--allowed`, if there is one."""
+    return given.path if isinstance(given, TokenFile) else None
+
+
 def allowed(text: str) -> str | list[str]:
     """`--allowed`: rules, or `@FILE` with one token a line.
 
@@ -135,7 +148,7 @@ def allowed(text: str) -> str | list[str]:
         raise argparse.ArgumentTypeError(f"can't read the tokens in {text[1:]!r}: {reason}") from error
     if not tokens:
         raise argparse.ArgumentTypeError(f"the file {text[1:]!r} holds no token: write one a line")
-    return tokens
+    return TokenFile(tokens, text[1:])
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,15 +220,24 @@ def objective(arguments: argparse.Namespace) -> Any:
     return neuron(a.hook, layer=a.layer, unit=a.unit, head=a.head, pos=a.pos, key=a.key, reduce=a.reduce)
 
 
-def check_outputs(*paths: str | None, figures: Sequence[str | None] = ()) -> None:
+def check_outputs(*paths: str | None, figures: Sequence[str | None] = (), inputs: Iterable[str | None] = ()) -> None:
     """Raise before any work starts unless every file can be written; None stands for an option that was not given.
 
+    Args:
+        inputs: files that the command reads, and so must not write over.
+
     Raises:
-        DreamError: a path that can't be written or is given twice, or a figure that is not .png, .pdf or .svg.
+        DreamError: a path that can't be written, is given twice or is an input, or a figure that is not .png, .pdf or
+            .svg.
     """
     given = [path for path in (*paths, *figures) if path is not None]
     for path in given:
         check_writable(path)
+        for source in inputs:
+            require(
+                source is None or not same_file(path, source),
+                f"{path!r} is the file {source!r}, which is read: it would be written over; give another one",
+            )
     places = [os.path.realpath(path) for path in given]
     for path, place in zip(given, places, strict=True):
         require(places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")

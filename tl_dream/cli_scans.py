@@ -15,6 +15,7 @@ from tl_dream.cli_options import (
     load,
     objective,
     position,
+    token_file,
 )
 
 
@@ -32,7 +33,7 @@ def add_commands(subparsers: Subparsers) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--top", type=int, default=10, help="sentences to return [%(default)s]")
     group.add_argument("--max-tokens", type=int, help="leave longer sentences out [what the model reads]")
-    group.add_argument("--checkpoint", metavar="FILE", help="rewritten after every shard; if it exists, go on from it")
+    group.add_argument("--checkpoint", metavar="FILE", help="where to keep what is done; if it exists, go on from it")
     _add_outputs(parser, "the sentences, their tokens shaded")
     parser.set_defaults(run=run_corpus)
 
@@ -129,7 +130,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_corpus(arguments: argparse.Namespace) -> None:
     """`tl-dream corpus`."""
     a = arguments
-    check_outputs(a.json, a.checkpoint, figures=[a.figure])
+    check_outputs(a.json, a.checkpoint, figures=[a.figure], inputs=[a.file])
     goal = objective(a)
     from tl_dream.corpora import Corpus
 
@@ -150,7 +151,7 @@ def run_corpus(arguments: argparse.Namespace) -> None:
 def run_token_search(arguments: argparse.Namespace) -> None:
     """`tl-dream token-search`."""
     a = arguments
-    check_outputs(a.json, figures=[a.figure])
+    check_outputs(a.json, figures=[a.figure], inputs=[token_file(a.allowed)])
     goal = objective(a)
     model = load(a)
     from tl_dream.scans import token_search
@@ -168,7 +169,7 @@ def run_token_search(arguments: argparse.Namespace) -> None:
 def run_similar(arguments: argparse.Namespace) -> None:
     """`tl-dream similar`."""
     a = arguments
-    check_outputs(a.json, figures=[a.figure])
+    check_outputs(a.json, figures=[a.figure], inputs=[token_file(a.allowed)])
     goal = objective(a)
     model = load(a)
     from tl_dream.scans import similar_tokens

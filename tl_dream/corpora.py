@@ -13,8 +13,12 @@ from typing import Any
 from tl_dream._errors import DreamError, require
 from tl_dream.prompts import Sentence, Vocabulary
 
-LONGEST_LINE = 1 << 20
-"""Bytes; a longer line is over-long whatever its tokens, and is never held in memory whole."""
+LONGEST_LINE = 1 << 18
+"""Bytes of a line in a file, characters of a text; a longer one is over-long whatever its tokens, and of a file never
+held in memory whole."""
+
+SHARD_TEXT = 1 << 19
+"""Characters; a shard ends where it holds so many, however few its lines, so that its tokens fit in memory."""
 
 BLANK, UNDECODABLE, NO_TEXT = "blank", "undecodable", "not text"
 _TOO_LONG = object()
@@ -52,6 +56,13 @@ class Corpus:
             require(not columns or column in columns, f"the data set has no column {column!r}; {listed}")
         if column is not None:
             require(not isinstance(texts, str | os.PathLike), "column= goes with a data set, not with a text file")
+            if isinstance(texts, Mapping):
+                kind = type(texts[column]).__name__
+                require(_has_texts(texts[column]), f"the column {column!r} is one {kind}: give a list of texts")
+            require(
+                _has_texts(texts) or _has_columns(texts),
+                f"column= goes with a data set or an iterable of rows, not with {type(texts).__name__}",
+            )
             return cls(f"the column {column!r}", _length(texts, column), "line", _Column(texts, column))
         if isinstance(texts, str | os.PathLike):
             path = Path(texts)
@@ -60,7 +71,7 @@ class Corpus:
             require(path.is_file(), f"{str(path)!r} is not a file: give a text file with a sentence a line")
             return cls(str(path), path.stat().st_size, "B", path)
         require(
-            isinstance(texts, Iterable) and not isinstance(texts, bytes),
+            _has_texts(texts),
             f"a corpus is a text file, an iterable of texts or a data set with column=, not {type(texts).__name__}",
         )
         return cls("the texts given", len(texts) if hasattr(texts, "__len__") else None, "line", texts)
@@ -71,6 +82,9 @@ class Corpus:
             yield from _file_lines(self._source)
         else:
             for item in self._source:
+                if isinstance(item, Mapping) and not isinstance(self._source, _Column):
+                    keys = ", ".join(map(repr, item))
+                    raise DreamError(f"the corpus has rows ({keys}), not texts: say which holds the text, with column=")
                 yield item, 1
 
 
@@ -103,6 +117,10 @@ def _short(name: str, limit: int = 80) -> str:
     return repr(name) if len(name) <= limit else repr(name[:limit]) + "..."
 
 
+def _has_texts(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
+
+
 def _has_columns(texts: Any) -> bool:
     return isinstance(texts, Mapping) or hasattr(texts, "column_names") or hasattr(texts, "columns")
 
@@ -124,6 +142,15 @@ def _file_lines(path: Path) -> Iterator[tuple[Any, int]]:
                 if more.endswith(b"\n"):
                     break
             yield _TOO_LONG, size
+
+
+def _splits_at_spaces(tokenizer: Any) -> bool:
+    """Whether no token reaches over a blank, so that what comes after one leaves the tokens before it alone."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    splitter, normalizer = getattr(backend, "pre_tokenizer", None), getattr(backend, "normalizer", None)
+    if splitter is None or any(" " in added for added in tokenizer.get_added_vocab()):
+        return False
+    return len(splitter.pre_tokenize_str(normalizer.normalize_str("a b") if normalizer is not None else "a b")) > 1
 
 
 def text_of(line: Any) -> tuple[str | None, str | None]:
@@ -165,13 +192,14 @@ class Shard:
 
 
 class ShardReader:
-    """Reads a corpus in shards of `shard_lines` lines, and tells two corpora apart by a running digest."""
+    """Reads a corpus in shards of at most `shard_lines` lines, and tells two corpora apart by a running digest."""
 
     def __init__(self, corpus: Corpus, vocabulary: Vocabulary, shard_lines: int, longest: int) -> None:
         self._lines = corpus.lines()
         self._vocabulary = vocabulary
         self._shard_lines, self._longest = shard_lines, longest
         self._hash = hashlib.blake2b(digest_size=16)
+        self._splits = _splits_at_spaces(vocabulary.tokenizer)
         self.line = 0
 
     @property
@@ -199,16 +227,19 @@ class ShardReader:
             first = self.line
             skipped: Counter[str] = Counter()
             kept: list[tuple[int, str]] = []
-            size = 0
+            size = held = 0
             for line, length in self._take(self._shard_lines):
                 size += length
                 text, reason = (None, self._over_long) if line is _TOO_LONG else text_of(line)
-                if text is not None and len(text) > LONGEST_LINE:
+                if text is not None and self._too_long(text):
                     text, reason = None, self._over_long
                 if text is None:
                     skipped[str(reason)] += 1
-                else:
-                    kept.append((self.line, text))
+                    continue
+                kept.append((self.line, text))
+                held += len(text)
+                if held >= SHARD_TEXT:
+                    break
             if self.line == first:
                 return
             yield self._shard(kept, skipped, self.line - first, size)
@@ -216,6 +247,19 @@ class ShardReader:
     @property
     def _over_long(self) -> str:
         return f"over-long (more than {self._longest} tokens)"
+
+    def _too_long(self, text: str) -> bool:
+        """Whether a long text has too many tokens, from as little of it as tells. How long it is does not: a run of
+        blanks has no tokens, and an endless word may be one. But where the tokenizer goes word by word, the tokens of
+        its first words are the first of its tokens."""
+        if len(text) > LONGEST_LINE:
+            return True
+        head = 16 * self._longest
+        while self._splits and (end := text.find(" ", head)) >= 0:
+            if len(self._vocabulary.encode(text[:end])) > self._longest:
+                return True
+            head = 4 * end
+        return False
 
     def _shard(self, kept: Sequence[tuple[int, str]], skipped: Counter[str], read: int, size: int) -> Shard:
         lines, sentences = [], []

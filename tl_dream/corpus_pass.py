@@ -29,28 +29,32 @@ NO_PLACE = "without a place that the objective reads"
 
 @dataclass
 class Ranking:
-    """The best sentences of one objective so far, equal scores by line, each text once."""
+    """The best sentences of one objective so far, equal scores by line, each (as the model reads it) once."""
 
     top: int
     scored: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     _heap: list[tuple[float, int, CorpusHit]] = field(default_factory=list)  # lines count downwards
-    _texts: set[str] = field(default_factory=set)
+    _ids: set[tuple[int, ...]] = field(default_factory=set)
 
     @property
-    def cut(self) -> float:
-        """What a sentence must reach."""
-        return self._heap[0][0] if len(self._heap) == self.top else -numpy.inf
+    def cut(self) -> tuple[float, int]:
+        """The score and the line of the last of the best: what a sentence must beat."""
+        score, line = self._heap[0][:2] if len(self._heap) == self.top else (-numpy.inf, 0)
+        return score, -line
+
+    def takes(self, score: float, line: int) -> bool:
+        """Whether such a sentence would be among the best."""
+        return len(self._heap) < self.top or (score, -line) > self._heap[0][:2]
 
     def add(self, hit: CorpusHit) -> None:
         """Keep a sentence if it is among the best."""
         entry = (hit.score, -hit.line, hit)
-        full = len(self._heap) == self.top
-        if hit.text in self._texts or (full and entry[:2] <= self._heap[0][:2]):
+        if hit.ids in self._ids or not self.takes(hit.score, hit.line):
             return
-        self._texts.add(hit.text)
-        if full:
-            self._texts.remove(heapq.heapreplace(self._heap, entry)[2].text)
+        self._ids.add(hit.ids)
+        if len(self._heap) == self.top:
+            self._ids.remove(heapq.heapreplace(self._heap, entry)[2].ids)
         else:
             heapq.heappush(self._heap, entry)
 
@@ -61,7 +65,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Line:
-    """Equal lines of a shard: the number of the first, how many, what they say."""
+    """Lines of a shard with the same tokens: the number of the first, how many, what they say."""
 
     number: int
     times: int
@@ -107,7 +111,7 @@ class CorpusPass:
         self.tokens = 0
         self.trouble: DreamError | None = None
         self._top, self._batch_tokens = top, batch_tokens
-        self._groups: list[Group] = []
+        self._groups: dict[str, list[Group]] = {}  # by the positions they read: to find these is dear
         self._reads: tuple[Read, ...] = tuple(dict.fromkeys(read for one in objectives for read in one.reads))
         self._equal_lengths = any(one.equal_lengths for one in objectives)
 
@@ -115,21 +119,24 @@ class CorpusPass:
         """Score one shard, long lines first; what says the same is scored once and counted as often as it is there."""
         self.skipped += shard.skipped
         times = Counter(sentence.ids for sentence in shard.sentences)
-        first = {s.ids: (line, s) for line, s in reversed(list(zip(shard.lines, shard.sentences, strict=True)))}
-        lines = [_Line(line, times[ids], sentence) for ids, (line, sentence) in first.items()]
+        first: dict[tuple[int, ...], tuple[int, Sentence]] = {}
+        for number, sentence in zip(shard.lines, shard.sentences, strict=True):
+            first.setdefault(sentence.ids, (number, sentence))
+        lines = [_Line(number, times[ids], sentence) for ids, (number, sentence) in first.items()]
         if lines and not self._groups:
-            self._groups = grouped(self.host, self.objectives, lines[0].sentence)
-        fits = {repr(group.pos): self._fitting(group.pos, lines) for group in self._groups}
-        for group in self._groups:
-            lost = [line for line in lines if line.number not in fits[repr(group.pos)]]
-            if lost:
+            for group in grouped(self.host, self.objectives, lines[0].sentence):
+                self._groups.setdefault(repr(group.pos), []).append(group)
+        fits = {place: self._fitting(groups[0].pos, lines) for place, groups in self._groups.items()}
+        for place, groups in self._groups.items():
+            lost = [line for line in lines if line.number not in fits[place]]
+            for group in groups if lost else ():
                 nothing = numpy.zeros((len(lost), len(group.members)), dtype=bool)
                 self._keep(_Found(group, lost, nothing, _missing(group.pos)))
         wanted = [line for line in lines if any(line.number in fit for fit in fits.values())]
         lengths = [len(line.sentence) for line in wanted]
         done, tokens, began = 0.0, 0, time.perf_counter()
         for numbers in reversed(length_groups(lengths, self._batch_tokens, self._equal_lengths)):
-            batch = [wanted[i] for i in numbers]
+            batch = [wanted[i] for i in sorted(numbers)]  # in the order of lines, which decides between equal scores
             for parts in in_batches(batch, len(batch), lambda part: self._score(part, fits)):
                 for found in parts:
                     self._keep(found)
@@ -171,42 +178,45 @@ class CorpusPass:
         mask = None if bool(rows.mask.all()) else rows.mask
         activations = read_activations(self.host, self._reads, ids, mask=mask)
         found: list[_Found] = []
-        for group in self._groups:
-            fit = [i for i, line in enumerate(batch) if line.number in fits[repr(group.pos)]]
-            if fit:
-                found += self._score_fitting(group, activations, rows, fit, batch)
+        for place, groups in self._groups.items():
+            fit = [i for i, line in enumerate(batch) if line.number in fits[place]]
+            if not fit:
+                continue
+            whole = len(fit) == len(batch)
+            part, these = (activations, rows) if whole else (take(activations, fit, len(batch)), rows_of(rows, fit))
+            for group in groups:
+                found += self._score_fitting(group, part, these, [batch[i] for i in fit])
         return found
 
     def _score_fitting(
-        self, group: Group, activations: dict[Read, Any], rows: Rows, fit: Sequence[int], batch: Sequence[_Line]
+        self, group: Group, activations: dict[Read, Any], rows: Rows, lines: Sequence[_Line]
     ) -> list[_Found]:
-        lines = [batch[i] for i in fit]
-        whole = len(fit) == len(batch)
-        these = rows if whole else rows_of(rows, fit)
+        """What a group makes of lines that have the positions it reads; these are in the order of the corpus."""
         try:
-            scored = score_group(group, activations if whole else take(activations, fit, len(batch)), these)
+            scored = score_group(group, activations, rows)
         except DreamError as error:
             if group.pos is not None:
                 raise
             self.trouble = self.trouble or error  # an objective that does not say where it reads: line by line
-            if len(fit) > 1:
-                return [one for i in fit for one in self._score_fitting(group, activations, rows, [i], batch)]
-            return [_Found(group, lines, numpy.zeros((1, len(group.members)), dtype=bool), NO_PLACE)]
+            if len(lines) == 1:
+                return [_Found(group, lines, numpy.zeros((1, len(group.members)), dtype=bool), NO_PLACE)]
+            each = ((take(activations, [i], len(lines)), rows_of(rows, [i]), [lines[i]]) for i in range(len(lines)))
+            return [found for one in each for found in self._score_fitting(group, *one)]
         good = numpy.isfinite(scored.scores)
         usable = numpy.where(good, scored.scores, -numpy.inf)
-        most = min(len(usable), 2 * self._top)  # as many again may be known from other shards
-        best = numpy.argpartition(-usable, most - 1, axis=0)[:most]
-        cuts = numpy.array([self.rankings[member].cut for member in group.members])
-        reached = numpy.take_along_axis(usable, best, 0)
-        slot, member = ((reached >= cuts) & (reached > -numpy.inf)).nonzero()
-        row = best[slot, member]
+        cuts, last = numpy.array([self.rankings[member].cut for member in group.members]).T
+        earlier = numpy.array([line.number for line in lines])[:, None] < last
+        wanted = _best(usable, min(len(usable), 2 * self._top))  # as many again may be known from other shards
+        row, member = (wanted & ((usable > cuts) | ((usable == cuts) & earlier))).nonzero()
+        best_first = (-usable[row, member]).argsort()  # the cut rises at once, and most others need no looking at
+        row, member = row[best_first], member[best_first]
         values = scored.values(row, member) if scored.values is not None and len(row) else None
         candidates = []
         for i, (at, of) in enumerate(zip(row.tolist(), member.tolist(), strict=True)):
             length = len(lines[at].sentence)
-            each = None if values is None else values[i, :length]
+            shown = None if values is None else values[i, :length]
             read = None if scored.read is None else scored.read[at, :length]
-            candidates.append(_Candidate(of, lines[at], float(usable[at, of]), each, read))
+            candidates.append(_Candidate(of, lines[at], float(usable[at, of]), shown, read))
         return [_Found(group, lines, good, NO_NUMBER, candidates)]
 
     def _keep(self, found: _Found) -> None:
@@ -219,19 +229,25 @@ class CorpusPass:
                 ranking.skipped[found.reason] += int(times.sum()) - count
         for one in found.candidates:
             ranking = self.rankings[found.group.members[one.member]]
-            if one.score < ranking.cut:
+            if not ranking.takes(one.score, one.line.number):
                 continue
             pos = None
             if one.values is not None and one.read is not None:
-                lowest = found.group.reduce == "min"
-                ranked = numpy.nan_to_num(-one.values if lowest else one.values, nan=-numpy.inf)
-                pos = int(numpy.where(one.read, ranked, -numpy.inf).argmax())
+                ranked = -one.values if found.group.reduce == "min" else one.values
+                pos = int(numpy.where(one.read & ~numpy.isnan(ranked), ranked, -numpy.inf).argmax())
             values = None
             if one.values is not None:
                 values = tuple(value if math.isfinite(value) else None for value in one.values.tolist())
             sentence = one.line.sentence
             hit = CorpusHit(sentence.text, sentence.tokens, sentence.ids, pos, one.score, values, one.line.number)
             ranking.add(hit)
+
+
+def _best(scores: numpy.ndarray, most: int) -> numpy.ndarray:
+    """Bool[row, member]: the `most` highest of every column; of equal ones those that come first, -inf never."""
+    edge = numpy.partition(scores, len(scores) - most, axis=0)[len(scores) - most]
+    above, level = scores > edge, (scores == edge) & (scores > -numpy.inf)
+    return above | (level & (level.cumsum(0) <= most - above.sum(0)))
 
 
 def _missing(pos: Positions) -> str:

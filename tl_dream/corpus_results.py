@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from tl_dream._errors import require
+from tl_dream._errors import whole_number
 from tl_dream.results import Cost, _table
 from tl_dream.scan_results import Scan
 
@@ -41,16 +42,21 @@ class CorpusHit:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CorpusHit:
-        """The inverse of `asdict`."""
-        values = data["activations"]
-        return cls(
-            **{
-                **data,
-                "tokens": tuple(data["tokens"]),
-                "ids": tuple(data["ids"]),
-                "activations": None if values is None else tuple(values),
-            }
-        )
+        """The inverse of `asdict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing, or not what a search writes.
+        """
+        text, tokens, ids, pos = data["text"], tuple(data["tokens"]), tuple(data["ids"]), data["pos"]
+        values = None if data["activations"] is None else tuple(data["activations"])
+        texts = all(isinstance(one, str) for one in (text, *tokens))
+        counts = all(type(one) is int and one >= 0 for one in (*ids, data["line"], 0 if pos is None else pos))
+        numbers = all(map(_finite, (data["score"], *(value for value in values or () if value is not None))))
+        if not (texts and counts and numbers) or set(data) != {field.name for field in fields(cls)}:
+            raise ValueError(f"a sentence holds other values than a search writes: {dict(data)!r:.200}")
+        if len(ids) != len(tokens) or len(values or ids) != len(ids) or (pos or 0) >= max(1, len(ids)):
+            raise ValueError(f"the tokens, ids, activations and position of a sentence don't fit: {dict(data)!r:.200}")
+        return cls(text, tokens, ids, pos, data["score"], values, data["line"])
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class CorpusResult(Scan):
         model: name of the model and its backend.
         objective: the objective's formula.
         corpus: what was searched.
-        top: the best sentences, best first, equal scores by line; of equal texts only the first.
+        top: the best sentences, best first, equal scores by line; of lines with the same tokens only the first.
         scored: lines that were scored.
         skipped: lines that were not, by reason.
         tokens: tokens of the scored lines, special ones included.
@@ -85,8 +91,7 @@ class CorpusResult(Scan):
 
     def texts(self, top: int = 10) -> tuple[str, ...]:
         """The best sentences as plain text: prompts to start a dream from."""
-        require(isinstance(top, int) and top >= 1, f"top = {top!r}: give a whole number of at least 1")
-        return tuple(hit.text for hit in self.top[:top])
+        return tuple(hit.text for hit in self.top[: whole_number("top", top)])
 
     def __str__(self) -> str:
         rows = [(f"{hit.score:.4f}", str(hit.line), _marked(hit)) for hit in self.top]
@@ -130,6 +135,10 @@ class CorpusResult(Scan):
                 for hit in self.top
             ]
         )
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _marked(hit: CorpusHit, reach: int = 12) -> str:

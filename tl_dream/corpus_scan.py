@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError, require, whole_number
 from tl_dream.corpora import Corpus, ShardReader
 from tl_dream.corpus_checkpoints import Checkpoint
 from tl_dream.corpus_pass import CorpusPass
 from tl_dream.corpus_results import CorpusResult
 from tl_dream.models import attached
 from tl_dream.objectives import Objective
-from tl_dream.results import Cost
+from tl_dream.results import Cost, same_file
 from tl_dream.scoring import check
 from tl_dream.substitutions import default_batch_tokens
 
@@ -39,7 +40,8 @@ def corpus_search(
 
     Every line is a sentence, scored at every position the objective reads. The corpus is read a shard at a time, so it
     may be larger than memory. Lines that can't be scored (blank, over-long, undecodable, without the position or word)
-    are counted by reason; equal texts are returned once.
+    are counted by reason. Lines that are the same tokens to the model are returned once, the first of them; equal
+    scores come by line. (A score is what a batch gave: in float32 it is good to about one part in a million.)
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -50,8 +52,10 @@ def corpus_search(
         column: which column of a data set holds the texts.
         max_tokens: the longest sentence to score, special tokens included; None takes all that the model can read.
         batch_tokens: padded tokens a batch at most; None fits the device. Where memory runs out, batches get smaller.
-        shard_lines: lines that are read, sorted by length and batched at a time.
-        checkpoint: a file that is rewritten after every shard. If it exists, its shards are not scored again.
+        shard_lines: lines that are read, sorted by length and batched at a time; of long ones fewer. Only speed and
+            memory depend on it.
+        checkpoint: a file that is rewritten every few seconds, at the end, and when the search is interrupted (an
+            error, Ctrl-C). If it exists, the shards it knows of are not scored again.
         progress: show a progress bar with the rate; None shows it on a terminal only.
 
     Returns:
@@ -62,20 +66,22 @@ def corpus_search(
             (see the message).
     """
     began = time.perf_counter()
-    objectives = [objective] if isinstance(objective, Objective) else list(objective)
+    many = isinstance(objective, Iterable) and not isinstance(objective, str)
+    objectives: list[Any] = list(objective) if many else [objective]  # type: ignore[arg-type]
     require(bool(objectives), "no objective to score: give at least one")
-    for name, value in (("top", top), ("shard_lines", shard_lines)):
-        require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: give a whole number of at least 1")
+    top, shard_lines = whole_number("top", top), whole_number("shard_lines", shard_lines)
     with attached(model) as host, torch.no_grad():
         for one in objectives:
             check(host, one)
         corpus = Corpus.of(texts, column)
-        longest = host.n_ctx if max_tokens is None else max_tokens
-        require(
-            isinstance(longest, int) and 1 <= longest <= host.n_ctx,
-            f"max_tokens = {max_tokens!r}: give a whole number of at least 1 and at most {host.n_ctx}, the longest "
-            "sentence the model reads",
-        )
+        longest = host.n_ctx
+        if max_tokens is not None:
+            longest = whole_number("max_tokens", max_tokens, 1, host.n_ctx, ", the longest sentence the model reads")
+        if checkpoint is not None and isinstance(texts, str | os.PathLike):
+            require(
+                not same_file(checkpoint, texts),
+                f"the checkpoint {os.fspath(checkpoint)!r} is the corpus itself: give another file",
+            )
         reader = ShardReader(corpus, host.vocabulary, shard_lines, longest)
         scan = CorpusPass(host, objectives, top, default_batch_tokens(host, batch_tokens))
         same = {
@@ -94,10 +100,11 @@ def corpus_search(
             leave=False,
         ) as bar:
             earlier = 0.0 if saved is None else saved.resume(scan, reader, bar)
-            for shard in reader:
-                scan.run(shard, bar)
-                if saved is not None:
-                    saved.write(scan, reader, earlier + time.perf_counter() - began)
+            with _flushed(saved):
+                for shard in reader:
+                    scan.run(shard, bar)
+                    if saved is not None:
+                        saved.keep(scan, reader, earlier + time.perf_counter() - began)
         _check_found(corpus, reader, scan)
         cost = Cost(host.meter.forwards, host.meter.forward_tokens, earlier + time.perf_counter() - began)
         results = tuple(
@@ -113,7 +120,17 @@ def corpus_search(
             )
             for one, ranking in zip(objectives, scan.rankings, strict=True)
         )
-    return results[0] if isinstance(objective, Objective) else results
+    return results if many else results[0]
+
+
+@contextmanager
+def _flushed(saved: Checkpoint | None) -> Iterator[None]:
+    """Whatever ends the search, what was finished is written."""
+    try:
+        yield
+    finally:
+        if saved is not None:
+            saved.flush()
 
 
 def _check_found(corpus: Corpus, reader: ShardReader, scan: CorpusPass) -> None:

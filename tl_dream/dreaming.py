@@ -10,23 +10,24 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from tl_dream import automatic as automatic_file
 from tl_dream._errors import require, unknown
 from tl_dream.ascent import ARTICLE, Annealing, Callback, ascend
 from tl_dream.automatic import automatic, best_words
-from tl_dream.batches import Batch
+from tl_dream.batches import Batch, BestSeen
 from tl_dream.corpus_results import CorpusResult
-from tl_dream.hook_names import layers_run
 from tl_dream.hosts import Budget, Host, attached
 from tl_dream.objectives import Objective, normalized
 from tl_dream.outcomes import Outcome, finish, receipt, scored_bar
 from tl_dream.populations import Evolving, Population, judge_of
+from tl_dream.prices import Prices
 from tl_dream.projection import Projecting, project
 from tl_dream.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt
 from tl_dream.results import Dream
 from tl_dream.scoring import check
 from tl_dream.search import descend
 from tl_dream.starting import budget_of, check_count, make_batch
-from tl_dream.swapping import Swapping, Swaps
+from tl_dream.swapping import Swapping, Swaps, Tick
 
 PRESETS = {"fast": Annealing(), "article": ARTICLE}
 
@@ -72,8 +73,13 @@ def dream(
 
     Methods:
         "auto": what does best at equal cost: rounds of projected gradient ascent, then swaps that the gradient ranks,
-            the best of a step merged, fresh starts where these come to a halt, a last sweep; `token_search` where one
-            word is free. Ends where no single swap is better (`stopped` is "optimum") or the budget is spent.
+            the best of a step merged, fresh starts where these come to a halt, a last sweep. Where one word is free
+            and no budget is given, the exact best token, as `token_search` finds it. Ends where the budget is spent, or
+            where no single swap of an allowed token is better (`stopped` is "optimum"). To know that, every swap that
+            may be returned must be scored: the sweep wants a budget of free words x allowed tokens sentences. With
+            MiniLM's 29,523 tokens that is far beyond the default for a whole sentence (14 words of 16 tokens, read at
+            layer 2: 413,000 sentences, 20 million forward-tokens); 400,000 certify few free words, or a short list in
+            `allowed`.
         "anneal": the article's annealed Gumbel-Softmax ascent.
         "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.
         "epo": a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole front.
@@ -85,9 +91,10 @@ def dream(
         prompt: a sentence, or several that dream side by side; None where `start` is a corpus search.
         free: the positions that may change (see `Positions`), where `prompt` is plain text; None frees every word.
         method: see above. "auto" stands for "anneal" where a `preset` or an option of annealing is given.
-        budget: forward-tokens (rows x positions x layers) to spend; None takes 400,000 for the searches over real
-            tokens, whatever it takes for one free word, and the given steps for "anneal" and "pez". Annealing with a
-            budget and no steps takes as many steps as it pays for.
+        budget: forward-tokens (rows x positions x layers) to spend at most; scoring the starts is the least that is
+            ever spent. None takes 400,000 for the searches over real tokens, whatever it takes for one free word, and
+            the given steps for "anneal" and "pez". Annealing with a budget and no steps takes as many steps as surely
+            fit.
         fluency: for "epo": the fluency it trades against (see `fluency`); None takes the model's own head where it is
             trained, else none.
         start: a `corpus_search` result, whose top ten sentences are the starts. For "anneal" also "sentence", "random"
@@ -109,7 +116,8 @@ def dream(
         evaluate_every: steps between two scorings of the real tokens.
         top_k: tokens a position whose weights the history keeps.
         allowed: tokens that free positions may take.
-        banned: tokens that they may not; None bans the token that a `logit` objective asks for. () bans none.
+        banned: tokens that they may not: exactly these, no other spelling ("Cat", "##cat"). What the start holds may
+            stay. None bans the token that a `logit` objective asks for, () bans none.
         max_changes: words that may differ from the start's at most; None sets no limit.
         retokenize: return only tokens whose text tokenizes back to themselves; not asked where the start itself does
             not, or where [CLS] or [SEP] is free.
@@ -118,8 +126,8 @@ def dream(
         progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        DreamError: bad input (see the message), or scores that became NaN or infinite; then `error.partial` holds the
-            `Dream` so far.
+        DreamError: bad input (see the message), or scores or a gradient that became NaN or infinite; then
+            `error.partial` holds the `Dream` so far.
     """
     began = time.perf_counter()
     options = {
@@ -139,7 +147,7 @@ def dream(
         "top_k": top_k,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    method = _method(method, preset, given)
+    method = method_of(method, preset, given)
     require(
         fluency is None or method == "epo",
         'fluency= goes with method="epo"; any other climbs the sum: goal + 0.1 * fluency()',
@@ -163,8 +171,7 @@ def dream(
         )
         run = _Run(host, objective, batch, budget, seed, starts, callback, progress)
         if method == "anneal":
-            outcome, told = run.anneal(_annealing(preset, given, run.steps_for))
-            told = {"preset": preset or "fast", **told}
+            outcome, told = run.anneal(preset, given)
         elif method == "pez":
             outcome, told = run.pez(given)
         elif method == "epo":
@@ -175,8 +182,15 @@ def dream(
         return finish(host, objective, batch, outcome, settings=told, seed=seed, began=began)
 
 
-def _method(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
-    """The method meant; options of annealing stand for annealing."""
+def method_of(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
+    """The method meant; options of annealing stand for annealing.
+
+    Args:
+        given: options of annealing (`steps` to `top_k`, and `start` where it is a word), those that were given.
+
+    Raises:
+        DreamError: an unknown method or preset, or an option that the method has not got.
+    """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if preset is not None and preset not in PRESETS:
@@ -194,7 +208,7 @@ def _method(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
     return method
 
 
-def _annealing(preset: str | None, given: Mapping[str, Any], steps_for: Callable[[Annealing], int | None]) -> Annealing:
+def _annealing(preset: str | None, given: Mapping[str, Any]) -> Annealing:
     """The preset with what was given in its place."""
     changes = dict(given)
     temperature = changes.pop("temperature", None)
@@ -209,8 +223,6 @@ def _annealing(preset: str | None, given: Mapping[str, Any], steps_for: Callable
     if "schedule" in changes:
         changes["decay"] = None  # the article's belongs to its own schedule
     base = PRESETS[preset or "fast"]
-    if "steps" not in changes and steps_for(base) is not None:
-        changes["steps"] = steps_for(base)
     steps = changes.get("steps")
     if base.decay is None and isinstance(steps, int):  # a short run cools all the same
         changes.setdefault("warmup", min(base.warmup, max(0, steps) // 10))
@@ -230,18 +242,15 @@ class _Run:
     callback: Callback | None
     progress: bool | None
 
-    def steps_for(self, settings: Annealing) -> int | None:
-        """How many steps of annealing the budget pays for; None where there is none."""
-        if self.budget is None:
-            return None
-        names = [name for read in self._climb(settings).reads for name in read.resolve(self.host)]
-        each = self.batch.ids.numel() * max(1, layers_run(names, self.host.n_layers))
-        return max(1, int(self.budget / each / (2 + 1 / settings.evaluate_every)))
-
-    def _climb(self, settings: Annealing) -> Objective:
-        return normalized(self.objective) if settings.normalize else self.objective
-
-    def anneal(self, settings: Annealing) -> tuple[Outcome, dict[str, Any]]:
+    def anneal(self, preset: str | None, given: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
+        settings = _annealing(preset, given)
+        climb = normalized(self.objective) if settings.normalize else self.objective
+        budget = Budget(self.host.meter, self.budget)
+        seen = BestSeen(self.host, self.objective, self.batch)
+        if self.budget is not None and "steps" not in given:  # as many as it pays for
+            prices = Prices.of(self.host, self.objective, climb, self.batch, seen)
+            steps = prices.steps(budget.left, settings.evaluate_every, settings.narrows(self.batch.allowed))
+            settings = _annealing(preset, {**given, "steps": steps})
         with tqdm(
             total=settings.steps,
             disable=None if self.progress is None else not self.progress,
@@ -258,14 +267,15 @@ class _Run:
                 self.objective,
                 self.batch,
                 settings,
-                climb=self._climb(settings),
+                climb=climb,
                 seed=self.seed,
                 copies=[row % self.starts for row in range(len(self.batch.sentences))],
                 callback=self.callback,
                 tick=tick,
-                budget=Budget(self.host.meter, self.budget),
+                budget=budget,
+                seen=seen,
             )
-        return Outcome(found.runs, found.stopped, found.failure), asdict(settings)
+        return Outcome(found.runs, found.stopped, found.failure), {"preset": preset or "fast", **asdict(settings)}
 
     def gcg(self) -> tuple[Outcome, dict[str, Any]]:
         settings = Swapping()
@@ -280,21 +290,34 @@ class _Run:
 
     def epo(self, fluency: Objective | None) -> tuple[Outcome, dict[str, Any]]:
         settings, judge = Evolving(), judge_of(self.host, fluency)
-        found = self._searched(
-            lambda search, tick: Population(search, settings, judge, self.seed).evolve(self.callback, tick)
-        )
-        return found, {**asdict(settings), "fluency": None if judge is None else repr(judge)}
+        crowds: list[Population] = []
+
+        def evolve(search: Swaps, tick: Tick) -> str:
+            crowds.append(Population(search, settings, judge, self.seed))
+            return crowds[0].evolve(self.callback, tick)
+
+        found = self._searched(evolve)
+        told = {**asdict(settings), "penalties": list(crowds[0].penalties)}
+        return found, {**told, "fluency": None if judge is None else repr(judge)}
 
     def auto(self) -> tuple[Outcome, dict[str, Any]]:
         words = all(len(sentence.free) == 1 for sentence in self.batch.sentences)
         if words and self.budget is None:
-            return self._searched(lambda search, tick: best_words(search), math.inf), {}
-        return self._searched(
+            found = self._searched(lambda search, tick: best_words(search, callback=self.callback, tick=tick), math.inf)
+            return found, {"search": "every allowed token, as token_search"}
+        found = self._searched(
             lambda search, tick: automatic(search, seed=self.seed, callback=self.callback, tick=tick)
-        ), {}
+        )
+        return found, {"search": "rounds and swaps", **constants()}
 
-    def _searched(self, method: Callable[[Swaps, Callable[[], object]], str], limit: float | None = None) -> Outcome:
+    def _searched(self, method: Callable[[Swaps, Tick], str], limit: float | None = None) -> Outcome:
         budget = Budget(self.host.meter, budget_of(self.budget) if limit is None else limit)
         with scored_bar(budget, self.progress, "dream") as tick:
             search = Swaps(self.host, self.objective, self.batch, budget, self.seed)
-            return Outcome.of(search, method(search, tick))
+            return Outcome.of(search, lambda: method(search, tick))
+
+
+def constants() -> dict[str, Any]:
+    """What the default search is tuned to, by name: the constants of its file."""
+    own = {name.lower(): value for name, value in vars(automatic_file).items() if name.isupper()}
+    return {name: asdict(value) if isinstance(value, Projecting) else value for name, value in own.items()}

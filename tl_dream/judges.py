@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from tl_dream._errors import DreamError, require
-from tl_dream.bigrams import BigramModel
-from tl_dream.hosts import Host, attached
+from tl_dream.bigrams import BigramModel, vocabulary_hash
+from tl_dream.hosts import Host, Meter, attached
 from tl_dream.models import forward
 from tl_dream.objectives import Objective
 from tl_dream.rows import TOKENS, Activations, Read, Rows, Tokens
@@ -68,16 +69,32 @@ def _objective(formula: str, reads: tuple[Read, ...], values: Any) -> Objective:
 class _Bigrams:
     def __init__(self, judge: BigramModel) -> None:
         self._judge = judge
+        self._checked: Any = None
 
     def __call__(self, acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
         tokens: Tokens = acts[TOKENS]
-        _same_size(len(self._judge.unigram), rows, repr(self._judge))
+        self._check(rows)
         self._judge = self._judge.on(tokens.ids.device)
         return self._judge.log_probabilities(tokens, rows)
+
+    def _check(self, rows: Rows) -> None:
+        if self._checked is rows.vocabulary.tokenizer:
+            return
+        _same_size(len(self._judge.unigram), rows, repr(self._judge))
+        require(
+            self._judge.vocabulary == vocabulary_hash(rows.vocabulary),
+            f"{self._judge!r} were counted with another vocabulary than the dreaming model's, of the same size: count "
+            "them with count_bigrams(model, texts) and this model",
+        )
+        self._checked = rows.vocabulary.tokenizer
 
 
 def _own_head(acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
     return _judged(acts[Read("logits")], acts[TOKENS], rows, acts[TOKENS].causal)
+
+
+HELD_LOGITS = 1 << 25
+"""Numbers that the logits of masked sentences may take at once."""
 
 
 class _Judge:
@@ -91,18 +108,41 @@ class _Judge:
         tokens: Tokens = acts[TOKENS]
         with attached(self._model) as host:
             self._check(host, rows)
+            if self._masked:
+                return self._each_masked(tokens, tokens.embed(host.W_E), rows), rows.words
             hook = host.resolve("logits")
             mask = None if bool(rows.mask.all()) else rows.mask
-            embeddings = tokens.embed(host.W_E)
-            if self._masked:
-                logits = _masked_logits(host, hook, tokens, embeddings, rows)
-            elif tokens.weights is None:
+            if tokens.weights is None:
                 logits = forward(host, tokens.ids, [hook], mask=mask)[hook]
             else:
-                logits = forward(host, tokens.ids, [hook], embeddings=embeddings, mask=mask)[hook]
-            tokens.meter.forwards += host.meter.forwards
-            tokens.meter.forward_tokens += host.meter.forward_tokens
+                logits = forward(host, tokens.ids, [hook], embeddings=tokens.embed(host.W_E), mask=mask)[hook]
+            _charge(tokens.meter, host.meter)
             return _judged(logits, tokens, rows, host.causal)
+
+    def _each_masked(self, tokens: Tokens, embeddings: Float[Tensor, "batch pos d"], rows: Rows) -> Tensor:
+        """Every word's log-probability with that word masked, Float[batch, pos]: a pass a word, some words at once, of
+        which one number each is kept. With a gradient these are run anew on the way back, when the model is attached
+        no more; that is charged as the backward pass it is part of."""
+        row, pos = rows.words.nonzero(as_tuple=True)
+        size = max(1, HELD_LOGITS // (tokens.ids.shape[1] * rows.vocabulary.d_vocab))
+        again = embeddings.requires_grad and torch.is_grad_enabled() and len(row) > size
+        meters: list[Meter] = []
+
+        def work(row: Tensor, pos: Tensor, embeddings: Tensor, weights: Tensor | None) -> Tensor:
+            with attached(self._model) as host:
+                meters.append(host.meter)
+                return _some_masked(host, tokens.ids, embeddings, weights, rows.mask, row, pos)
+
+        found = []
+        for some, at in zip(row.split(size), pos.split(size), strict=True):
+            given = (some, at, embeddings, tokens.weights)
+            found.append(
+                checkpoint(work, *given, use_reentrant=False, preserve_rng_state=False) if again else work(*given)
+            )
+        for meter in meters:
+            _charge(tokens.meter, meter)
+        values = torch.cat(found) if found else embeddings.new_zeros(0)
+        return values.new_zeros(tokens.ids.shape).index_put((row, pos), values)
 
     def _check(self, host: Host, rows: Rows) -> None:
         if self._checked is rows.vocabulary.tokenizer:
@@ -123,18 +163,30 @@ def _same_size(size: int, rows: Rows, judge: str) -> None:
     )
 
 
-def _masked_logits(host: Host, hook: str, tokens: Tokens, embeddings: Tensor, rows: Rows) -> Tensor:
-    """Every word's logits with that word masked: a row a word."""
-    row, pos = rows.words.nonzero(as_tuple=True)
-    ids, mixed = tokens.ids[row].clone(), embeddings[row].clone()
-    mask_id = host.vocabulary.tokenizer.mask_token_id
+def _charge(meter: Meter, spent: Meter) -> None:
+    meter.forwards += spent.forwards
+    meter.forward_tokens += spent.forward_tokens
+
+
+def _some_masked(
+    host: Host,
+    ids: Int[Tensor, "batch pos"],
+    embeddings: Float[Tensor, "batch pos d"],
+    weights: Float[Tensor, "batch pos vocab"] | None,
+    mask: Bool[Tensor, "batch pos"],
+    row: Int[Tensor, " word"],
+    pos: Int[Tensor, " word"],
+) -> Float[Tensor, " word"]:
+    """The log-probability of some words, each with itself masked: a row a word."""
+    hook, mask_id = host.resolve("logits"), host.vocabulary.tokenizer.mask_token_id
     each = torch.arange(len(row), device=ids.device)
-    ids[each, pos] = mask_id
-    mixed = mixed.index_put((each, pos), host.W_E[mask_id])
-    mask = rows.mask[row]
-    got = forward(host, ids, [hook], embeddings=mixed, mask=None if bool(mask.all()) else mask)[hook]
-    logits = got.new_zeros(*tokens.ids.shape, got.shape[-1])
-    return logits.index_put((row, pos), got[each, pos])
+    masked = ids[row].index_put((each, pos), ids.new_tensor(mask_id))
+    mixed = embeddings[row].index_put((each, pos), host.W_E[mask_id])
+    seen = None if bool(mask[row].all()) else mask[row]
+    shares = forward(host, masked, [hook], embeddings=mixed, mask=seen)[hook][each, pos].log_softmax(-1)
+    if weights is None:
+        return shares.gather(1, ids[row, pos][:, None])[:, 0]
+    return (shares * weights[row, pos].to(shares.dtype)).sum(-1)
 
 
 def _judged(

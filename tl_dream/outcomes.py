@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from tl_dream._errors import DreamError
 from tl_dream.batches import Batch
 from tl_dream.hosts import Budget, Host
 from tl_dream.objectives import Objective
+from tl_dream.proposals import NoSlope
 from tl_dream.results import Cost, Dream, Run
 from tl_dream.swapping import Swaps, Tick
 
@@ -28,10 +29,13 @@ class Outcome:
     failure: str | None = None
 
     @classmethod
-    def of(cls, search: Swaps, stopped: str) -> Outcome:
-        """Of a search over real tokens."""
-        bad = search.seen.broken
-        return cls(search.runs(), stopped, None if bad is None else f"the score of real tokens became {bad}")
+    def of(cls, search: Swaps, run: Callable[[], str]) -> Outcome:
+        """Of a search over real tokens, which `run` carries out; it gives back why it stopped."""
+        try:
+            stopped = run()
+        except NoSlope as error:
+            search.fail(str(error))
+        return cls(search.runs(), stopped if search.failure is None else "failure", search.failure)
 
 
 def finish(
@@ -50,7 +54,7 @@ def finish(
         began: when, by `time.perf_counter()`.
 
     Raises:
-        DreamError: scores became NaN or infinite; `error.partial` holds the result so far.
+        DreamError: scores or their gradient became NaN or infinite; `error.partial` holds the result so far.
     """
     winner = max(range(len(outcome.runs)), key=lambda i: (outcome.runs[i].best.score, -i))
     run, sentence = outcome.runs[winner], batch.sentences[winner]
@@ -71,7 +75,8 @@ def finish(
     if outcome.failure is not None:
         raise DreamError(
             f"{outcome.failure}; the best real tokens so far score {run.best.score:.4f}: {run.best.text!r} "
-            "(error.partial holds the whole result). Check the objective for a division by zero or a logarithm of zero",
+            "(error.partial holds the whole result). Check the objective for a division by zero, and for a logarithm "
+            "or square root of zero",
             partial=result,
         )
     return result

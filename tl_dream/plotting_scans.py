@@ -133,8 +133,9 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
 def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
     """The article's Figure 4: distance in embedding space against score, the sentence's own token marked by a star.
 
-    Above the dashed line, drawn as squares, are the neighbours that the token search finds too. Where the neighbours
-    are far from the token, the axis is broken between them.
+    Squares are the neighbours that are among the token search's best themselves; these score what the dashed line
+    says, or more. Where the neighbours are far from the token, the axis is broken between them. A token that the font
+    has no letters for is written as its number in `print(table)`.
 
     Args:
         table: the result of `similar_tokens`.
@@ -145,7 +146,8 @@ def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
         broken, in the one labelled "own".
     """
     text = _lines(_title(table, "nearest tokens"), WIDTH)
-    head, body, legend = 0.18 * (1 + text.count("\n")) + 0.1, 3.3, 0.45
+    foreign = sum(not _written(row.token) for row in table.neighbours)
+    head, body, legend = 0.18 * (1 + text.count("\n")) + 0.1, 3.3, 0.62 if foreign else 0.45
     host = place(ax, WIDTH, head + body + legend)
     grid = split(host, 3, 1, height_ratios=[head, body, legend])
     caption(host, grid[0], "title", text)
@@ -185,8 +187,24 @@ def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
     _name_points(axes, table.neighbours, (4.7 if broken else 5.5, body - 0.4))
     key = panel(host, grid[2], "legend")
     key.set_axis_off()
-    key.legend(handles=handles, loc="center", ncols=2, frameon=False, borderaxespad=0, columnspacing=1.5)
+    share = f"{foreign} of {len(table.neighbours)}"
+    said = f"numbers: rows of the printed table whose tokens this font can't write ({share})"
+    key.legend(
+        handles=handles,
+        loc="center",
+        ncols=2,
+        frameon=False,
+        borderaxespad=0,
+        columnspacing=1.5,
+        title=said if foreign else None,
+        title_fontsize=FONT_SIZE,
+    )
     return host
+
+
+def _written(token: str) -> bool:
+    """Whether the font has a letter for all of a token."""
+    return readable(token, len(token)) == token
 
 
 def _points(ax: Axes, table: NeighbourTable) -> list[Any]:
@@ -196,7 +214,7 @@ def _points(ax: Axes, table: NeighbourTable) -> list[Any]:
         (False, "o", BLUE, "neighbour"),
         (True, "s", VERMILLION, f"neighbour among the search's best {table.best}"),
     ):
-        some = [row for row in table.neighbours if (table.cut is not None and row.score >= table.cut) == found]
+        some = [row for row in table.neighbours if bool(row.found) == found]
         if some:
             x, y = [row.distance for row in some], [row.score for row in some]
             look: dict[str, Any] = {"s": 18, "marker": marker, "color": colour, "edgecolor": INK, "linewidth": 0.4}
@@ -217,7 +235,8 @@ def _break(own: Axes, axes: Axes, table: NeighbourTable) -> None:
 
 
 def _name_points(ax: Axes, points: Sequence[Neighbour], inches: tuple[float, float]) -> None:
-    """Write tokens beside their points where there is room: right, left, above or below; the highest scores first.
+    """Write tokens beside their points where there is room: right, left, above or below; the highest scores first, and
+    numbers last.
 
     Args:
         inches: the size of the panel, about.
@@ -228,8 +247,9 @@ def _name_points(ax: Axes, points: Sequence[Neighbour], inches: tuple[float, flo
     marks = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in at]
     taken = list(marks)
     size, gap = FONT_SIZE - 1, 5.0
-    for i in sorted(range(len(points)), key=lambda i: -points[i].score):
-        name, (x, y) = readable(points[i].token, 14), at[i]
+    foreign = [not _written(row.token) for row in points]
+    for i in sorted(range(len(points)), key=lambda i: (foreign[i], -points[i].score)):
+        name, (x, y) = str(i + 1) if foreign[i] else readable(points[i].token, 14), at[i]
         length = text_width(name, size=size)
         for dx, dy, ha, va in (
             (gap, 0.0, "left", "center"),

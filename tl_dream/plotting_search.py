@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from tl_dream.frontier import Frontier
 from tl_dream.plotting import (
     BLUE,
     FONT_SIZE,
+    GREEN,
     GREY,
     INK,
     ORANGE,
@@ -30,15 +32,18 @@ from tl_dream.plotting import (
 )
 from tl_dream.results import Dream
 
-LINES = (
+LINES: tuple[tuple[str, Any, str], ...] = (
     (INK, "-", "o"),
     (BLUE, "--", "s"),
     (VERMILLION, "-.", "^"),
     (PURPLE, ":", "D"),
-    (ORANGE, "-", "v"),
-    (GREY, "--", "x"),
+    (ORANGE, (0, (8, 2.5)), "v"),
+    (GREEN, (0, (4, 1, 1, 1, 1, 1)), "X"),
 )
 """Colour, dashes and marker of each line: told apart without colour too."""
+
+START: Any = (0, (1, 6))
+"""Dashes of the line at the start's score: like none of the others."""
 
 MOST_TEXTS = 10
 
@@ -98,12 +103,14 @@ def _entry(number: str, text: str) -> str:
 def search_costs(dreams: Mapping[str, Dream | Sequence[Dream]], *, ax: Axes | None = None) -> Axes:
     """The best real tokens so far against what they cost, a line a method (the median where there are several runs).
 
+    A dream of several starts counts as one: the best of all its rows so far. The line "start" is the best start of all.
+
     Args:
         dreams: {name: a dream, or several of other seeds}, all of one objective.
         ax: the Axes to draw in.
 
     Raises:
-        DreamError: nothing to draw, or dreams of several objectives.
+        DreamError: nothing to draw, dreams of several objectives, or one whose history does not tell what it cost.
     """
     runs = {name: [one] if isinstance(one, Dream) else list(one) for name, one in dreams.items()}
     every = [dream for some in runs.values() for dream in some]
@@ -111,9 +118,9 @@ def search_costs(dreams: Mapping[str, Dream | Sequence[Dream]], *, ax: Axes | No
     named = {dream.objective for dream in every}
     require(len(named) == 1, f"the dreams are of {len(named)} objectives ({', '.join(sorted(named))}): give one's")
     ax = cost_curves({name: median_curve([_curve(one) for one in some]) for name, some in runs.items()}, ax=ax)
-    starts = [dream.start.score for dream in every]
-    ax.axhline(max(starts), color=GREY, linestyle=":", linewidth=1.2, zorder=1, label="start")
-    ax.legend(frameon=False, loc="center right")
+    start = max(score for one in every for score in _starts(one))
+    ax.axhline(start, color=GREY, linestyle=START, linewidth=1.2, zorder=1, label="start")
+    _legend(ax)
     ax.set_title(wrapped(f"{every[0].objective} on {every[0].model}", 5.5), loc="left")
     return ax
 
@@ -122,10 +129,23 @@ Curve = Sequence[tuple[float, float]]
 """(cost, best so far), cost rising."""
 
 
+def _starts(dream: Dream) -> list[float]:
+    return [dream.start.score, *(run.start.score for run in dream.others)]
+
+
 def _curve(dream: Dream) -> Curve:
-    found, best = [(0.0, dream.start.score)], dream.start.score
-    for spent, value in zip(dream.history.forward_tokens, dream.history.hard_score, strict=True):
-        best = max(best, value)
+    records: list[tuple[int, float]] = []
+    for history in (dream.history, *(run.history for run in dream.others)):
+        require(
+            len(history.forward_tokens) == len(history.hard_score),
+            "a dream's history does not tell what it cost (forward_tokens): it was saved by an earlier version; dream "
+            "anew",
+        )
+        records += zip(history.forward_tokens, history.hard_score, strict=True)
+    best = max(_starts(dream))
+    found = [(0.0, best)]
+    for spent, value in sorted(records):
+        best = max(best, min(value, dream.best.score))  # annealing records what may not be returned as well
         found.append((float(spent), best))
     return [*found, (float(dream.cost.forward_tokens), dream.best.score)]
 
@@ -155,7 +175,7 @@ def cost_curves(
     """
     require(0 < len(curves) <= len(LINES), f"{len(curves)} lines to draw: give 1 to {len(LINES)}")
     if ax is None:
-        ax = plt.figure(figsize=(6.0, 3.6), layout="constrained").add_subplot()
+        ax = plt.figure(figsize=(7.0, 3.6), layout="constrained").add_subplot()
     for (name, curve), (color, dashes, marker) in zip(curves.items(), LINES, strict=False):
         xs, ys = [x for x, _ in curve], [y for _, y in curve]
         ax.step(xs, ys, where="post", color=color, linestyle=dashes, linewidth=1.4)
@@ -163,5 +183,10 @@ def cost_curves(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
-    ax.legend(frameon=False, loc="lower right")
+    _legend(ax)
     return ax
+
+
+def _legend(ax: Axes) -> None:
+    """Beside the axes: lines may go anywhere inside."""
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handlelength=5.5)

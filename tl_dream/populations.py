@@ -56,15 +56,28 @@ class Evolving:
         return self.population if self.penalties is None else len(self.penalties)
 
 
-def judge_of(host: Host, given: Objective | None) -> Objective | None:
+def judge_of(host: Host, given: Objective | None, penalties: Sequence[float] | None = None) -> Objective | None:
     """The fluency to trade against: as given, or the model's own head where it has a trained one.
 
     Raises:
-        DreamError: something that is no objective.
+        DreamError: something that is no objective, or penalties and nothing they could weigh.
     """
     if given is not None:
         return check(host, given)
-    return fluency() if host.head_trained and (not host.causal or bool(host.vocabulary.prefix)) else None
+    if host.head_trained and (not host.causal or bool(host.vocabulary.prefix)):
+        return fluency()
+    require(
+        not any(penalties or ()),
+        f"penalties of up to {max(penalties or (0,))} weigh fluency, and {host.name} can't judge it itself (its head "
+        "is not trained, or no start-of-text token begins its sentences): give fluency=, such as "
+        "fluency(count_bigrams(model, texts))",
+    )
+    return None
+
+
+def spread_penalties(most: float, count: int) -> tuple[float, ...]:
+    """Weights of the fluency for `count` members: from 0 to `most`, more of them small than large."""
+    return tuple(most * (k / max(1, count - 1)) ** 2 for k in range(count))
 
 
 class Population:
@@ -85,9 +98,9 @@ class Population:
         self._members = [search.walker(k % rows) for k in range(settings.size)]
         self._front: dict[tuple[int, Ids], tuple[float, float, int]] = {}
         starts = [(row, search.batch.sentences[row].ids) for row in range(rows)]
-        before = search.budget.spent
+        if judge is not None:
+            self._fluency = dict(zip(starts, search.charge(judge), strict=True))
         self._meet(starts, [search.seen.starts[row].score for row in range(rows)])
-        search.sentence_cost += (search.budget.spent - before) / rows
 
     def evolve(self, callback: Callback | None = None, tick: Tick | None = None) -> str:
         """Generation after generation, until the budget is spent.
@@ -114,7 +127,7 @@ class Population:
         search.steps += 1
         slopes = search.slopes([(member.row, member.ids) for member in self._members], self._mixture())
         drawn: dict[tuple[int, Ids], None] = {}
-        count = min(settings.children, max(1, search.affordable(settings.size * settings.children) // settings.size))
+        count = search.affordable(settings.children, [member.row for member in self._members])
         for member, slope in zip(self._members, slopes, strict=True):
             gains = search.gains(member.row, member.ids, slope)
             some = search.propose(member, gains, count, settings.top_k)
@@ -124,6 +137,8 @@ class Population:
         children = list(drawn)
         scores = search.score(children)
         judged = self._meet(children, scores)
+        if search.failure is not None:
+            return True
         if not self._known:
             self._weigh(scores, judged)
         for member, weight in zip(self._members, self.penalties, strict=True):
@@ -154,8 +169,7 @@ class Population:
         values, fluent = torch.tensor(scores), torch.tensor(judged)
         values = values[values.isfinite()]
         ratio = float(values.std() / fluent.std().clamp_min(1e-6)) if len(values) > 1 and len(fluent) > 1 else 0.0
-        count = self._settings.size
-        self.penalties = tuple(SPREAD * ratio * (k / max(1, count - 1)) ** 2 for k in range(count))
+        self.penalties = spread_penalties(SPREAD * ratio, self._settings.size)
         self._known = True
 
     def _restart(self) -> None:
@@ -168,7 +182,9 @@ class Population:
         """The fluency of children, who join the front where nothing beats them in both."""
         judged = self._judged(children)
         for (row, ids), value, fluent in zip(children, scores, judged, strict=True):
-            if not math.isfinite(value) or any(v >= value and f >= fluent for v, f, _ in self._front.values()):
+            if not (math.isfinite(value) and math.isfinite(fluent)):
+                continue
+            if any(v >= value and f >= fluent for v, f, _ in self._front.values()):
                 continue
             if not self._search.seen.returnable(row, [ids])[0] and ids != self._search.batch.sentences[row].ids:
                 continue
@@ -181,7 +197,11 @@ class Population:
             return [0.0] * len(children)
         new = [child for child in dict.fromkeys(children) if child not in self._fluency]
         self._fluency |= zip(new, self._search.evaluate(self._judge, new), strict=True)
-        return [self._fluency[child] for child in children]
+        found = [self._fluency[child] for child in children]
+        bad = [value for value in found if not math.isfinite(value)]
+        if bad:
+            self._search.fail(f"the fluency of real tokens became {bad[0]}")
+        return found
 
     def point(self, scored: ScoredText) -> FrontPoint:
         """A text with its fluency, as a point of the front."""

@@ -79,9 +79,10 @@ def project(
     wide = torch.promote_types(host.W_E.dtype, torch.float32)
     W_E = host.W_E.to(wide)
     home = host.pad([search.seen.leads[row].ids for row in rows])[0].gather(1, batch.free)
-    near = W_E[home] @ W_E.T - W_E.square().sum(1) / 2
+    sizes = W_E.square().sum(1)
+    near = W_E[home] @ W_E.T - sizes / 2
     closed = (~batch.allowed).expand_as(near).scatter(2, home[..., None], False)  # what stands may stay
-    length = settings.learning_rate * float(W_E.var(0, correction=0).sum())
+    length = settings.learning_rate * float(sizes.mean() - W_E.mean(0).square().sum())  # the variances, summed
     velocity = torch.zeros_like(near)
     before: Tensor | None = None
     scored = waited = idle = 0

@@ -174,9 +174,9 @@ class Vocabulary:
                 f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})",
             )
             return token
-        vocab = self.tokenizer.get_vocab()
-        if token in vocab:
-            return int(vocab[token])
+        known = self._id_of(token)
+        if known is not None:
+            return known
         for text in (token, " " + token):
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
@@ -184,8 +184,13 @@ class Vocabulary:
         pieces = " ".join(self.tokens(ids))
         raise DreamError(
             f"{token!r} is not one token of this vocabulary (it splits into: {pieces}); "
-            f"nearest tokens: {', '.join(nearest(token, vocab)) or 'none'}"
+            f"nearest tokens: {', '.join(nearest(token, self.tokenizer.get_vocab())) or 'none'}"
         )
+
+    def _id_of(self, token: str) -> int | None:
+        """The id of one of the vocabulary's own strings. (`get_vocab` copies the whole of it: milliseconds.)"""
+        id = self.tokenizer.convert_tokens_to_ids(token)
+        return int(id) if id is not None and self.tokenizer.convert_ids_to_tokens(int(id)) == token else None
 
     def _continues(self, token: str, previous: str | None = None) -> bool:
         """Whether a token continues the word before it, in WordPiece (##), byte-level BPE (Ġ) or SentencePiece (▁)."""
@@ -295,7 +300,7 @@ class Vocabulary:
         if isinstance(pos, str):
             return self._find(sentence, pos, whole_words)
         require(
-            hasattr(pos, "__index__") or isinstance(pos, Iterable),
+            (hasattr(pos, "__index__") or isinstance(pos, Iterable)) and not isinstance(pos, bool),
             f"{pos!r} is not a position: give a number, a word, a slice, or a list of numbers and words",
         )
         if not isinstance(pos, Iterable):
@@ -314,9 +319,8 @@ class Vocabulary:
             spelling = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
             if spelling and spelling not in spellings:
                 spellings.append(spelling)
-        vocab = self.tokenizer.get_vocab()
-        if word.startswith("##") and word in vocab:
-            spellings = [(vocab[word],)]
+        if word.startswith("##") and (piece := self._id_of(word)) is not None:
+            spellings = [(piece,)]
         hits = []
         for at in range(len(sentence)):
             for spelling in spellings:

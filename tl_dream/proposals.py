@@ -8,12 +8,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._errors import require
+from tl_dream._errors import DreamError, require
 from tl_dream.hosts import Host
 from tl_dream.inputs import GumbelSoftmaxInput
 from tl_dream.objectives import Objective
 from tl_dream.rows import TOKENS, Rows
 from tl_dream.scoring import evaluate
+
+
+class NoSlope(DreamError):
+    """Slopes that are NaN or infinite, where the score itself is a number; a search ends on them and keeps its best."""
 
 
 def gradients(
@@ -48,6 +52,9 @@ def scored_slopes(
     """The scores of real sentences, and how steeply each rises with the weight of every token at its free positions.
 
     The difference between two tokens' slopes is what exchanging them changes, to first order.
+
+    Raises:
+        DreamError: the scores do not depend on the words; `NoSlope` where scores are numbers and slopes are not.
     """
     weights = None
     with torch.enable_grad():
@@ -57,7 +64,11 @@ def scored_slopes(
         scores = evaluate(host, climb, ids, rows, embeddings=embeddings, weights=weights)
     pull, direct = gradients(scores, embeddings, weights, climb)
     steep = token_slopes(at_free(pull, free), None if direct is None else at_free(direct, free), host.W_E)
-    return scores.detach(), steep
+    scores = scores.detach()
+    bad = ~steep.isfinite().flatten(1).all(1) & scores.isfinite()
+    if bool(bad.any()):
+        raise NoSlope(f"the gradient of {climb} became NaN or infinite where the score is {float(scores[bad][0]):.4f}")
+    return scores, steep
 
 
 def slopes(
@@ -82,7 +93,7 @@ def token_slopes(
     W_E: Float[Tensor, "vocab d_model"],
 ) -> Float[Tensor, "batch free vocab"]:
     """Every token's slope, from the gradient in embedding space and that in the words themselves."""
-    found = pull @ W_E.T
+    found = (W_E @ pull.flatten(0, 1).T).T.unflatten(0, pull.shape[:2])  # tall times thin: twice as fast on a CPU
     return found if direct is None else found + direct
 
 

@@ -131,7 +131,8 @@ class Dream:
             sentence was used.
         history: of the winning run.
         cost: forwards, forward-tokens, seconds.
-        stopped: why it ended: "steps", "callback", ...
+        stopped: why it ended: "steps", "budget", "callback", ...; "optimum" where every swap of one word for an allowed
+            token was scored (of those that may be returned), and none is better than `best`.
         others: the runs from the other starts.
     """
 
@@ -173,6 +174,7 @@ class Dream:
         notes.append(
             f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
             f"{self.cost.seconds:.1f} s; {1 + len(self.others)} start(s), seed {self.seed}, stopped by {self.stopped}"
+            + (" (no single swap of an allowed token is better)" if self.stopped == "optimum" else "")
         )
         return "\n".join(notes)
 
@@ -284,22 +286,32 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file, by whatever names; it need not be there."""
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+
+
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then rename."""
     target = check_writable(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    except OSError as error:
-        raise DreamError(f"{str(target)!r} can't be written: {error}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        os.chmod(temporary, mode)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+            os.chmod(temporary, mode)
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:  # a full disk, a quota, a limit on the size of files
+        raise DreamError(
+            f"{str(target)!r} can't be written ({error.strerror or error}); what it held before, if anything, is "
+            "untouched: make room, or give another place"
+        ) from error
 
 
 def _umask() -> int:

@@ -100,9 +100,10 @@ class TokenTable(Scan):
         chosen: the sentence's own token there.
         top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
         evaluated: tokens that were searched.
+        allowed: a fingerprint of these, which tells two searches of different tokens apart.
         screen: how they were searched.
-        bound: by how much that is off at most, in the objective's units: four times the largest error measured; None
-            where no error could be measured.
+        bound: by how much that is taken to be off at most, in the objective's units: four times the largest error
+            measured (no proof, see `token_search`); None where no error could be measured.
         shortlisted: tokens scored again in the model's own precision: a sample, and all within the bound of the cut.
         rescored: how many of these were scored one at a time.
         cost: forwards, forward-tokens, seconds.
@@ -114,6 +115,7 @@ class TokenTable(Scan):
     chosen: TokenScore
     top: tuple[TokenScore, ...]
     evaluated: int
+    allowed: str
     screen: str
     bound: float | None
     shortlisted: int
@@ -131,7 +133,7 @@ class TokenTable(Scan):
     def __str__(self) -> str:
         rows = [(str(i + 1), f"{row.score:.4f}", str(row.id), row.token) for i, row in enumerate(self.top)]
         own = ("", f"{self.chosen.score:.4f}", str(self.chosen.id), f"{self.chosen.token} (the sentence's own)")
-        off = "" if self.bound is None else f"; off by {self.bound:.2g} at most"
+        off = "" if self.bound is None else f"; off by {self.bound:.2g} at most, as measured"
         return "\n".join(
             (
                 f"{self.objective} on {self.model}",
@@ -151,12 +153,21 @@ class TokenTable(Scan):
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A token near the chosen one, its distance in embedding space, and the score of the sentence with it in place."""
+    """A token near the chosen one.
+
+    Attributes:
+        token: the vocabulary's own string.
+        id: its id.
+        distance: from the chosen one in embedding space.
+        score: of the sentence with it in place.
+        found: whether it is itself among the token search's best; None where there was none to compare with.
+    """
 
     token: str
     id: int
     distance: float
     score: float
+    found: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,8 @@ class NeighbourTable(Scan):
         neighbours: the nearest others, nearest first, equal distances by id.
         best: how many of the token search's best they are compared with; 0 where they were not.
         cut: the score of the last of those; None where they were not.
-        share: the share of the neighbours that score as high, 0 to 1; None where they were not compared.
+        share: the share of the neighbours that are among those (`found`), 0 to 1; None where they were not compared.
+            One that scores just what the last of them does may have been left out, the lower id being the better.
         cost: forwards, forward-tokens, seconds, the token search included.
     """
 
@@ -207,13 +219,13 @@ class NeighbourTable(Scan):
         ]
         if self.share is not None:
             notes.append(
-                f"{self.share:.0%} of the {len(self.neighbours)} nearest ({self.metric}) would be among the token "
-                f"search's best {self.best} (score {self.cut:.4f} or more)"
+                f"{self.share:.0%} of the {len(self.neighbours)} nearest ({self.metric}) are among the token search's "
+                f"best {self.best} (which score {self.cut:.4f} or more)"
             )
         return "\n".join(notes)
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas frame, one row a neighbour: token, id, distance, score."""
+        """A pandas frame, one row a neighbour: token, id, distance, score, found."""
         import pandas
 
         return pandas.DataFrame([asdict(row) for row in self.neighbours])

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
+from tl_dream.hook_names import layers_run
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Prompt
@@ -27,13 +28,20 @@ def read_activations(
 ) -> dict[Read, Any]:
     """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...].
 
+    Where only words are read no model runs, and a layer is charged all the same: what is free of charge never ends.
+
     Args:
         embeddings: of soft sentences.
         weights: of soft sentences, every token's at every position; only objectives that read `TOKENS` need them.
     """
     names = {read: read.resolve(host) for read in reads}
     hooks = [name for group in names.values() for name in group]
-    got = forward(host, ids, hooks, embeddings=embeddings, mask=mask) if hooks else {}
+    got: dict[str, Tensor] = {}
+    if hooks:
+        got = forward(host, ids, hooks, embeddings=embeddings, mask=mask)
+    else:
+        soft = weights is not None and weights.requires_grad and torch.is_grad_enabled()
+        host.meter.add(ids.shape[0], ids.shape[1], 1, backward=soft)
     found: dict[Read, Any] = {
         read: torch.stack([got[name] for name in group]) if read.layer == "all" else got[group[0]]
         for read, group in names.items()
@@ -68,6 +76,11 @@ def evaluate(
         return torch.cat(parts)[torch.cat(groups).argsort()]
     activations = read_activations(host, objective.reads, ids, embeddings=embeddings, weights=weights, mask=mask)
     return objective(activations, rows)
+
+
+def depth(host: Host, objective: Objective) -> int:
+    """Layers that the forward pass of an objective runs; a judge's own passes are not counted."""
+    return layers_run([name for read in objective.reads for name in read.resolve(host)], host.n_layers)
 
 
 def length_groups(lengths: Sequence[int], batch_tokens: int, equal_lengths: bool = False) -> list[list[int]]:

@@ -16,8 +16,10 @@ Scores = Callable[[Tensor], Tensor]
 """Scores of candidates, Float[candidate], given by their numbers, Int[candidate]."""
 
 SAFETY = 4.0
-"""The bound on a screen's error is this often the largest error that was measured. Of 30,000 tokens the largest bf16
-error is at most 3.0 times the largest of 64 of them, 2.7 times that of 128 (MiniLM, 9,600 pairs of unit and sample)."""
+"""The bound on a screen's error is this often the largest error that was measured: a margin, not a proof. Of 30,000
+tokens the largest bf16 error is at most 3.0 times the largest of 64 of them, 2.7 times that of 128 (MiniLM, 9,600 pairs
+of unit and sample). That goes for scores that are continuous in what the screen gets wrong; a score that jumps may be
+off by any amount on one candidate and not at all on the sample."""
 
 CROWD = 32
 """So many exact scores that agree speak for all candidates that share a value on the finest screen."""
@@ -96,7 +98,8 @@ def exact_best(
     Every screen's error is measured against the next finer one, on a random sample and on all that passed so far: the
     offset common to all is taken off, and `SAFETY` times the largest deviation left is the bound. A candidate is
     dropped only where it lies below the cut by more than the bounds; what passes widens the measurement, until nothing
-    new passes.
+    new passes. So the result is that of `exact` on all of them if no candidate that was dropped is off by more than
+    `SAFETY` times the worst of those that were measured.
 
     Args:
         screens: coarse to fine; may be empty.

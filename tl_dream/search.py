@@ -51,7 +51,8 @@ def gcg(
         objective: what to climb; higher is better.
         prompt: a sentence, several, or a corpus search.
         free: the positions that may change, where the prompt is plain text; None frees every word.
-        budget: forward-tokens (rows x positions x layers) to spend; None takes 400,000.
+        budget: forward-tokens (rows x positions x layers) to spend at most; None takes 400,000. Scoring the starts is
+            the least that is ever spent.
         candidates: sentences scored a step and start.
         top_k: tokens a position that are proposed.
         swaps: words exchanged in one candidate during the first `early` of the budget; one after that.
@@ -60,7 +61,8 @@ def gcg(
         allowed, banned, max_changes, retokenize, seed, callback, progress: as in `dream`.
 
     Raises:
-        DreamError: bad input, or scores that became NaN or infinite (`error.partial` holds the `Dream` so far).
+        DreamError: bad input, or scores or a gradient that became NaN or infinite (`error.partial` holds the `Dream` so
+            far).
     """
     began = time.perf_counter()
     settings = Swapping(candidates, top_k, swaps, early)
@@ -80,7 +82,7 @@ def gcg(
         limit = Budget(host.meter, budget_of(budget))
         with scored_bar(limit, progress, "gcg") as tick:
             search = Swaps(host, objective, batch, limit, seed)
-            outcome = Outcome.of(search, descend(search, settings, callback, tick))
+            outcome = Outcome.of(search, lambda: descend(search, settings, callback, tick))
         told = receipt(batch, "gcg", asdict(settings), budget=limit.limit, allowed=allowed, starts=starts)
         return finish(host, objective, batch, outcome, settings=told, seed=seed, began=began)
 
@@ -138,10 +140,12 @@ def epo(
         fluency: what it is traded against (see `fluency`); None takes the model's own head where it is trained, else
             nothing: then all members climb the objective alone.
         free: the positions that may change, where the prompt is plain text; None frees every word.
-        budget: forward-tokens (rows x positions x layers) to spend, the judge's included; None takes 400,000.
+        budget: forward-tokens (rows x positions x layers) to spend at most, the judge's included; None takes 400,000.
+            Scoring the starts is the least that is ever spent.
         population: members.
         penalties: a weight of the fluency for every member, in units of the objective a nat, instead of `population`;
             None spreads them from 0 to 3 times the ratio of the scores' standard deviations among the first children.
+            Where there is no fluency to weigh, only 0 will do.
         children: of a member a generation.
         top_k: tokens a position that are proposed.
         restart_every: generations between two restarts.
@@ -149,13 +153,14 @@ def epo(
         allowed, banned, max_changes, retokenize, seed, callback, progress: as in `dream`.
 
     Raises:
-        DreamError: bad input, or scores that became NaN or infinite.
+        DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite (`error.partial` holds the
+            `Dream` so far, without the front).
     """
     began = time.perf_counter()
     settings = Evolving(population, None if penalties is None else tuple(penalties), children, top_k, restart_every)
     with attached(model) as host:
         check(host, objective)
-        judge = judge_of(host, fluency)
+        judge = judge_of(host, fluency, settings.penalties)
         batch = make_batch(
             host,
             objective,
@@ -171,7 +176,7 @@ def epo(
         with scored_bar(limit, progress, "epo") as tick:
             search = Swaps(host, objective, batch, limit, seed)
             crowd = Population(search, settings, judge, seed)
-            outcome = Outcome.of(search, crowd.evolve(callback, tick))
+            outcome = Outcome.of(search, lambda: crowd.evolve(callback, tick))
         told = receipt(batch, "epo", asdict(settings), budget=limit.limit, allowed=allowed, starts=starts)
         told["penalties"] = list(crowd.penalties)
         best = finish(host, objective, batch, outcome, settings=told, seed=seed, began=began)

@@ -51,7 +51,7 @@ def allowed_tokens(
     """The mask of tokens that a dream may write: the allowed ones without the banned.
 
     Args:
-        banned: None bans the tokens whose prediction the objective asks for.
+        banned: exactly these tokens, no other spelling; None bans those whose prediction the objective asks for.
 
     Raises:
         DreamError: an unknown token or rule, or nothing left.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_dream._errors import require, unknown
-from tl_dream.bert_rows import ChangedRows, covers
+from tl_dream._errors import unknown, whole_number
+from tl_dream.bert_rows import ChangedRows, covers, hooked
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Sentence
@@ -24,11 +24,9 @@ PRECISIONS = ("auto", "bf16", "full")
 
 def default_batch_tokens(host: Host, given: int | None) -> int:
     """Padded tokens a forward pass: as given, or what fits the device (a CPU's caches, a GPU's width)."""
-    require(
-        given is None or (isinstance(given, int) and given >= 1),
-        f"batch_tokens = {given!r}: give a whole number of at least 1, or None",
-    )
-    return given or {"cpu": 2048, "cuda": 65536}.get(host.device.type, 8192)
+    if given is not None:
+        return whole_number("batch_tokens", given, advice=", or None")
+    return {"cpu": 2048, "cuda": 65536}.get(host.device.type, 8192)
 
 
 @lru_cache(maxsize=8)
@@ -49,6 +47,15 @@ def bf16_is_faster(device: torch.device, size: int = 512) -> bool:
             best = min(best, time.perf_counter() - began)
         times[dtype] = best
     return times[torch.float32] > 1.5 * times[torch.bfloat16]
+
+
+def built_in(objective: Objective) -> bool:
+    """Whether all of an objective is made of the package's own parts: arithmetic on the positions it names, continuous
+    in the activations. Of a function of the user's nothing is known: it may jump, or read a position only to compare it
+    with a threshold. A sum plus a number no longer shows its parts, and counts as one."""
+    if objective.terms:
+        return all(built_in(term) for term in objective.terms)
+    return not objective.equal_lengths and (objective.per_token is not None or TOKENS in objective.reads)
 
 
 class Substitution:
@@ -110,32 +117,42 @@ class Substitution:
     def screens(self, precision: str = "auto") -> tuple[str, list[Callable[..., Tensor]]]:
         """How to search before `exact`, and screens from coarse to fine.
 
+        "auto" goes through a narrow dtype only where the score is known to be continuous: an error measured on some
+        tokens says nothing of a jump that another one makes. So not for functions of the user's, nor for a model with
+        hooks or exchanged modules.
+
         Raises:
             DreamError: an unknown precision.
         """
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         own = self.host.W_E.dtype
-        fast = precision == "bf16" or (precision == "auto" and bf16_is_faster(self.host.device))
+        asked = precision == "bf16"
+        smooth = precision == "auto" and built_in(self.objective) and not hooked(self.host.model)
+        fast = asked or (smooth and bf16_is_faster(self.host.device))
         narrow = torch.bfloat16 if fast and own in (torch.float32, torch.float64) else own
-        shown = str(narrow).removeprefix("torch.")
-        reusing = self._reusing(narrow)
-        if reusing is not None:
-            return f"{shown}, rows that stay the same reused", reusing
+        reusing = self._reusing([own] if narrow == own else [narrow, own])
+        if reusing:
+            if self._agrees(reusing[-1]):
+                return f"{_name(narrow)}, rows that stay the same reused", reusing
+            narrow = narrow if asked else own  # a module was exchanged, for one that may do anything
         if narrow == own:
-            return f"{shown}, batches", [self.batched]
-        return f"{shown}, autocast", [lambda tokens, tick=None: self.batched(tokens, tick, narrow), self.batched]
+            return f"{_name(narrow)}, batches", [self.batched]
+        return f"{_name(narrow)}, autocast", [
+            lambda tokens, tick=None: self.batched(tokens, tick, narrow),
+            self.batched,
+        ]
 
     @torch.no_grad()
-    def _reusing(self, narrow: torch.dtype) -> list[Callable[..., Tensor]] | None:
-        """Screens that compute only what a changed token can change and the objective reads; None where those cannot
-        stand in for the model."""
+    def _reusing(self, dtypes: Sequence[torch.dtype]) -> list[Callable[..., Tensor]]:
+        """Screens that compute only what a changed token can change and the objective reads, one a dtype; none where
+        those can't stand in for the model."""
         if TOKENS in self.objective.reads:
-            return None
+            return []
         names = {read: read.resolve(self.host) for read in self.objective.reads}
         hooks = covers(self.host, [name for group in names.values() for name in group])
         if hooks is None:
-            return None
+            return []
         positions = self._positions_read()
         own = self.host.W_E.dtype
 
@@ -154,10 +171,7 @@ class Substitution:
             size = max(1, self._tokens // rows.rows_run)
             return lambda tokens, tick=None: torch.cat(in_batches(tokens, size, work, tick))
 
-        fine = screen(own)
-        if not self._agrees(fine):
-            return None
-        return [fine] if narrow == own else [screen(narrow), fine]
+        return [screen(dtype) for dtype in dtypes]
 
     def _agrees(self, scores: Callable[..., Tensor]) -> bool:
         """Whether a screen gives the model's own scores on some tokens; it does not where a module was exchanged."""
@@ -167,7 +181,10 @@ class Substitution:
         return bool(((want - got).abs() <= 1e-3 * scale).all())
 
     def _positions_read(self) -> list[int]:
-        """The positions whose activations the score depends on: those that make it NaN when they are."""
+        """The positions whose activations the score depends on: those that make it NaN when they are. In a function of
+        the user's NaN may get lost (`NaN > 0` is False), so that counts as reading all."""
+        if not built_in(self.objective):
+            return list(range(len(self._ids)))
         activations = read_activations(self.host, self.objective.reads, self._ids[None])
         found = []
         for position in range(len(self._ids)):
@@ -178,3 +195,7 @@ class Substitution:
             if not bool(torch.isfinite(self.objective(poisoned, self._rows_of(1))).all()):
                 found.append(position)
         return found or list(range(len(self._ids)))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

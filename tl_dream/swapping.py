@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
@@ -55,12 +55,27 @@ class Swapping:
 
 @dataclass
 class Walker:
-    """Where one start has got to: the row of the batch, its tokens now, their score."""
+    """Where one start has got to: the row of the batch, its tokens now, their score, the slopes on the way there."""
 
     row: int
     ids: Ids
     score: float
     generator: torch.Generator
+    slope: Tensor | None = None
+
+    def smooth(self, slope: Float[Tensor, "free vocab"], inertia: float) -> Float[Tensor, "free vocab"]:
+        """The slopes, averaged over the way: those of one text tell little of tokens far from its own."""
+        self.slope = slope if self.slope is None else torch.lerp(slope, self.slope, inertia)
+        return self.slope
+
+
+@dataclass
+class _Memory:
+    """For every free position and token the best score of a text that had it there, Float[free, vocab]."""
+
+    best: Tensor
+    taken: int = 0
+    """How many of the known texts it holds."""
 
 
 @dataclass
@@ -75,19 +90,23 @@ class Swaps:
 
     Args:
         objective: scores real tokens, and gives the slopes.
-        budget: what may be spent.
+        budget: what may be spent; scoring the starts is the least that is.
         seed: of a generator for every row.
+
+    Attributes:
+        costs: what a sentence of each row costs, in forward-tokens.
     """
 
     def __init__(self, host: Host, objective: Objective, batch: Batch, budget: Budget, seed: int = 0) -> None:
         self.host, self.objective, self.batch, self.budget = host, objective, batch, budget
-        before = host.meter.forward_tokens
         self.seen = BestSeen(host, objective, batch)
-        self.sentence_cost = max(1.0, (host.meter.forward_tokens - before) / len(batch.sentences))
+        self.costs = list(self.seen.costs)
         self.steps = 0
+        self._failure: str | None = None
         self._allowed = batch.allowed.cpu()
         self._kept: dict[tuple[int, ...], Rows] = {}
         self._trails = [_Trail() for _ in batch.sentences]
+        self._memories: dict[int, _Memory] = {}
         self._draws = generators(seed, len(batch.sentences))
         for row in range(len(batch.sentences)):
             self._record(row)
@@ -97,13 +116,26 @@ class Swaps:
         lead = self.seen.leads[row]
         return Walker(row, lead.ids, lead.score, self._draws[row])
 
-    def affordable(self, count: int) -> int:
-        """How many of `count` sentences the budget still covers."""
-        return int(max(0, min(count, self.budget.left / self.sentence_cost)))
+    def affordable(self, count: int, rows: Sequence[int] | None = None) -> int:
+        """How many of `count` sentences of each of `rows` the budget still covers (None: of the dearest row)."""
+        each = max(self.costs) if rows is None else sum(self.costs[row] for row in rows)
+        return int(max(0, min(count, self.budget.left / each)))
 
     def goes_on(self, count: int) -> bool:
-        """Whether the budget covers so many sentences more, and all scores so far are numbers."""
-        return self.seen.broken is None and self.affordable(count) >= count
+        """Whether the budget covers so many sentences more, whichever, and all scores so far are numbers. One with its
+        gradient counts as two; rows in one gradient are padded, so none costs more than the dearest."""
+        return self.failure is None and self.affordable(count) >= count
+
+    @property
+    def failure(self) -> str | None:
+        """What went wrong, if something did: the search is over then."""
+        if self._failure is None and self.seen.broken is not None:
+            return f"the score of real tokens became {self.seen.broken}"
+        return self._failure
+
+    def fail(self, why: str) -> None:
+        """End the search; the first reason counts."""
+        self._failure = self.failure or why
 
     def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
         """Exact scores of (row, tokens); better ones are kept and recorded."""
@@ -112,6 +144,12 @@ class Swaps:
             if self.seen.keep(row, ids, value, self.steps):
                 self._record(row)
         return scores
+
+    def charge(self, objective: Objective) -> list[float]:
+        """What another objective gives the starts; from now on it counts in what every sentence costs."""
+        found, more = self.batch.evaluate_starts(self.host, objective)
+        self.costs = [cost + extra for cost, extra in zip(self.costs, more, strict=True)]
+        return found
 
     def evaluate(self, objective: Objective, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
         """What another objective gives (row, tokens); nothing is kept."""
@@ -143,19 +181,25 @@ class Swaps:
         found = slopes(self.host, climb or self.objective, ids, rows, free).float().cpu()
         return [found[i, : len(self.batch.sentences[row].free)] for i, row in enumerate(members)]
 
-    def gains(self, row: int, ids: Ids, slope: Float[Tensor, "free vocab"]) -> Float[Tensor, "free vocab"]:
-        """What every swap changes to first order; -inf where it is none, is not allowed, or changes too many words."""
+    def open_swaps(self, row: int, ids: Ids) -> Bool[Tensor, "free vocab"]:
+        """The swaps there are: of another token that is allowed, and does not change too many words."""
         sentence = self.batch.sentences[row]
         own = torch.tensor([ids[at] for at in sentence.free])[:, None]
-        found = slope - slope.gather(1, own)
-        found[:, ~self._allowed] = -math.inf
+        found = self._allowed.repeat(len(sentence.free), 1)
         if self.batch.max_changes is not None:
             home = torch.tensor([sentence.ids[at] for at in sentence.free])[:, None]
-            found.scatter_(1, home, slope.gather(1, home) - slope.gather(1, own))  # the way back is always open
+            found.scatter_(1, home, True)  # the way back is always open
             changed = (own != home)[:, 0]
             if int(changed.sum()) >= self.batch.max_changes:  # another word only in place of one changed already
-                found[~changed] = -math.inf
-        return found.scatter_(1, own, -math.inf)
+                found[~changed] = False
+        return found.scatter_(1, own, False)
+
+    def gains(self, row: int, ids: Ids, slope: Float[Tensor, "free vocab"]) -> Float[Tensor, "free vocab"]:
+        """What every swap changes to first order: a finite number where the swap is open, whatever its slope, and -inf
+        elsewhere. So slopes order the swaps, and never decide which there are."""
+        own = torch.tensor([ids[at] for at in self.batch.sentences[row].free])[:, None]
+        found = (slope - slope.gather(1, own)).nan_to_num()
+        return found.masked_fill(~self.open_swaps(row, ids), -math.inf)
 
     def propose(
         self,
@@ -186,8 +230,40 @@ class Swaps:
             found.update(dict.fromkeys(good[:missing]))
         return list(found)
 
+    def memory(self, row: int) -> Float[Tensor, "free vocab"]:
+        """For every free position and token the best score of a text of the row that had it there, -inf where none
+        did."""
+        free = list(self.batch.sentences[row].free)
+        if row not in self._memories:
+            self._memories[row] = _Memory(torch.full((len(free), self.host.d_vocab), -math.inf))
+        memory = self._memories[row]
+        new = self.seen.known(row, memory.taken)
+        if new:
+            tokens = torch.tensor([ids for ids, _ in new])[:, free].T
+            values = torch.tensor([value for _, value in new]).nan_to_num(-math.inf, posinf=-math.inf)
+            memory.best.scatter_reduce_(1, tokens, values.expand(len(free), -1), "amax")
+            memory.taken += len(new)
+        return memory.best
+
+    def _remembered(self, walker: Walker, count: int) -> list[Ids]:
+        """Up to `count` sentences with the tokens of the best texts so far, half of them with two at a time: what a
+        local optimum lacks is seldom one word."""
+        opened = self.open_swaps(walker.row, walker.ids)
+        best = self.memory(walker.row).masked_fill(~opened, -math.inf)
+        one = self.propose(walker, best, count // 2, REMEMBERED)
+        two = self.propose(walker, best, count - count // 2, REMEMBERED, 2)
+        return list(dict.fromkeys([*one, *two]))
+
     def step(
-        self, walkers: Sequence[Walker], candidates: int, top_k: int, *, swaps: int = 1, merge: bool = False
+        self,
+        walkers: Sequence[Walker],
+        candidates: int,
+        top_k: int,
+        *,
+        swaps: int = 1,
+        merge: bool = False,
+        remembered: float = 0.0,
+        inertia: float = 0.0,
     ) -> list[bool] | None:
         """Propose, score and move every walker to the best of its proposals, be it worse than where it stands: that is
         what explores.
@@ -197,6 +273,9 @@ class Swaps:
             top_k: tokens a position that are proposed.
             swaps: words exchanged in each.
             merge: score the best swaps of the step together as well.
+            remembered: share of the candidates that take tokens of the best texts so far, 0 to 1; the others take
+                those of the steepest slope.
+            inertia: weight of the slopes on the way here against those of this text, 0 to below 1.
 
         Returns:
             Whether each walker's row has a new lead; None where nothing was left to propose.
@@ -204,11 +283,13 @@ class Swaps:
         self.steps += 1
         before = [self.seen.leads[walker.row].score for walker in walkers]
         slopes = self.slopes([(walker.row, walker.ids) for walker in walkers])
-        count = self.affordable(candidates * len(walkers)) // len(walkers)
-        found = [
-            self.propose(walker, self.gains(walker.row, walker.ids, slope), count, top_k, swaps)
-            for walker, slope in zip(walkers, slopes, strict=True)
-        ]
+        count = self.affordable(candidates, [walker.row for walker in walkers])
+        found = []
+        for walker, slope in zip(walkers, slopes, strict=True):
+            gains = self.gains(walker.row, walker.ids, walker.smooth(slope, inertia))
+            known = self._remembered(walker, round(remembered * count)) if remembered else []
+            steep = self.propose(walker, gains, count - len(known), top_k, swaps)
+            found.append(list(dict.fromkeys([*known, *steep])))
         if not any(found):
             return None
         pairs = [(walker.row, ids) for walker, some in zip(walkers, found, strict=True) for ids in some]
@@ -278,6 +359,9 @@ def _draw(walker: Walker, free: Sequence[int], tokens: Tensor, live: Tensor, cou
         drawn.append(tuple(new))
     return drawn
 
+
+REMEMBERED = 8
+"""Tokens a position that are remembered: those of the best texts so far."""
 
 MERGED = (2, 3, 4, 6)
 """How many of a step's swaps are tried together."""

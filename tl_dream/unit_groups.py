@@ -118,8 +118,12 @@ def score_group(group: Group, activations: Activations, rows: Rows) -> Scored:
         scores = first(activations, rows)[:, None]
         if first.per_token is None:
             return Scored(_array(scores), None, None)
-        values = first.per_token(activations, rows).expand(rows.mask.shape)
-        return Scored(_array(scores), _array(read), lambda row, member: _array(values)[row])
+        values = first.per_token  # asked for the best sentences only, which after some batches are few
+        return Scored(
+            _array(scores),
+            _array(read),
+            lambda row, member: _array(values(activations, rows).expand(rows.mask.shape))[row],
+        )
     units = group.units
     flat = activations[first.reads[0]].flatten(2)
     flat = flat.expand(len(rows.sentences), -1, -1)

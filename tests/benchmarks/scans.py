@@ -60,7 +60,7 @@ def loop_seconds(model: object, ids: torch.Tensor, tokens: torch.Tensor) -> floa
     return (time.perf_counter() - began) / len(tokens)
 
 
-def search_table(model: object, sample: int) -> None:
+def search_table(model: object, sample: int, precision: str) -> None:
     tokens = model.tokenizer(TEXT)["input_ids"]
     ids = torch.tensor([tokens])
     generator = torch.Generator().manual_seed(0)
@@ -75,7 +75,7 @@ def search_table(model: object, sample: int) -> None:
         goal = td.neuron("block_out", layer=layer, unit=UNIT, pos=POS)
         before = loop_seconds(model, ids, drawn[:sample])
         cpu = time.process_time()
-        table = token_search(model, goal, TEXT, pos=POS, progress=False)
+        table = token_search(model, goal, TEXT, pos=POS, precision=precision, progress=False)
         cpu = time.process_time() - cpu
         after = loop_seconds(model, ids, drawn[sample:])
         loop = (before + after) / 2 * table.evaluated
@@ -113,6 +113,7 @@ def main() -> None:
     options.add_argument(
         "--sample", type=int, default=40, help="sentences of the loop timed before and after; 0 skips the token search"
     )
+    options.add_argument("--precision", default="auto", help="of the token search's screen: auto, bf16 or full")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--layers", type=int, nargs="*", default=[5], help="layers of the corpus search")
     given = options.parse_args()
@@ -120,7 +121,7 @@ def main() -> None:
     model = td.load_model("minilm")
     print(f"all-MiniLM-L6-v2 on {type(model).__name__}, torch {torch.__version__}, {given.threads} thread(s)")
     if given.sample:
-        search_table(model, given.sample)
+        search_table(model, given.sample, given.precision)
     corpus_table(model, given.layers)
 
 
