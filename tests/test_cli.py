@@ -411,6 +411,30 @@ def test_positions_that_are_none(text):
         cli_options.positions(text)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "dream --hook z --start {file} --json {file}",
+        "dream --hook z --text x --fluency 1 --judge {file} --figure {file}",
+        "dream --hook z --text x --allowed @{file} --json {file}",
+        "reconstruct --text x --allowed @{file} --figure {file}",
+        "corpus {file} --hook z --checkpoint {file}",
+        "concept fit --positives {file} --negatives other --out {file}",
+        "concept fit --positives other --negatives {file} --out she --figure {file}",
+        "concept edit --concept {file} --text x --pos 1 --json {file}",
+        "concept edit --concept other --text x --pos 1 --allowed @{file} --dose-figure {file}",
+        "concept steer --concept {file} --text x --pos 1 --json {file}",
+        "concept classify --concept {file} --text x --json {file}",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(arguments: str, capsys, tmp_path):
+    file = tmp_path / "both.png"
+    file.write_text("i walk")
+    told = complaint(capsys, arguments.format(file=file).split())
+    assert "which is read: it would be written over; give another one" in told
+    assert file.read_text() == "i walk"
+
+
 def test_join_negatives():
     given = ["--pos", "-3:-1", "--free", "-3,-2", "--text", "-a", "--pos", "-2", "-1,2"]
     assert cli_options.join_negatives(given) == [

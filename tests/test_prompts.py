@@ -313,3 +313,13 @@ def test_tokens_added_later_are_seen() -> None:
 
 def test_a_sentence_knows_its_length() -> None:
     assert len(Sentence("a", (1, 2), ("x", "a"), (True, False), (1,))) == 2
+
+
+def test_no_look_up_copies_the_vocabulary(words: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes milliseconds, and a corpus search looks a word up in every line."""
+    sentence = words.read("the red dog walks")
+    words.locate(sentence, "red")  # how words start in this vocabulary is found out once
+    monkeypatch.setattr(type(words.tokenizer), "get_vocab", lambda self: pytest.fail("the vocabulary was copied"))
+    assert words.locate(sentence, "dog") == (3,) and words.locate(sentence, "##s") == (5,)
+    assert words.token_id("##s") == VOCAB.index("##s") and words.token_id("dog") == VOCAB.index("dog")
+    assert words.token_id("[UNK]") == VOCAB.index("[UNK]") and words.token_id("Dog") == VOCAB.index("dog")
