@@ -124,8 +124,8 @@ def test_the_top_20_are_those_of_the_plain_loop(tiny_encoder: Model, few_samples
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 150))
-def test_200_random_cases(tiny_encoder: Model, few_samples: None, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(100, 125))
+def test_100_random_cases_a_backend(tiny_encoder: Model, few_samples: None, seed: int) -> None:
     check_random_cases(tiny_encoder, seed, 4)
 
 
@@ -145,7 +145,11 @@ def test_minilm_block_0_over_the_whole_vocabulary(minilm: Model) -> None:
 
 
 @pytest.mark.slow
-def test_minilm_deeper_over_the_whole_vocabulary(minilm: Model) -> None:
+def test_minilm_deeper_over_an_eighth_of_the_vocabulary(minilm: Model) -> None:
+    """All of it takes the plain loop a quarter of an hour."""
+    with attached(minilm) as host:
+        every = host.vocabulary.allowed().nonzero().flatten()
+    part = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(every) // 8]]
     cases = [
         ("block_out", 5, 13, 8),
         ("block_out", 5, 250, 3),
@@ -153,7 +157,7 @@ def test_minilm_deeper_over_the_whole_vocabulary(minilm: Model) -> None:
         ("mlp_pre", 3, 31, 0),
         ("block_out", 2, 291, 8),
     ]
-    check_cases(minilm, MINILM, 8, cases, precisions=("bf16",))
+    check_cases(minilm, MINILM, 8, cases, part.sort().values.tolist(), ["bf16"])
 
 
 def test_minilm_screened_in_bf16_on_any_hardware(minilm: Model, few_samples: None) -> None:
