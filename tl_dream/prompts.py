@@ -144,12 +144,12 @@ class Vocabulary:
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many sentences in one call of the tokenizer."""
-        inner = []
+        inner, frame = [], self.frame_ids
         for row in rows:
             start, stop = 0, len(row)
-            while start < stop and int(row[start]) in self.frame_ids:
+            while start < stop and int(row[start]) in frame:
                 start += 1
-            while stop > start and int(row[stop - 1]) in self.frame_ids:
+            while stop > start and int(row[stop - 1]) in frame:
                 stop -= 1
             inner.append([int(i) for i in row[start:stop]])
         texts = [self.tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in inner]

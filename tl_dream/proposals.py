@@ -65,7 +65,8 @@ def scored_slopes(
     pull, direct = gradients(scores, embeddings, weights, climb)
     steep = token_slopes(at_free(pull, free), None if direct is None else at_free(direct, free), host.W_E)
     scores = scores.detach()
-    bad = ~steep.isfinite().flatten(1).all(1) & scores.isfinite()
+    wide = torch.promote_types(steep.dtype, torch.float32)
+    bad = ~steep.flatten(1).sum(1, dtype=wide).isfinite() & scores.isfinite()  # a sum hides no number that is none
     if bool(bad.any()):
         raise NoSlope(f"the gradient of {climb} became NaN or infinite where the score is {float(scores[bad][0]):.4f}")
     return scores, steep

@@ -6,6 +6,10 @@ Units of every layer, of block_out, mlp_post and z in turn, drawn at random; eac
 WikiText-2's validation split (of at most `--longest` tokens). The budget of a unit is what `--sentences` passes of its
 sentence up to its layer cost. A line of JSON a case is added to the file as it is done, and a second start leaves done
 cases alone. The article's preset, anneal and pez draw nothing, so they run once; the others with three seeds.
+
+    python tests/benchmarks/searches.py --anchors --threads 1
+
+Three units that are known to be hard, each from a sentence of the same corpus with the default budget: five seeds.
 """
 
 from __future__ import annotations
@@ -26,6 +30,14 @@ METHODS = ("article", "anneal", "pez", "gcg", "epo", "auto")
 ONCE = ("article", "anneal", "pez")
 
 
+ANCHORS = (
+    (2, 291, 9, "The Washington Post reported growing resentment in the nation towards the United States ."),
+    (1, 130, 10, 'Smith commented that Grant was " born to be a Who villain .'),
+    (1, 253, 8, "The hearing took place in Blythe 's absence ."),
+)
+"""Layer, unit of block_out, position, start."""
+
+
 def draw_units(count: int, seed: int) -> list[tuple[str, int, int]]:
     """Hooks in turn, layers in turn, the unit at random."""
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +53,7 @@ def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
     """The 95% interval of a share (Wilson 1927)."""
     share = hits / of
     centre, wide = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return (centre - wide) / (1 + z * z / of), (centre + wide) / (1 + z * z / of)
+    return max(0.0, (centre - wide) / (1 + z * z / of)), min(1.0, (centre + wide) / (1 + z * z / of))
 
 
 def unit_of(row: dict[str, object]) -> str:
@@ -104,6 +116,21 @@ def run_cases(given: argparse.Namespace) -> None:
                 print(
                     f"{case}: {dream.start.score:.3f} -> {dream.best.score:.3f}, {dream.cost.seconds:.0f} s", flush=True
                 )
+
+
+def run_anchors() -> None:
+    model = td.load_model("minilm")
+    for layer, unit, pos, text in ANCHORS:
+        goal = td.neuron("block_out", layer=layer, unit=unit, pos=pos)
+        found = [td.dream(model, goal, text, seed=seed, progress=False) for seed in range(5)]
+        scores = [dream.best.score for dream in found]
+        before, after = found[0].start.score, statistics.median(scores)
+        seconds = statistics.median(dream.cost.seconds for dream in found)
+        shown = ", ".join(f"{score:.3f}" for score in scores)
+        print(
+            f"layer {layer}, unit {unit}, position {pos}: {before:.3f} -> {after:.3f} "
+            f"in the median of five seeds ({shown}), {seconds:.1f} s each"
+        )
 
 
 def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
@@ -184,8 +211,12 @@ def main() -> None:
     options.add_argument("--longest", type=int, default=24, help="tokens of a start at most")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--only-summary", action="store_true")
+    options.add_argument("--anchors", action="store_true", help="the three hard units alone")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    if given.anchors:
+        run_anchors()
+        return
     if not given.only_summary:
         if not CORPUS.is_file():
             print(f"no corpus at {CORPUS}")
