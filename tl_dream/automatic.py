@@ -20,8 +20,8 @@ from tl_dream._errors import DreamError
 from tl_dream.ascent import Callback
 from tl_dream.projection import Projecting, project
 from tl_dream.prompts import Sentence
-from tl_dream.screening import Scores, exact_best
-from tl_dream.substitutions import Substitution
+from tl_dream.screening import exact_best
+from tl_dream.substitutions import Substitution, numbered
 from tl_dream.swapping import Ids, Swaps, Walker
 
 ROUND = Projecting(steps=40, patience=12)
@@ -225,7 +225,7 @@ def _best_word(search: Swaps, row: int) -> list[Ids]:
     top = min(64, len(tokens))
     while True:
         try:
-            best = exact_best(len(tokens), top, [_at(tokens, screen) for screen in screens], exact).best
+            best = exact_best(len(tokens), top, [numbered(tokens, screen) for screen in screens], exact).best
         except DreamError:
             if search.failure is None:
                 raise
@@ -235,8 +235,3 @@ def _best_word(search: Swaps, row: int) -> list[Ids]:
         if good or top == len(tokens):
             return good[:1]
         top = min(8 * top, len(tokens))
-
-
-def _at(tokens: Tensor, scores: Callable[..., Tensor]) -> Scores:
-    """Scores of candidates, numbers into `tokens`."""
-    return lambda numbers: scores(tokens[numbers])

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from tl_dream.hosts import hooked
 from tl_dream.models import Host, forward
 
 POINTS = (
@@ -45,19 +46,6 @@ def covers(host: Host, hooks: Sequence[str]) -> dict[str, tuple[int, str]] | Non
         return None
     points = {host.resolve(point, layer): (layer, point) for layer in range(host.n_layers) for point in POINTS}
     return {name: points[name] for name in hooks} if all(name in points for name in hooks) else None
-
-
-def hooked(model: Any) -> bool:
-    """Whether a forward hook of the user's is on the model. TransformerLens' bridge and transformers wire some of their
-    own, which only pass values on."""
-    for module in model.modules():
-        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-            origin = str(getattr(hook, "__module__", ""))
-            through_point = origin == "transformer_lens.hook_points"  # somebody's function, its repr is the name
-            wired = "_wire_symbolic_hooks" in str(getattr(hook, "__name__", ""))
-            if not (wired if through_point else origin.startswith(("transformer_lens.", "transformers."))):
-                return True
-    return False
 
 
 Norm = tuple[Tensor, Tensor, float]

@@ -220,7 +220,7 @@ def objective(arguments: argparse.Namespace) -> Any:
     return neuron(a.hook, layer=a.layer, unit=a.unit, head=a.head, pos=a.pos, key=a.key, reduce=a.reduce)
 
 
-def check_outputs(*paths: str | None, figures: Sequence[str | None] = (), inputs: Iterable[str | None] = ()) -> None:
+def check_outputs(*paths: str | None, figures: Sequence[str | None] = (), inputs: Sequence[str | None] = ()) -> None:
     """Raise before any work starts unless every file can be written; None stands for an option that was not given.
 
     Args:

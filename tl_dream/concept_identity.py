@@ -26,16 +26,6 @@ def probe(host: Host, name: str) -> Float[Tensor, " unit"]:
     return units[0].float().mean(0).cpu()
 
 
-def hooked(host: Host) -> bool:
-    """Whether hooks of the user's are on the model, which may change what it computes.
-
-    A bridge of TransformerLens 4 has hooks of its own, which belong to what it computes.
-    """
-    handles = (handle for point in host.model.hook_dict.values() for handle in point.fwd_hooks)
-    makers = (getattr(getattr(handle, "user_hook", None), "__module__", None) or "" for handle in handles)
-    return not all(maker.startswith("transformer_lens.") for maker in makers)
-
-
 def fingerprint(host: Host) -> Float[Tensor, " d_model"]:
     """The mean of some 500 rows of the embedding matrix."""
     step = max(1, host.d_vocab // 512)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tl_dream._errors import DreamError, require
 from tl_dream.concept_files import read_tensors, write_tensors
-from tl_dream.concept_identity import PROBE, away, fingerprint, hooked, probe
+from tl_dream.concept_identity import PROBE, away, fingerprint, probe
 from tl_dream.concept_results import HEAD, Evidence, real, whole
 from tl_dream.concept_shifts import changed, finite
-from tl_dream.hosts import Host, attached
+from tl_dream.hosts import Host, attached, hooked
 from tl_dream.objectives import Objective, direction
 from tl_dream.prompts import Positions
 from tl_dream.results import _table
@@ -185,7 +185,7 @@ class ConceptVector:
         Raises:
             DreamError: another model, hook or width.
         """
-        return self._checked(host, strict=not hooked(host))
+        return self._checked(host, strict=not hooked(host.model))
 
     def _checked(self, host: Host, strict: bool) -> str:
         require(

@@ -224,6 +224,19 @@ def attached(model: Any) -> Iterator[Host]:
             module.training = True
 
 
+def hooked(model: Any) -> bool:
+    """Whether a forward hook of the user's is on the model. TransformerLens' bridge and transformers wire some of their
+    own, which only pass values on."""
+    for module in model.modules():
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            origin = str(getattr(hook, "__module__", ""))
+            through_point = origin == "transformer_lens.hook_points"  # somebody's function, its repr is the name
+            wired = "_wire_symbolic_hooks" in str(getattr(hook, "__name__", ""))
+            if not (wired if through_point else origin.startswith(("transformer_lens.", "transformers."))):
+                return True
+    return False
+
+
 @contextmanager
 def owned_hook(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
     """A hook of our own for the length of a block; that very handle is removed after."""

@@ -49,8 +49,8 @@ class Search:
             raise unknown("method", self.method, METHODS)
         for name, least in (("starts", 1), ("patience", 0), ("budget", 1), ("steps", 1)):
             if name != "steps" or self.steps is not None:
-                whole_number(name, getattr(self, name), least)
-        _rivals(self.rivals)
+                _set(self, name, whole_number(name, getattr(self, name), least))
+        _set(self, "rivals", _rivals(self.rivals))
         require(
             self.steps is None or self.method == "article",
             'steps= goes with method="article"; "auto" has budget=',
@@ -64,6 +64,10 @@ class Search:
         if self.method == "article":
             given["steps"] = self.steps or ARTICLE.steps
         return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
+
+
+_set = object.__setattr__
+"""For a frozen dataclass that makes its numbers plain ones, which JSON can hold."""
 
 
 def _rivals(rivals: int | str) -> int | str:

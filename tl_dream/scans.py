@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,8 +29,8 @@ from tl_dream.scan_results import (
     TokenTable,
 )
 from tl_dream.scoring import check
-from tl_dream.screening import Scores, exact_best
-from tl_dream.substitutions import Substitution
+from tl_dream.screening import exact_best
+from tl_dream.substitutions import Substitution, numbered
 
 METRICS = ("euclidean", "cosine")
 
@@ -105,8 +104,8 @@ def token_search(
             found = exact_best(
                 len(tokens),
                 top,
-                [_scores(tokens, function, bar.update if i == 0 else None) for i, function in enumerate(functions)],
-                _scores(tokens, swap.exact),
+                [numbered(tokens, function, bar.update if i == 0 else None) for i, function in enumerate(functions)],
+                numbered(tokens, swap.exact),
                 seed=seed,
             )
         best = tokens[list(found.best)].tolist()
@@ -127,11 +126,6 @@ def token_search(
             rescored=found.scored,
             cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
         )
-
-
-def _scores(tokens: Tensor, function: Callable[..., Tensor], tick: Callable[[int], object] | None = None) -> Scores:
-    """Scores of candidates, numbers into `tokens`."""
-    return lambda numbers: function(tokens[numbers], tick) if tick is not None else function(tokens[numbers])
 
 
 def _fingerprint(tokens: Tensor) -> str:

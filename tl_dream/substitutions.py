@@ -11,13 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_dream._errors import unknown, whole_number
-from tl_dream.bert_rows import ChangedRows, covers, hooked
+from tl_dream.bert_rows import ChangedRows, covers
+from tl_dream.hosts import hooked
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Sentence
 from tl_dream.rows import TOKENS, Rows
 from tl_dream.scoring import evaluate, read_activations
-from tl_dream.screening import in_batches
+from tl_dream.screening import Scores, in_batches
 
 PRECISIONS = ("auto", "bf16", "full")
 
@@ -199,3 +200,8 @@ class Substitution:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def numbered(tokens: Tensor, function: Callable[..., Tensor], tick: Callable[[int], object] | None = None) -> Scores:
+    """Scores of candidates, numbers into `tokens`."""
+    return lambda numbers: function(tokens[numbers], tick) if tick is not None else function(tokens[numbers])

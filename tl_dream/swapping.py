@@ -245,11 +245,10 @@ class Swaps:
             memory.taken += len(new)
         return memory.best
 
-    def _remembered(self, walker: Walker, count: int) -> list[Ids]:
+    def _remembered(self, walker: Walker, gains: Float[Tensor, "free vocab"], count: int) -> list[Ids]:
         """Up to `count` sentences with the tokens of the best texts so far, half of them with two at a time: what a
-        local optimum lacks is seldom one word."""
-        opened = self.open_swaps(walker.row, walker.ids)
-        best = self.memory(walker.row).masked_fill(~opened, -math.inf)
+        local optimum lacks is seldom one word. Of `gains` only which swaps are open."""
+        best = self.memory(walker.row).masked_fill(gains == -math.inf, -math.inf)
         one = self.propose(walker, best, count // 2, REMEMBERED)
         two = self.propose(walker, best, count - count // 2, REMEMBERED, 2)
         return list(dict.fromkeys([*one, *two]))
@@ -286,8 +285,8 @@ class Swaps:
         count = self.affordable(candidates, [walker.row for walker in walkers])
         found = []
         for walker, slope in zip(walkers, slopes, strict=True):
-            gains = self.gains(walker.row, walker.ids, walker.smooth(slope, inertia))
-            known = self._remembered(walker, round(remembered * count)) if remembered else []
+            gains = self.gains(walker.row, walker.ids, walker.smooth(slope, inertia) if inertia else slope)
+            known = self._remembered(walker, gains, round(remembered * count)) if remembered else []
             steep = self.propose(walker, gains, count - len(known), top_k, swaps)
             found.append(list(dict.fromkeys([*known, *steep])))
         if not any(found):

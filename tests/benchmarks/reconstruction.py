@@ -4,6 +4,7 @@
     python tests/benchmarks/reconstruction.py corpus --out F     # sentences of WikiText-2, every layer
     python tests/benchmarks/reconstruction.py noise --out F      # the breaking curve: what damage leaves
     python tests/benchmarks/reconstruction.py lengths            # 64 and 128 tokens
+    python tests/benchmarks/reconstruction.py parts              # targets that are a part of an activation
     python tests/benchmarks/reconstruction.py depth              # a random encoder of twelve layers, both backends
 
 Every record is a JSON line. With --out it goes to a file, and a run that was stopped goes on where it ended; the
@@ -184,6 +185,23 @@ def lengths(given: argparse.Namespace) -> None:
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
+def parts(given: argparse.Namespace) -> None:
+    """Some positions or one unit, read back from nothing and with five of the seven words given."""
+    text = "the old painter was mixing colors ."
+    model = td.load_model("minilm", backend=given.backend)
+    start = td.Prompt("the old dog was seeing colors .", free=["dog", "seeing"])
+    for name, part in {
+        "three positions of layer 2": {"layer": 2, "positions": [1, 3, 5]},
+        "one position of layer 3": {"layer": 3, "positions": 4},
+        "[CLS] at layer 0": {"layer": 0, "positions": 0},
+        "one unit of layer 0": {"layer": 0, "units": 5},
+    }.items():
+        for words, first in (("no word", None), ("five words", start)):
+            row = measured(lambda: td.reconstruct(model, text, first, **part, progress=False))  # noqa: B023
+            done = {key: row[key] for key in ("right", "total", "certified", "error", "cpu")}
+            print(json.dumps({"target": name, "given": words, **done}), flush=True)
+
+
 def depth(given: argparse.Namespace) -> None:
     """Twelve random layers: as BERT is initialised, and with weights so large that every layer scrambles its input."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -223,7 +241,7 @@ def depth(given: argparse.Namespace) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("what", choices=("article", "corpus", "noise", "lengths", "depth"))
+    options.add_argument("what", choices=("article", "corpus", "noise", "lengths", "parts", "depth"))
     options.add_argument("--count", type=int, default=50, help="sentences")
     options.add_argument("--seed", type=int, default=0, help="of their choice")
     options.add_argument("--budget", type=int, default=10_000, help="of depth")
