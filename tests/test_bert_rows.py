@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tl_dream.bert_rows import POINTS, ChangedRows, covers
+from tl_dream.bert_rows import ROW_POINTS, ChangedRows
+from tl_dream.bert_trunk import BertBlocks, covers
 from tl_dream.models import attached, forward
 
 SENTENCE = "i hate the red dog ."
@@ -17,7 +18,7 @@ def test_every_point_is_the_models(tiny_encoder64: torch.nn.Module, depth: int, 
         ids = torch.tensor(host.vocabulary.encode(SENTENCE))
         batch = ids.repeat(len(tokens), 1)
         batch[:, pos] = tokens
-        names = [host.resolve(point, depth) for point in POINTS]
+        names = [host.resolve(point, depth) for point in ROW_POINTS]
         hooks = covers(host, names)
         assert hooks is not None
         want = forward(host, batch, names)
@@ -48,8 +49,8 @@ def test_few_rows_of_the_last_block_without_keys_and_values(
     tiny_encoder64: torch.nn.Module, read: list[int], points: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens, taken = torch.arange(8, 30), []
-    whole = ChangedRows._attend_few
-    monkeypatch.setattr(ChangedRows, "_attend_few", lambda *given: (taken.append(1), whole(*given))[1])
+    whole = BertBlocks._attend_few
+    monkeypatch.setattr(BertBlocks, "_attend_few", lambda *given: (taken.append(1), whole(*given))[1])
     with attached(tiny_encoder64) as host, torch.no_grad():
         ids = torch.tensor(host.vocabulary.encode(SENTENCE))
         batch = ids.repeat(len(tokens), 1)
@@ -93,7 +94,7 @@ def test_it_stands_back_where_it_does_not_know(
         assert covers(host, [name]) == {name: (0, "block_out")}
         forward(host, torch.tensor([[4, 30, 5]]), [name])  # transformers wires the modules at the first pass
         assert covers(host, [name]) is not None
-        assert covers(host, [name, host.resolve("pattern", 0)]) is None
+        assert covers(host, [name, host.resolve("pattern", 0)], ROW_POINTS) is None
         monkeypatch.setattr(host.model.cfg, "act_fn", "quick_gelu")
         assert covers(host, [name]) is None
     with attached(tiny_causal) as host:

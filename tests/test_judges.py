@@ -157,7 +157,7 @@ def test_masked_words_are_judged_a_few_at_once(
             ids, _ = host.pad([sentence.ids for sentence in sentences])
             rows = Rows.of(host, sentences)
             if soft:
-                scores, slope = scored_slopes(host, goal, ids, rows, torch.tensor([[1, 2]] * 4))
+                (scores,), slope = scored_slopes(host, goal, ids, rows, torch.tensor([[1, 2]] * 4))
             else:
                 scores, slope = evaluate(host, goal, ids, rows), None
             return scores, slope, host.meter.forward_tokens

@@ -123,7 +123,7 @@ def test_why_it_ends(encoder: torch.nn.Module) -> None:
         few = searching(host, START, budget=200)
         assert project(few, Projecting()) == "budget" and few.budget.spent <= 200
         flat = searching(host, START, goal=0.0 * GOAL)
-        assert project(flat, Projecting()) == "still" and scored(flat) == [flat.batch.sentences[0].ids]
+        assert project(flat, Projecting()) == "flat" and scored(flat) == [flat.batch.sentences[0].ids]
         assert project(searching(host, START), Projecting(), callback=lambda progress: True) == "callback"
 
 

@@ -166,16 +166,17 @@ def test_the_default_merges_and_starts_anew(encoder: torch.nn.Module, monkeypatc
     monkeypatch.setattr(automatic, "_sweep", lambda search, row, stop: False)
     merged: list[list[tuple[int, ...]]] = []
     monkeypatch.setattr(swapping, "_merged", lambda *args: merged.append(_merged(*args)) or merged[-1])
-    anew, start_anew = [], BestSeen.start_anew
+    anew, others, start_anew = [], [], BestSeen.start_anew
 
-    def watched(self: BestSeen, row: int) -> None:
-        start_anew(self, row)
-        anew.append(self.leads[row] == self.starts[row] != self.best[row])
+    def watched(self: BestSeen, row: int, ids: tuple[int, ...] | None = None) -> None:
+        start_anew(self, row, ids)
+        anew.append(self.leads[row][0] == (ids or self.starts[row].ids) != self.best[row].ids)
+        others.append(ids is not None)
 
     monkeypatch.setattr(BestSeen, "start_anew", watched)
-    found = td.dream(encoder, GOAL, START, budget=30_000, allowed="no_special")
+    found = td.dream(encoder, GOAL, START, budget=80_000, allowed="no_special")
     assert found.stopped == "budget" and any(merged)
-    assert anew and all(anew) and found.best.score == max(found.history.hard_score)
+    assert all(anew) and any(others) and not all(others) and found.best.score == max(found.history.hard_score)
 
 
 # Optima
@@ -219,7 +220,8 @@ def test_a_certified_optimum_is_one(encoder: torch.nn.Module, unit: int) -> None
     goal = td.neuron("block_out", layer=1, unit=unit, pos=1)
     words = [word for word in VOCAB if word.isalpha() and len(word) > 2][:40]
     found = td.dream(encoder, goal, START, allowed=words, budget=200_000, seed=unit)
-    assert found.stopped == "optimum" and "no single swap of an allowed token is better" in str(found)
+    assert found.optimum and "no single swap of an allowed token is better" in str(found)
+    assert found.stopped == "budget" and found.cost.forward_tokens > 190_000  # it looks elsewhere all the same
     with attached(encoder) as host:
         ids = [host.vocabulary.token_id(word) for word in words]
         best = found.best.ids
@@ -243,7 +245,7 @@ def same_as_token_search(model: torch.nn.Module, unit: int, at: int) -> td.Dream
         rows = [(*found.start.ids[:at], row.id, *found.start.ids[at + 1 :]) for row in table.top]
         best = next(row for row, ok in zip(table.top, host.vocabulary.retokenizes(rows), strict=True) if ok)
     assert found.best.ids[at] == best.id and found.best.score == pytest.approx(best.score, abs=1e-6)
-    assert found.stopped == "optimum"
+    assert found.stopped == "complete" and found.optimum
     return found
 
 
@@ -252,7 +254,7 @@ def test_one_free_word_is_the_token_searchs(encoder: torch.nn.Module, unit: int)
     found = same_as_token_search(encoder, unit, 3)
     goal = td.neuron("block_out", layer=1, unit=unit, pos=2)
     within = td.dream(encoder, goal, START, free=[3], budget=100_000)  # by swaps: the same, and certified
-    assert within.best.ids == found.best.ids and within.stopped == "optimum"
+    assert within.best.ids == found.best.ids and within.stopped == "complete"
 
 
 def spoiled(value: float, *words: str) -> td.Objective:
@@ -268,26 +270,26 @@ def spoiled(value: float, *words: str) -> td.Objective:
 
 def test_one_free_word_tells_of_scores_that_are_no_numbers(encoder: torch.nn.Module) -> None:
     plain = td.dream(encoder, GOAL, START, free=[3])
-    assert plain.stopped == "optimum"
+    assert plain.stopped == "complete"
     for goal in (spoiled(math.nan, "moon"), spoiled(math.nan, *VOCAB[60:200]), spoiled(math.nan, "see")):
         with says("the score of real tokens became nan") as caught:
             td.dream(encoder, goal, START, free=[3])
         assert isinstance(caught.value.partial, td.Dream) and caught.value.partial.stopped == "failure"
     assert caught.value.partial.cost.forwards == 1  # of the last, whose start is none: it was not searched
-    assert td.dream(encoder, spoiled(math.nan, "[MASK]"), START, free=[3]).stopped == "optimum"  # it is not allowed
+    assert td.dream(encoder, spoiled(math.nan, "[MASK]"), START, free=[3]).stopped == "complete"  # it is not allowed
 
 
 def test_one_free_word_tells_its_callback(encoder: torch.nn.Module) -> None:
     told: list[td.Progress] = []
     found = td.dream(encoder, GOAL, [START, "the dog"], free=[2], callback=lambda progress: told.append(progress))
-    assert found.stopped == "optimum" and [progress.step for progress in told] == [0, 1, 2]
+    assert found.stopped == "complete" and [progress.step for progress in told] == [0, 1, 2]
     stopped = td.dream(encoder, GOAL, START, free=[2], callback=lambda progress: True)
-    assert stopped.stopped == "callback" and stopped.cost.forwards == 1  # before the search
+    assert stopped.stopped == "callback" and stopped.cost.forwards == 2  # before the search
 
 
 def test_one_free_word_is_searched_once_for_all_starts(encoder: torch.nn.Module) -> None:
     one, three = (td.dream(encoder, GOAL, START, free=[3], starts=count) for count in (1, 3))
-    assert three.cost.forwards <= one.cost.forwards + 2 * 2  # their starts and their best
+    assert three.cost.forwards <= one.cost.forwards + 2 * 3  # their starts, their best, and this by the model itself
     assert len(three.others) == 2 and {run.best.ids for run in three.others} == {one.best.ids}
 
 
@@ -393,7 +395,9 @@ def test_the_same_seed_gives_the_same_bits(
     first = run(3)
     assert run(3) == first
     monkeypatch.setattr("tl_dream.batches.default_batch_tokens", lambda host, given: 20)
-    assert {k: v for k, v in run(3).items() if k != "forwards"} == {k: v for k, v in first.items() if k != "forwards"}
+    small = run(3)  # a batch of another size is good to the last digits
+    assert small["best"]["ids"] == first["best"]["ids"]
+    assert small["best"]["score"] == pytest.approx(first["best"]["score"], abs=1e-5)
     if method != "pez":
         assert run(4)["history"] != first["history"]
 
@@ -438,7 +442,7 @@ def test_a_callback_stops(encoder: torch.nn.Module) -> None:
 
         found = td.dream(encoder, GOAL, START, method=method, callback=stop, budget=50_000)
         assert found.stopped == "callback" and len(told) == 3
-        assert told[-1].best_scores == (found.best.score,) and told[-1].soft_scores == ()
+        assert told[-1].best_scores == pytest.approx((found.best.score,), abs=1e-5) and told[-1].soft_scores == ()
 
 
 def test_scores_that_are_no_numbers_end_it(encoder: torch.nn.Module) -> None:
@@ -563,7 +567,9 @@ def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
         search = Swaps(host, GOAL, batch, Budget(host.meter, 3_000))
         assert search.costs == [2 * len(row) for row in rows]
         left = 3_000 - search.budget.spent
-        assert search.budget.spent == 2 * sum(map(len, rows))
+        looked = 2 * len(rows[0])  # whether the trunk may stand in for the model
+        assert search.budget.spent == 2 * sum(map(len, rows)) + looked
+        left -= 2 * sum(map(len, rows))  # the model's own scores in the end
         assert search.affordable(10_000) == left // (2 * len(rows[1]))
         assert search.affordable(10_000, [2]) == left // (2 * len(rows[2]))
         assert search.affordable(10_000, [0, 2]) == left // (2 * (len(rows[0]) + len(rows[2])))
@@ -576,7 +582,7 @@ def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
 def test_what_runs_no_model_ends(encoder: torch.nn.Module, method: str) -> None:
     judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"]))
     found = td.dream(encoder, judge, START, method=method, budget=3000, callback=lambda progress: progress.step > 400)
-    assert found.stopped in ("budget", "optimum", "still") and 0 < found.cost.forward_tokens <= 3000
+    assert found.stopped in ("budget", "still") and 0 < found.cost.forward_tokens <= 3000
     with attached(encoder) as host:
         td.score(host, judge, START)
         assert host.meter.forward_tokens == 7  # a layer, for what runs none

@@ -22,7 +22,7 @@ from tl_dream.prices import Prices
 from tl_dream.proposals import NoSlope, at_free, gradients, renew_candidates, slopes, token_slopes, top_candidates
 from tl_dream.results import History, Run
 from tl_dream.rows import TOKENS
-from tl_dream.scoring import evaluate
+from tl_dream.scoring import climbed, evaluate_each
 
 PRECISIONS = ("auto", "full", "bf16")
 
@@ -199,7 +199,7 @@ def ascend(
             tokens. Scoring the start is the least that is ever spent.
         seen: where the start is scored already.
     """
-    climb = climb or objective
+    climb = climbed(host, climb or objective)
     budget = budget or Budget(host.meter)
     temperature = settings.temperature()
     count = len(batch.sentences)
@@ -234,7 +234,8 @@ def ascend(
             embeddings = base.index_put(where, mixed[row, slot])
             words = _words(soft, weights, batch, where, host.d_vocab) if reads_words else None
             with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow and not due):
-                scores = evaluate(host, climb, batch.ids, batch.rows, embeddings=embeddings, weights=words)
+                every = (climb,) if climb is objective or not due else (climb, objective)
+                scores, *own = evaluate_each(host, every, batch.ids, batch.rows, embeddings=embeddings, weights=words)
         if not bool(torch.isfinite(scores).all()):
             failure = f"the soft score became {scores.tolist()} at step {step}"
             break
@@ -244,10 +245,7 @@ def ascend(
             failure = _failure(seen, f"at step {step}")
             if failure:
                 break
-            shown = scores
-            if climb is not objective:  # the history keeps the objective's own units
-                with torch.no_grad():
-                    shown = evaluate(host, objective, batch.ids, batch.rows, embeddings=embeddings, weights=words)
+            shown = own[0] if own else scores  # the history keeps the objective's own units
             records.append(_record(step, budget.spent, degree, shown, hard, soft, batch, settings.top_k))
             if tick is not None:
                 tick(step, max(best.score for best in seen.best))
@@ -265,7 +263,7 @@ def ascend(
         soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
         optimizer.step()
         if soft.candidates is not None and step > 0 and step % settings.renew_every == 0:
-            steep = token_slopes(pull.detach(), None if direct is None else at_free(direct, batch.free), host.W_E)
+            steep = token_slopes(pull.detach(), None if direct is None else at_free(direct, batch.free), host)
             renew_candidates(soft, weights.detach(), steep, batch.allowed, optimizer)
     return Ascent(_runs(seen, records, batch), stopped if failure is None else "failure", failure)
 

@@ -1,12 +1,14 @@
-"""The default search: projected gradient ascent, merged swaps of a batch that widens, ascent again, and a last sweep.
+"""The default search: projected gradient ascent, merged swaps of a batch that widens, ascent again, other starts.
 
 What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
 and ends in texts that swaps still improve. Narrow batches of swaps climb fastest and wide ones get further, so the
 batch widens while nothing better comes. Half of it takes what the gradient ranks first, averaged over the way; half
 takes tokens of the best texts so far, one or two at a time. A round that leaves some positions alone is the kick out of
-a local optimum, and where that does not help the search starts anew from the first sentence. A sweep tries the swaps of
-the best text one after the other, steepest slope first, and where it comes to its end without a better one the text is
-a certified optimum: no single swap is better.
+a local optimum. Where that does not help the search starts anew, from the first sentence and from other texts in turn;
+from other texts at once where its own has no slope or gains nothing. A sweep tries the swaps of the best text one after
+the other, steepest slope first; where it comes to its end without a better one the text is a certified optimum: no
+single swap is better. That is a fact about the text, and the search goes on elsewhere while there is budget. Where the
+budget covers every text there is, all are scored.
 """
 
 from __future__ import annotations
@@ -14,14 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from tl_dream._errors import DreamError
 from tl_dream.ascent import Callback
+from tl_dream.exhaustive import every_text
+from tl_dream.other_starts import OtherStarts
 from tl_dream.projection import Projecting, project
-from tl_dream.prompts import Sentence
-from tl_dream.screening import exact_best
-from tl_dream.substitutions import Substitution, numbered
 from tl_dream.swapping import Ids, Swaps, Walker
 
 ROUND = Projecting(steps=40, patience=12)
@@ -57,44 +56,54 @@ FAILED = 1
 SWEPT = 64
 """Sentences a sweep scores at once."""
 
+EXHAUSTED = 20
+"""Starts anew in a row that score no new text, after which there is nothing left to look at."""
+
 
 def automatic(
     search: Swaps, *, seed: int = 0, callback: Callback | None = None, tick: Callable[[], object] | None = None
 ) -> str:
-    """Search until the budget is spent, or no single swap is better than the best text.
+    """Search until the budget is spent or there is nothing left to look at.
 
     Returns:
-        Why it stopped: "budget", "optimum" (every text that differs from the best in one word was scored, and none is
-        better), or "callback".
+        Why it stopped: "budget", "complete" (every text that may be returned was scored), "exhausted" (the search finds
+        no text that it has not scored), or "callback".
     """
     stop = _Stop(search, callback, tick)
-    draw = torch.Generator().manual_seed(seed)
-    order = sorted(range(len(search.batch.sentences)), key=lambda row: -search.seen.best[row].score)
+    if stop.asked():
+        return stop.why
+    if every_text(search, stop.asked):
+        return "complete"
+    others, draw = OtherStarts(search), torch.Generator().manual_seed(seed)
+    order = sorted(range(len(search.batch.sentences)), key=lambda row: -_standing(search, row))
     for row in order:  # at least one: a round is the best use of any budget
         if not stop.why and search.budget.share <= PROPOSING:
             _round(search, row, stop)
-    _rounds(search, _leader(search), stop, draw, ROUNDS - 1)
-    order.sort(key=lambda row: -search.seen.best[row].score)
-    row, failed, lead = order.pop(0), 0, None
-    while not stop.asked():
+    row = _leader(search)
+    _rounds(search, row, stop, draw, ROUNDS - 1)
+    if _gained_nothing(search, row):
+        _start_anew(search, row, stop, draw, others)
+    order.sort(key=lambda row: -_standing(search, row))
+    row, failed, lead, turns, idle = order.pop(0), 0, None, 0, 0
+    while not stop.asked() and idle < EXHAUSTED:
+        count = search.seen.count
         _climb(search, search.walker(row), stop)
         failed = failed + 1 if search.seen.leads[row] is lead else 0
         leader = _leader(search)
         best = search.seen.best[leader]
-        if not stop.why and _sweep(search, leader, stop):
-            return "optimum"
+        certain = (leader, best.ids) in search.optima or not stop.why and _sweep(search, leader, stop)
         lead = search.seen.leads[row]
+        idle = idle + 1 if search.seen.count == count else 0
         if search.seen.best[leader] is not best:  # the sweep found better: on from there
             row = leader
         elif order:
             row, failed, lead = order.pop(0), 0, None
-        elif failed >= FAILED:
-            row, failed, lead = leader, 0, None
-            search.seen.start_anew(row)
-            _rounds(search, row, stop, draw, ROUNDS)
+        elif failed >= FAILED or certain and lead[0] == best.ids or _gained_nothing(search, row):
+            row, failed, lead, turns = leader, 0, None, turns + 1
+            _start_anew(search, row, stop, draw, None if turns % 2 else others)
         else:
             _round(search, row, stop, draw)
-    return stop.why
+    return stop.why or "exhausted"
 
 
 class _Stop:
@@ -117,17 +126,39 @@ class _Stop:
         return bool(self.why)
 
 
+def _standing(search: Swaps, row: int) -> float:
+    """What a row's best scores; of a unit that is off, how far it is from firing."""
+    best, off = search.seen.best[row].score, search.objective.off
+    return best if off is None or best > off else min(off, search.seen.leads[row][1])
+
+
 def _leader(search: Swaps) -> int:
-    return max(range(len(search.batch.sentences)), key=lambda row: (search.seen.best[row].score, -row))
+    return max(range(len(search.batch.sentences)), key=lambda row: (_standing(search, row), -row))
+
+
+def _gained_nothing(search: Swaps, row: int) -> bool:
+    """Whether a row's search has come to nothing so far: no better text than the start, or a unit that is off."""
+    best, off = search.seen.best[row], search.objective.off
+    return best is search.seen.starts[row] or off is not None and best.score <= off
+
+
+def _start_anew(search: Swaps, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts | None) -> None:
+    """Rounds from the row's start, or from one of `others`."""
+    if not stop.why:
+        search.seen.start_anew(row, others.best_of(row, draw) if others is not None else None)
+        _rounds(search, row, stop, draw, ROUNDS)
 
 
 def _rounds(search: Swaps, row: int, stop: _Stop, draw: torch.Generator, count: int) -> None:
     for _ in range(count):
-        _round(search, row, stop, draw)
+        if not _round(search, row, stop, draw):
+            return
 
 
-def _round(search: Swaps, row: int, stop: _Stop, draw: torch.Generator | None = None) -> None:
-    """Projected gradient ascent from a row's lead; with `draw`, some positions stand still."""
+def _round(search: Swaps, row: int, stop: _Stop, draw: torch.Generator | None = None) -> bool:
+    """Projected gradient ascent from a row's lead; with `draw`, some positions stand still. Whether there is a slope to
+    go by."""
+    why = ""
     if not stop.why:
         moves = None
         if draw is not None:
@@ -135,6 +166,7 @@ def _round(search: Swaps, row: int, stop: _Stop, draw: torch.Generator | None = 
             moves = (moves | ~moves.any()).to(search.host.device)
         why = project(search, ROUND, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick)
         stop.why = why if why in ("budget", "callback") else ""
+    return why != "flat"
 
 
 def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:
@@ -149,8 +181,8 @@ def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:
 
 
 def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:
-    """Try the swaps of a row's best text, steepest first, until one is better;
-    whether all were tried and none is better."""
+    """Try the swaps of a row's best text, steepest first, until one is better; whether all were tried and none is: then
+    it is one of the `optima`."""
     best = search.seen.best[row]
     count = int(search.open_swaps(row, best.ids).sum())
     if search.affordable(count + 2, [row]) < count + 2:  # and a gradient
@@ -174,64 +206,5 @@ def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:
             search.score([(row, ids) for ids in some])
             if stop.asked() or search.seen.best[row] is not best:
                 return False
+    search.optima.add((row, best.ids))
     return True
-
-
-def best_words(search: Swaps, *, callback: Callback | None = None, tick: Callable[[], object] | None = None) -> str:
-    """The exact best token where each row has one free position, found as `token_search` finds it; rows of the same
-    sentence are searched once. The callback is called before every row and after the last.
-
-    Returns:
-        Why it stopped: "optimum", "callback", or "failure" where an allowed token scores NaN or infinity.
-    """
-    found: dict[Sentence, list[Ids]] = {}
-    for row, sentence in enumerate(search.batch.sentences):
-        if search.failure is not None:
-            return "failure"
-        if search.progress(callback):
-            return "callback"
-        if sentence not in found:
-            found[sentence] = _best_word(search, row)
-        search.steps += 1
-        search.score([(row, ids) for ids in found[sentence]])
-        if tick is not None:
-            tick()
-    if search.failure is not None:
-        return "failure"
-    return "callback" if search.progress(callback) else "optimum"
-
-
-def _best_word(search: Swaps, row: int) -> list[Ids]:
-    """The row with the best token that may be returned at its one free position; no row where none may be.
-
-    Every exact score is taken in, so that one that is no number ends the search as it does elsewhere: screens pass such
-    a token on, and the shortlist would rank it last.
-    """
-    sentence = search.batch.sentences[row]
-    (at,) = sentence.free
-    tokens = search.batch.allowed.cpu().nonzero().flatten()
-    swap = Substitution(search.host, search.objective, sentence, at)
-    _, screens = swap.screens()
-
-    def placed(token: int) -> Ids:
-        return (*sentence.ids[:at], token, *sentence.ids[at + 1 :])
-
-    def exact(numbers: Tensor) -> Tensor:
-        values = swap.exact(tokens[numbers])
-        for token, value in zip(tokens[numbers].tolist(), values.tolist(), strict=True):
-            search.seen.learn(row, placed(token), value)
-        return values
-
-    top = min(64, len(tokens))
-    while True:
-        try:
-            best = exact_best(len(tokens), top, [numbered(tokens, screen) for screen in screens], exact).best
-        except DreamError:
-            if search.failure is None:
-                raise
-            return []  # too few tokens score a number
-        rows = [placed(token) for token in tokens[list(best)].tolist()]
-        good = [ids for ids, ok in zip(rows, search.seen.returnable(row, rows), strict=True) if ok]
-        if good or top == len(tokens):
-            return good[:1]
-        top = min(8 * top, len(tokens))

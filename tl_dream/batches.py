@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import torch
@@ -12,12 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
+from tl_dream.bert_trunk import BertTrunk
 from tl_dream.hosts import Host
 from tl_dream.objectives import Objective
 from tl_dream.prompts import Sentence
 from tl_dream.results import ScoredText
 from tl_dream.rows import Rows
-from tl_dream.scoring import evaluate
+from tl_dream.scoring import climbed, evaluate_each, trunk_of
 from tl_dream.screening import in_batches
 from tl_dream.substitutions import default_batch_tokens
 
@@ -45,6 +46,7 @@ class Batch:
     allowed: Bool[Tensor, " vocab"]
     retokenize: bool
     max_changes: int | None = None
+    _kept: dict[tuple[int, int], Rows] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -96,20 +98,25 @@ class Batch:
 
     @torch.no_grad()
     def evaluate(
-        self, host: Host, objective: Objective, candidates: Sequence[tuple[int, tuple[int, ...]]]
-    ) -> list[float]:
-        """The scores of (row, tokens), in forward passes that fit the device. No pass mixes lengths: so nobody pays
-        for padding, and a sentence of a row costs the same whatever it is scored with."""
+        self,
+        host: Host,
+        objectives: Sequence[Objective],
+        candidates: Sequence[tuple[int, tuple[int, ...]]],
+        trunk: BertTrunk | None = None,
+    ) -> list[tuple[float, ...]]:
+        """What each objective gives (row, tokens), in forward passes that fit the device. No pass mixes lengths: so
+        nobody pays for padding, and a sentence of a row costs the same whatever it is scored with."""
 
-        def work(part: Sequence[int]) -> list[float]:
-            ids, _ = host.pad([candidates[i][1] for i in part])
-            rows = Rows.of(host, [self.sentences[candidates[i][0]] for i in part])
-            return evaluate(host, objective, ids, rows).tolist()
+        def work(part: Sequence[int]) -> list[tuple[float, ...]]:
+            ids = torch.tensor([candidates[i][1] for i in part], device=host.device)
+            rows = self._alike([candidates[i][0] for i in part], host)
+            found = evaluate_each(host, objectives, ids, rows, trunk=trunk)
+            return list(zip(*(values.tolist() for values in found), strict=True))
 
         lengths: dict[int, list[int]] = {}
         for i, (_, ids) in enumerate(candidates):
             lengths.setdefault(len(ids), []).append(i)
-        found = [0.0] * len(candidates)
+        found: list[tuple[float, ...]] = [()] * len(candidates)
         for length, numbers in lengths.items():
             size = max(1, default_batch_tokens(host, None) // length)
             values = [value for some in in_batches(numbers, size, work) for value in some]
@@ -117,15 +124,30 @@ class Batch:
                 found[i] = value
         return found
 
-    def evaluate_starts(self, host: Host, objective: Objective) -> tuple[list[float], list[float]]:
-        """The scores of the starts, and what scoring one sentence of each row costs, in forward-tokens."""
+    def _alike(self, members: Sequence[int], host: Host) -> Rows:
+        """What an objective may know of some of the rows; of one row many times it is kept, because positions are
+        looked up row by row."""
+        if len(set(members)) > 1:
+            return Rows.of(host, [self.sentences[row] for row in members])
+        key = (members[0], len(members))
+        if key not in self._kept:
+            if len(self._kept) > 64:
+                self._kept.clear()
+            self._kept[key] = Rows.of(host, [self.sentences[members[0]]]).repeat(len(members))
+        return self._kept[key]
+
+    def evaluate_starts(
+        self, host: Host, objectives: Sequence[Objective]
+    ) -> tuple[list[tuple[float, ...]], list[float]]:
+        """What each objective gives the starts, and what scoring one sentence of each row costs, in forward-tokens."""
         alike: dict[tuple[int, int], list[int]] = {}
         for row, sentence in enumerate(self.sentences):  # a judge may run a pass a word
             alike.setdefault((len(sentence), sum(sentence.special)), []).append(row)
-        scores, costs = [0.0] * len(self.sentences), [0.0] * len(self.sentences)
+        scores: list[tuple[float, ...]] = [()] * len(self.sentences)
+        costs = [0.0] * len(self.sentences)
         for rows in alike.values():
             before = host.meter.forward_tokens
-            values = self.evaluate(host, objective, [(row, self.sentences[row].ids) for row in rows])
+            values = self.evaluate(host, objectives, [(row, self.sentences[row].ids) for row in rows])
             for row, value in zip(rows, values, strict=True):
                 scores[row], costs[row] = value, (host.meter.forward_tokens - before) / len(rows)
         return scores, costs
@@ -143,47 +165,86 @@ class Batch:
 class BestSeen:
     """Scores real tokens, each only once, and keeps the best of every row; the start is the first seen.
 
+    Every text has a score and a height: what the objective declares to be climbed in its place (see
+    `Objective.uphill`), the score itself where it declares nothing. The best is kept by score; a search goes by height.
+
     Attributes:
+        climb: what gives the height.
         best: the best that each row has seen.
-        leads: the best since the row was last started anew; a search that never does that finds `best` there.
+        leads: the highest since the row was last started anew, tokens and height.
         costs: what scoring one sentence of each row costs, in forward-tokens.
+        trunk: runs in place of the model, once `take_trunk` was called and the two agree.
     """
 
     def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
         self._host, self._objective, self._batch = host, objective, batch
-        self._known: list[dict[tuple[int, ...], float]] = [{} for _ in batch.sentences]
+        self.climb = climbed(host, objective)
+        self._both = (objective,) if self.climb is objective else (objective, self.climb)
+        self.trunk: BertTrunk | None = None
+        self._known: list[dict[tuple[int, ...], tuple[float, float]]] = [{} for _ in batch.sentences]
         self.broken: float | None = None
-        start, self.costs = batch.evaluate_starts(host, objective)
-        for row, value in enumerate(start):
-            self.learn(row, batch.sentences[row].ids, value)
+        values, self.costs = batch.evaluate_starts(host, self._both)
+        start = [value[0] for value in values]
+        for row, value in enumerate(values):
+            self.learn(row, batch.sentences[row].ids, value[0], value[-1])
         retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
         self.starts = [
             ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
             for sentence, value, again in zip(batch.sentences, start, retokenizes, strict=True)
         ]
         self.best = list(self.starts)
-        self.leads = list(self.starts)
+        self.leads = [(sentence.ids, value[-1]) for sentence, value in zip(batch.sentences, values, strict=True)]
         self._bound = [
             batch.retokenize and again and not any(sentence.special[i] for i in sentence.free)
             for sentence, again in zip(batch.sentences, retokenizes, strict=True)
         ]
 
-    def score(self, candidates: Sequence[tuple[int, tuple[int, ...]]]) -> list[float]:
-        """The scores of (row, tokens)."""
-        new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
-        for (row, ids), value in zip(new, self._batch.evaluate(self._host, self._objective, new), strict=True):
-            self.learn(row, ids, value)
-        return [self._known[row][ids] for row, ids in candidates]
+    def take_trunk(self, left: float) -> None:
+        """Compute what the objective reads by `BertTrunk` from now on, where that can stand in for the model, gives the
+        first start's own score, and what is left of the budget covers the look and more."""
+        if left < 4 * self.costs[0] or self.broken is not None:
+            return
+        trunk = trunk_of(self._host, self._both)
+        if trunk is not None:
+            ids = self._batch.sentences[0].ids
+            (found,) = self._batch.evaluate(self._host, self._both, [(0, ids)], trunk)
+            known = (*self._known[0][ids],)
+            if all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-4) for a, b in zip(found, known, strict=False)):
+                self.trunk = trunk  # else a module was exchanged, for one that may do anything
 
-    def learn(self, row: int, ids: tuple[int, ...], value: float) -> None:
+    def settle(self, row: int) -> None:
+        """Score the best of a row once more, by the model itself in a pass of its own."""
+        best = self.best[row]
+        if best is not self.starts[row]:
+            ((value, *_),) = self._batch.evaluate(self._host, (self._objective,), [(row, best.ids)])
+            self.best[row] = replace(best, score=value) if value > self.starts[row].score else self.starts[row]
+
+    def score(self, candidates: Sequence[tuple[int, tuple[int, ...]]]) -> list[float]:
+        """The scores of (row, tokens); `height` tells how high they stand."""
+        new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
+        found = self._batch.evaluate(self._host, self._both, new, self.trunk)
+        for (row, ids), value in zip(new, found, strict=True):
+            self.learn(row, ids, value[0], value[-1])
+        return [self._known[row][ids][0] for row, ids in candidates]
+
+    def height(self, row: int, ids: tuple[int, ...]) -> float:
+        """How high tokens stand that were scored."""
+        return self._known[row][ids][1]
+
+    def learn(self, row: int, ids: tuple[int, ...], value: float, height: float) -> None:
         """Take in the score of real tokens; the first that is NaN or infinite is kept in `broken`."""
-        self._known[row].setdefault(ids, value)
+        self._known[row].setdefault(ids, (value, height))
         if self.broken is None and not math.isfinite(value):
             self.broken = value
 
     def known(self, row: int, since: int = 0) -> list[tuple[tuple[int, ...], float]]:
-        """The tokens of a row that were scored and their scores, oldest first, but for the first `since`."""
-        return list(islice(self._known[row].items(), since, None))
+        """The tokens of a row that were scored and their heights, oldest first, but for the first `since`."""
+        return [(ids, height) for ids, (_, height) in islice(self._known[row].items(), since, None)]
+
+    @property
+    def count(self) -> int:
+        """How many texts were scored."""
+        return sum(len(known) for known in self._known)
 
     def knows(self, row: int, ids: tuple[int, ...]) -> bool:
         """Whether these tokens were scored before."""
@@ -206,23 +267,26 @@ class BestSeen:
             return [True] * len(candidates)
         return self._host.vocabulary.retokenizes(candidates)
 
-    def keep(self, row: int, ids: tuple[int, ...], value: float, step: int) -> bool:
-        """Keep tokens that may be returned, if they are the row's best; whether they are."""
-        if not (math.isfinite(value) and value > self.leads[row].score):
+    def keep(self, row: int, ids: tuple[int, ...], step: int) -> bool:
+        """Keep scored tokens that may be returned, if they are the row's best; whether they are."""
+        value, height = self._known[row][ids]
+        leads, better = height > self.leads[row][1], value > self.best[row].score
+        if not (math.isfinite(value) and (leads or better)):
             return False
         vocabulary = self._host.vocabulary
         again = vocabulary.retokenizes([ids])[0]
         if self._bound[row] and not again:
             return False
-        self.leads[row] = ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, again)
-        if value <= self.best[row].score:
-            return False
-        self.best[row] = self.leads[row]
-        return True
+        if leads and math.isfinite(height):
+            self.leads[row] = (ids, height)
+        if better:
+            self.best[row] = ScoredText(vocabulary.decode(ids), vocabulary.tokens(ids), ids, value, step, again)
+        return better
 
-    def start_anew(self, row: int) -> None:
-        """Lead from the start again; the best stays known."""
-        self.leads[row] = self.starts[row]
+    def start_anew(self, row: int, ids: tuple[int, ...] | None = None) -> None:
+        """Lead from scored tokens, or from the start again; the best stays known."""
+        ids = self._batch.sentences[row].ids if ids is None else ids
+        self.leads[row] = (ids, self.height(row, ids))
 
     def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> list[float]:
         """Score the tokens of `rows` (None: of all), keep what is better and may be returned, and give back the scores.
@@ -240,8 +304,8 @@ class BestSeen:
             for row, ids, again in zip(rows, raw, real, strict=True)
         ]
         scores = self.score([*zip(rows, raw, strict=True), *zip(rows, real, strict=True)])
-        for row, ids, value in zip(rows, real, scores[len(raw) :], strict=True):
-            self.keep(row, ids, value, step)
+        for row, ids in zip(rows, real, strict=True):
+            self.keep(row, ids, step)
         return scores[: len(raw)]
 
     def _fits(self, row: int, ids: tuple[int, ...]) -> bool:

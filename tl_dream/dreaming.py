@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 from tl_dream import automatic as automatic_file
 from tl_dream._errors import require, unknown
 from tl_dream.ascent import ARTICLE, Annealing, Callback, ascend
-from tl_dream.automatic import automatic, best_words
+from tl_dream.automatic import automatic
 from tl_dream.batches import Batch, BestSeen
 from tl_dream.corpus_results import CorpusResult
+from tl_dream.exhaustive import best_words
 from tl_dream.hosts import Budget, Host, attached
 from tl_dream.objectives import Objective, normalized
 from tl_dream.outcomes import Outcome, finish, receipt, scored_bar
@@ -69,17 +70,20 @@ def dream(
 ) -> Dream:
     """Find real text that drives an objective up, starting from a sentence.
 
-    Never returns something worse than it saw: the best real tokens ever scored, the start included.
+    Never returns something worse than it saw: the best real tokens ever scored, the start included. A unit behind an
+    activation function is climbed by what comes before it as long as it is off (see `Objective.uphill`), and the result
+    says whether it fired.
 
     Methods:
         "auto": what does best at equal cost: rounds of projected gradient ascent, then swaps that the gradient ranks,
-            the best of a step merged, fresh starts where these come to a halt, a last sweep. Where one word is free
-            and no budget is given, the exact best token, as `token_search` finds it. Ends where the budget is spent, or
-            where no single swap of an allowed token is better (`stopped` is "optimum"). To know that, every swap that
-            may be returned must be scored: the sweep wants a budget of free words x allowed tokens sentences. With
-            MiniLM's 29,523 tokens that is far beyond the default for a whole sentence (14 words of 16 tokens, read at
-            layer 2: 413,000 sentences, 20 million forward-tokens); 400,000 certify few free words, or a short list in
-            `allowed`.
+            the best of a step merged; where these come to a halt, fresh starts from the sentence, from ordinary
+            sentences that the package ships and from random words. Ends where the budget is spent, or where every text
+            there is was scored (`stopped` is "complete"): where one word is free and no budget is given, as
+            `token_search` does, and where the budget covers allowed tokens ** free words sentences. On the way a sweep
+            tries every swap of one word of the best text where the budget covers free words x allowed tokens sentences;
+            the result says whether none is better (`optimum`). With MiniLM's 29,523 tokens that is far beyond the
+            default for a whole sentence (14 words of 16 tokens, read at layer 2: 413,000 sentences, 20 million
+            forward-tokens); 400,000 certify few free words, or a short list in `allowed`.
         "anneal": the article's annealed Gumbel-Softmax ascent.
         "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.
         "epo": a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole front.

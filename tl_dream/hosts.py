@@ -67,6 +67,7 @@ class Host:
         W_E: the embedding matrix, Float[d_vocab, d_model]; its device and dtype are the model's.
         untrained: what the checkpoint is known not to carry: of "mlm" (its language-model head), "pooler", "nsp".
         meter: what was run so far.
+        tables: what was computed from the weights for this call.
     """
 
     model: Any
@@ -79,6 +80,7 @@ class Host:
     W_E: Tensor
     untrained: tuple[str, ...] = ()
     meter: Meter = field(default_factory=Meter)
+    tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _points: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

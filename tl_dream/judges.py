@@ -55,12 +55,18 @@ def fluency(judge: Any = None, *, masked: bool = False) -> Objective:
 def _objective(formula: str, reads: tuple[Read, ...], values: Any) -> Objective:
     """The mean over the words that the judge says something about."""
 
+    def asked(acts: Activations, rows: Rows) -> tuple[Tensor, Tensor]:
+        known = acts[TOKENS].judged
+        if id(values) not in known:
+            known[id(values)] = values(acts, rows)
+        return known[id(values)]
+
     def score(acts: Activations, rows: Rows) -> Tensor:
-        found, judged = values(acts, rows)
+        found, judged = asked(acts, rows)
         return found.masked_fill(~judged, 0).sum(1) / judged.sum(1).clamp_min(1)
 
     def tokens(acts: Activations, rows: Rows) -> Tensor:
-        found, judged = values(acts, rows)
+        found, judged = asked(acts, rows)
         return found.masked_fill(~judged, 0)
 
     return Objective(reads, formula, score, tokens, (None, "mean"))

@@ -35,6 +35,12 @@ class Objective:
         terms: the objectives whose sum this is, where it is one without `per_token`.
         equal_lengths: it must be given rows without padding (your own functions are).
         answers: tokens whose prediction it asks for; to write one of them would be no dream, so a dream does not.
+        uphill: what a search climbs in its place, where it is flat (a unit behind its activation function) or leads
+            away from the top (the left tail of GELU): equal to it where it is on, and below that what comes before the
+            non-linearity, so that a higher value is never a lower score. None: the objective itself.
+        downhill: the same for its negative, which a search climbs by going down.
+        off: the score at or below which a unit behind an activation function has not fired; None where that means
+            nothing.
     """
 
     reads: tuple[Read, ...]
@@ -45,6 +51,9 @@ class Objective:
     terms: tuple[Objective, ...] = ()
     equal_lengths: bool = False
     answers: tuple[str | int, ...] = ()
+    uphill: Objective | None = None
+    downhill: Objective | None = None
+    off: float | None = None
 
     def __repr__(self) -> str:
         return self.formula
@@ -88,11 +97,14 @@ class Objective:
             terms=(left, right) if tokens is None else (),
             equal_lengths=left.equal_lengths or right.equal_lengths,
             answers=tuple(dict.fromkeys((*left.answers, *right.answers))),
+            uphill=_sum(left, left.uphill, right, right.uphill),
+            downhill=_sum(left, left.downhill, right, right.downhill),
         )
 
     def _map(self, change: Callable[[Tensor], Tensor], formula: str, falling: bool = False) -> Objective:
         tokens = self.per_token
         pos, reduce = self.where
+        up, down = (self.downhill, self.uphill) if falling else (self.uphill, self.downhill)
         return replace(
             self,
             formula=formula,
@@ -101,7 +113,14 @@ class Objective:
             where=(pos, {"max": "min", "min": "max"}.get(reduce, reduce) if falling else reduce),
             terms=tuple(term._map(change, formula, falling) for term in self.terms),
             answers=() if falling else self.answers,
+            uphill=up and up._map(change, formula, falling),
+            downhill=down and down._map(change, formula, falling),
+            off=None if falling or self.off is None else float(change(torch.tensor(self.off, dtype=torch.float64))),
         )
+
+    def _itself(self) -> Objective:
+        """The objective, with nothing to climb in its place."""
+        return replace(self, uphill=None, downhill=None)
 
     def _shown(self) -> str:
         """The formula as a factor."""
@@ -133,6 +152,16 @@ class Objective:
 
     def __neg__(self) -> Objective:
         return self._map(torch.neg, f"-{self._shown()}", falling=True)
+
+
+def _sum(left: Objective, in_left: Objective | None, right: Objective, in_right: Objective | None) -> Objective | None:
+    """The sum of what is climbed in place of two objectives; None where both are climbed themselves."""
+    if in_left is None and in_right is None:
+        return None
+    first, second = (
+        own if other is None else other for own, other in ((left._itself(), in_left), (right._itself(), in_right))
+    )
+    return first + second
 
 
 def _is_sum(formula: str) -> bool:
@@ -174,6 +203,56 @@ def _in_range(kind: str, value: int, count: int, hook: str) -> None:
         isinstance(value, int) and -count <= value < count,
         f"{kind} {value!r} does not exist: the hook {hook!r} has {kind}s 0 to {count - 1}",
     )
+
+
+BEFORE = {  # the end of a hook's name: that of the hook before its activation function, unit for unit
+    "mlp_post": "mlp_pre",
+    "mlp.hook_post": "mlp.hook_pre",
+    "mlp.out.hook_in": "mlp.in.hook_out",
+    "hook_sae_acts_post": "hook_sae_acts_pre",
+}
+
+
+def _before(read: Read) -> Read | None:
+    """What is read before the activation function that a hook lies behind; None where it lies behind none."""
+    for end, earlier in BEFORE.items():
+        if read.hook == end or read.hook.endswith("." + end):
+            return Read(read.hook.removesuffix(end) + earlier, read.layer)
+    return None
+
+
+def _in_place_of(
+    read: Read, values: Callable[[Read, Activations, Rows], Tensor], pos: Positions, reduce: str, formula: str
+) -> dict[str, Any]:
+    """What a search climbs in place of an objective on activations behind their activation function, as options of
+    `Objective`: the value itself where it is on, what comes before it where it is off.
+
+    Args:
+        values: of a hook, at every position.
+    """
+    earlier = _before(read)
+    if earlier is None:
+        return {}
+
+    def tokens(acts: Activations, rows: Rows) -> Tensor:
+        before = values(earlier, acts, rows)
+        return torch.where(before > 0, values(read, acts, rows), before)
+
+    name = f"{formula} from before its activation function"
+    if reduce != "mean":
+        return {"uphill": _reduced(tokens, pos, reduce, (read, earlier), name), "off": 0.0}
+    highest = _reduced(tokens, pos, "max", (read, earlier), name)  # as long as no position is on
+    mean = _reduced(lambda acts, rows: values(read, acts, rows), pos, "mean", (read,), name)
+
+    def score(acts: Activations, rows: Rows) -> Tensor:
+        top = highest(acts, rows)
+        return torch.where(top > 0, mean(acts, rows), top)
+
+    return {"uphill": Objective((read, earlier), name, score), "off": 0.0}
+
+
+FAINT = 0.01
+"""Probability below which attention is climbed by its logarithm."""
 
 
 def _reduced(tokens: Score, pos: Positions, reduce: str, reads: tuple[Read, ...], formula: str) -> Objective:
@@ -227,14 +306,19 @@ def neuron(
     require(key is not None or not pair, f"{formula}: an attention pattern needs key= (the position attended to)")
     require(pair or key is None, f"{formula}: key= (the position attended to) goes with attention patterns only")
 
+    def one_unit(read: Read, acts: Activations, rows: Rows) -> Tensor:
+        units = _of_head(acts[read], hook, head)
+        require(unit is not None, f"{formula} needs unit=: which of the {units.shape[-1]} units")
+        assert unit is not None
+        _in_range("unit", unit, units.shape[-1], hook)
+        return units[..., unit]
+
+    if not pair:
+        made = _reduced(lambda acts, rows: one_unit(read, acts, rows), pos, reduce, (read,), formula)
+        return replace(made, **_in_place_of(read, one_unit, pos, reduce, formula))
+
     def tokens(acts: Activations, rows: Rows) -> Tensor:
         activation = acts[read]
-        if not pair:
-            units = _of_head(activation, hook, head)
-            require(unit is not None, f"{formula} needs unit=: which of the {units.shape[-1]} units")
-            assert unit is not None
-            _in_range("unit", unit, units.shape[-1], hook)
-            return units[..., unit]
         require(
             head is not None and unit is None,
             f"{formula}: an attention pattern needs head=, and has no unit=",
@@ -246,7 +330,16 @@ def neuron(
         where = index[:, None, :].expand(-1, activation.shape[2], 1)
         return activation[:, head].gather(2, where).squeeze(2)
 
-    return _reduced(tokens, pos, reduce, (read,), formula)
+    def faint(acts: Activations, rows: Rows) -> Tensor:
+        share = tokens(acts, rows)
+        low = FAINT + FAINT * (share.clamp_min(torch.finfo(share.dtype).tiny) / FAINT).log()
+        return torch.where(share > FAINT, share, low)
+
+    made = _reduced(tokens, pos, reduce, (read,), formula)
+    if hook == "pattern" or hook.endswith("hook_pattern"):
+        uphill = _reduced(faint, pos, reduce, (read,), f"{formula} by its logarithm where it is faint")
+        made = replace(made, uphill=uphill)
+    return made
 
 
 def attention(*, layer: int, head: int, query: Positions, key: int | str) -> Objective:
@@ -291,7 +384,18 @@ def direction(
         )
         return activation @ values.to(activation)
 
-    return _reduced(tokens, pos, reduce, (read,), formula)
+    made = _reduced(tokens, pos, reduce, (read,), formula)
+    units = values.nonzero()[:, 0].tolist()
+    if _before(read) is None or not 0 < len(units) <= FEW or reduce != "max":
+        return made
+    parts = [float(values[i]) * neuron(hook, layer=layer, unit=i, head=head, pos=pos) for i in units]
+    total = sum(parts[1:], parts[0])
+    return replace(made, uphill=total.uphill, downhill=total.downhill, off=parts[0].off if len(parts) == 1 else None)
+
+
+FEW = 16
+"""Units behind an activation function that a direction may mix for a search to climb each from before it; of more, some
+are always on."""
 
 
 def match(
@@ -407,7 +511,9 @@ def normalized(objective: Objective) -> Objective:
         return inner(acts, rows) / norm
 
     reads = tuple(dict.fromkeys((*objective.reads, every)))
-    return _reduced(ratio, *objective.where, reads, f"normalized({objective})")
+    made = _reduced(ratio, *objective.where, reads, f"normalized({objective})")
+    up = objective.uphill
+    return made if up is None or up.per_token is None else replace(made, uphill=normalized(up))
 
 
 def custom(

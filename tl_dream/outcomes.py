@@ -22,11 +22,13 @@ from tl_dream.swapping import Swaps, Tick
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method gives back: a run a row, why it stopped, and what went wrong if something did."""
+    """What a method gives back: a run a row, why it stopped, what went wrong if something did, and of each row whether
+    no single swap of its best text is better, as far as that is known."""
 
     runs: tuple[Run, ...]
     stopped: str
     failure: str | None = None
+    optima: tuple[bool, ...] = ()
 
     @classmethod
     def of(cls, search: Swaps, run: Callable[[], str]) -> Outcome:
@@ -35,7 +37,9 @@ class Outcome:
             stopped = run()
         except NoSlope as error:
             search.fail(str(error))
-        return cls(search.runs(), stopped if search.failure is None else "failure", search.failure)
+        search.settle()
+        optima = tuple((row, search.seen.best[row].ids) in search.optima for row in range(len(search.batch.sentences)))
+        return cls(search.runs(), stopped if search.failure is None else "failure", search.failure, optima)
 
 
 def finish(
@@ -70,6 +74,8 @@ def finish(
         history=run.history,
         cost=Cost(host.meter.forwards, host.meter.forward_tokens, time.perf_counter() - began),
         stopped=outcome.stopped,
+        optimum=any(outcome.optima[winner : winner + 1]),
+        fired=None if objective.off is None else run.best.score > objective.off,
         others=tuple(other for i, other in enumerate(outcome.runs) if i != winner),
     )
     if outcome.failure is not None:

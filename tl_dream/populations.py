@@ -141,18 +141,16 @@ class Population:
             return True
         if not self._known:
             self._weigh(scores, judged)
+        heights = search.heights(children)
         for member, weight in zip(self._members, self.penalties, strict=True):
-            mixed = [
-                value + weight * fluent if math.isfinite(value) else -math.inf
-                for value, fluent in zip(scores, judged, strict=True)
-            ]
+            mixed = [value + weight * fluent for value, fluent in zip(heights, judged, strict=True)]
             best = max(range(len(mixed)), key=lambda i: mixed[i])
-            (member.row, member.ids), member.score = children[best], scores[best]
+            (member.row, member.ids), member.height = children[best], heights[best]
         return True
 
     def _mixture(self) -> Objective:
         """The objective and each member's share of fluency, a row a member."""
-        goal, judge = self._search.objective, self._judge
+        goal, judge = self._search.seen.climb, self._judge
         if judge is None or not any(self.penalties):
             return goal
         weights = torch.tensor(self.penalties)
@@ -176,7 +174,7 @@ class Population:
         """All members go on from one of them."""
         chosen = self._members[int(torch.randint(len(self._members), (1,), generator=self._draw))]
         for member in self._members:
-            member.row, member.ids, member.score = chosen.row, chosen.ids, chosen.score
+            member.row, member.ids, member.height = chosen.row, chosen.ids, chosen.height
 
     def _meet(self, children: Sequence[tuple[int, Ids]], scores: Sequence[float]) -> list[float]:
         """The fluency of children, who join the front where nothing beats them in both."""

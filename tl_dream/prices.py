@@ -16,7 +16,7 @@ class Prices:
 
     Attributes:
         step: a soft sentence of every row, with its gradient.
-        look: the real tokens as they are, those that their text reads as, and the soft score in plain units.
+        look: the real tokens as they are, and those that their text reads as.
     """
 
     step: float
@@ -32,8 +32,7 @@ class Prices:
         """
         deeper = depth(host, climb) - depth(host, objective)
         climbed = [cost + len(one) * deeper for cost, one in zip(seen.costs, batch.sentences, strict=True)]
-        shown = _together(seen.costs, objective) if climb is not objective else 0.0
-        return cls(2 * _together(climbed, climb), 2 * sum(seen.costs) + shown)
+        return cls(2 * _together(climbed, climb), 2 * sum(seen.costs))
 
     def steps(self, left: float, evaluate_every: int, narrows: bool) -> int:
         """As many steps as surely fit into what is left of a budget, one at least.

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tl_dream._errors import require
-from tl_dream.proposals import scored_slopes
+from tl_dream.hosts import Host
 from tl_dream.starting import check_count
 from tl_dream.swapping import Swaps
 
@@ -71,18 +72,19 @@ def project(
         moves: which of their free positions move; None for all.
 
     Returns:
-        Why it stopped: "steps", "still" (no token changes any more, or no better text comes), "budget" or "callback".
+        Why it stopped: "steps", "still" (no token changes any more, or no better text comes), "flat" (there is no slope
+        to go by), "budget" or "callback".
     """
     host = search.host
     rows = range(len(search.batch.sentences)) if rows is None else rows
     batch = search.batch.part(host, rows)
     wide = torch.promote_types(host.W_E.dtype, torch.float32)
     W_E = host.W_E.to(wide)
-    home = host.pad([search.seen.leads[row].ids for row in rows])[0].gather(1, batch.free)
-    sizes = W_E.square().sum(1)
-    near = W_E[home] @ W_E.T - sizes / 2
+    home = host.pad([search.seen.leads[row][0] for row in rows])[0].gather(1, batch.free)
+    sizes, length = _sizes(host, W_E)
+    near = F.linear(W_E[home], W_E) - sizes / 2
     closed = (~batch.allowed).expand_as(near).scatter(2, home[..., None], False)  # what stands may stay
-    length = settings.learning_rate * float(sizes.mean() - W_E.mean(0).square().sum())  # the variances, summed
+    length = settings.learning_rate * length
     velocity = torch.zeros_like(near)
     before: Tensor | None = None
     scored = waited = idle = 0
@@ -96,15 +98,36 @@ def project(
             before, idle, scored = filled, 0, scored + 1
             if not search.goes_on(3 * len(rows)):
                 return "budget"
-            scores, steep = scored_slopes(host, search.objective, filled, batch.rows, batch.free)
-            steep = (steep / steep.std(2, keepdim=True).clamp_min(torch.finfo(steep.dtype).tiny)).to(wide)
-            waited = 0 if any(search.observe(rows, filled, scores.tolist())) else waited + 1
+            scores, heights, steep = search.scored_slopes(filled, batch)
+            better = search.observe(rows, filled, scores, heights)
+            if not bool(steep.any()):
+                return "flat"
+            steep = _scaled(steep.to(wide))
+            waited = 0 if any(better) else waited + 1
             if tick is not None:
                 tick()
             if search.progress(callback):
                 return "callback"
         else:
             idle += 1
-        velocity = settings.momentum * velocity + (1 - settings.momentum) * steep
-        near = near + length * velocity
+        velocity = velocity.lerp_(steep, 1 - settings.momentum)
+        near = near.add_(velocity, alpha=length)
     return "steps" if scored >= settings.steps else "still"
+
+
+def _sizes(host: Host, W_E: Float[Tensor, "vocab d"]) -> tuple[Float[Tensor, " vocab"], float]:
+    """Every embedding's squared length, and the variances of the embeddings' numbers, summed."""
+    if "sizes" not in host.tables:
+        host.tables["sizes"] = W_E.square().sum(1)
+        host.tables["spread"] = host.tables["sizes"].mean() - W_E.mean(0).square().sum()
+    return host.tables["sizes"], float(host.tables["spread"])
+
+
+def _scaled(steep: Float[Tensor, "batch free vocab"]) -> Float[Tensor, "batch free vocab"]:
+    """Every position's slopes scaled to a standard deviation of 1; by the greatest first, whose square is no number
+    too small for its format."""
+    steep = steep / steep.abs().amax(2, keepdim=True).clamp_min(torch.finfo(steep.dtype).tiny)
+    count = steep.shape[2]
+    squares = torch.linalg.vector_norm(steep, dim=2, keepdim=True).square()
+    variance = (squares - count * steep.mean(2, keepdim=True).square()) / (count - 1)
+    return steep / variance.sqrt().nan_to_num().clamp_min(1e-6)

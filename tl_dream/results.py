@@ -131,8 +131,11 @@ class Dream:
             sentence was used.
         history: of the winning run.
         cost: forwards, forward-tokens, seconds.
-        stopped: why it ended: "steps", "budget", "callback", ...; "optimum" where every swap of one word for an allowed
-            token was scored (of those that may be returned), and none is better than `best`.
+        stopped: why it ended: "steps", "budget", "callback", ...; "complete" where every text that may be returned was
+            tried, so that `best` is the best of all.
+        optimum: a certificate: every swap of one word of `best` for an allowed token was scored (of those that may be
+            returned), and none is better. False: that is not known.
+        fired: of a unit behind an activation function whether it is on in `best`; None of other objectives.
         others: the runs from the other starts.
     """
 
@@ -147,6 +150,8 @@ class Dream:
     history: History
     cost: Cost
     stopped: str = "steps"
+    optimum: bool = False
+    fired: bool | None = None
     others: tuple[Run, ...] = field(default=())
 
     kind = "dream"
@@ -164,6 +169,8 @@ class Dream:
         notes = [f"{self.objective} on {self.model}", _table(("", "score", "step", "text"), rows)]
         if self.gain <= 0:
             notes.append("nothing better than the start was found: the start is returned")
+        if self.fired is False:
+            notes.append("the unit never fired: no text that was tried turns it on; try another start, or more budget")
         if self.soft_score is not None:
             notes.append(f"soft score {self.soft_score:.4f} (of a mixture of tokens, not of a text)")
         notes.append(
@@ -174,7 +181,8 @@ class Dream:
         notes.append(
             f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
             f"{self.cost.seconds:.1f} s; {1 + len(self.others)} start(s), seed {self.seed}, stopped by {self.stopped}"
-            + (" (no single swap of an allowed token is better)" if self.stopped == "optimum" else "")
+            + (" (every text that may be returned was tried)" if self.stopped == "complete" else "")
+            + ("; no single swap of an allowed token is better" if self.optimum else "")
         )
         return "\n".join(notes)
 
@@ -215,6 +223,8 @@ class Dream:
                 best=_scored(data["best"]),
                 history=_history(data["history"]),
                 cost=Cost(data["forwards"], data["forward_tokens"], data["seconds"]),
+                optimum=data.get("optimum", False),
+                fired=data.get("fired"),
                 others=tuple(_run(run) for run in data["others"]),
             )
         except (KeyError, TypeError, AttributeError) as error:

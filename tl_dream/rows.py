@@ -50,12 +50,14 @@ class Tokens:
             are real.
         causal: whether the dreaming model is.
         meter: counts what a judge runs.
+        judged: what judges have said in this pass, so that several objectives that share one ask it once.
     """
 
     ids: Int[Tensor, "batch pos"]
     weights: Float[Tensor, "batch pos vocab"] | None
     causal: bool
     meter: Meter
+    judged: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def embed(self, table: Float[Tensor, "vocab d"]) -> Float[Tensor, "batch pos d"]:
         """The words' rows of a table with one row a token, mixed by weight where the words are soft."""

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
+from tl_dream.bert_trunk import BertTrunk, covers
 from tl_dream.hook_names import layers_run
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective
@@ -25,6 +26,8 @@ def read_activations(
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     weights: Float[Tensor, "batch pos vocab"] | None = None,
     mask: Bool[Tensor, "batch pos"] | None = None,
+    trunk: BertTrunk | None = None,
+    positions: Sequence[int] | None = None,
 ) -> dict[Read, Any]:
     """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...].
 
@@ -33,11 +36,14 @@ def read_activations(
     Args:
         embeddings: of soft sentences.
         weights: of soft sentences, every token's at every position; only objectives that read `TOKENS` need them.
+        trunk: what runs in place of the model, from `trunk_of` these reads; its deepest block holds the `positions`.
     """
     names = {read: read.resolve(host) for read in reads}
     hooks = [name for group in names.values() for name in group]
     got: dict[str, Tensor] = {}
-    if hooks:
+    if hooks and trunk is not None:
+        got = trunk(ids, embeddings=embeddings, mask=mask, read=positions)
+    elif hooks:
         got = forward(host, ids, hooks, embeddings=embeddings, mask=mask)
     else:
         soft = weights is not None and weights.requires_grad and torch.is_grad_enabled()
@@ -62,8 +68,22 @@ def evaluate(
     weights: Float[Tensor, "batch pos vocab"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings, and weights where words are read)."""
+    return evaluate_each(host, (objective,), ids, rows, embeddings=embeddings, weights=weights)[0]
+
+
+def evaluate_each(
+    host: Host,
+    objectives: Sequence[Objective],
+    ids: Int[Tensor, "batch pos"],
+    rows: Rows,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
+    trunk: BertTrunk | None = None,
+) -> tuple[Float[Tensor, " batch"], ...]:
+    """The scores that several objectives give to the rows of one forward pass."""
     mask = None if bool(rows.mask.all()) else rows.mask
-    if mask is not None and objective.equal_lengths:
+    if mask is not None and any(objective.equal_lengths for objective in objectives):
         lengths = mask.sum(1)
         groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
         parts = []
@@ -72,10 +92,53 @@ def evaluate(
             some = Rows.of(host, [rows.sentences[i] for i in index.tolist()])
             soft = None if embeddings is None else embeddings[index, :size]
             share = None if weights is None else weights[index, :size]
-            parts.append(evaluate(host, objective, ids[index, :size], some, embeddings=soft, weights=share))
-        return torch.cat(parts)[torch.cat(groups).argsort()]
-    activations = read_activations(host, objective.reads, ids, embeddings=embeddings, weights=weights, mask=mask)
-    return objective(activations, rows)
+            short = ids[index, :size]
+            parts.append(evaluate_each(host, objectives, short, some, embeddings=soft, weights=share, trunk=trunk))
+        order = torch.cat(groups).argsort()
+        return tuple(torch.cat(values)[order] for values in zip(*parts, strict=True))
+    reads = dict.fromkeys(read for objective in objectives for read in objective.reads)
+    read = positions_read(objectives, rows) if trunk is not None else None
+    activations = read_activations(
+        host, reads, ids, embeddings=embeddings, weights=weights, mask=mask, trunk=trunk, positions=read
+    )
+    return tuple(objective(activations, rows) for objective in objectives)
+
+
+def positions_read(objectives: Iterable[Objective], rows: Rows) -> list[int] | None:
+    """The positions whose activations the scores depend on, those of all rows together; None where that is not known:
+    functions of the user's may read any, and so may what relates the layers."""
+    found: set[int] = set()
+    for objective in objectives:
+        some: Iterable[int] | None = None
+        if objective.terms:
+            some = positions_read(objective.terms, rows)
+        elif all(read == TOKENS for read in objective.reads):
+            some = ()
+        elif objective.per_token is not None and all(read.layer != "all" for read in objective.reads):
+            index, valid = rows.locate(objective.where[0])
+            some = index[valid].tolist()
+        if some is None:
+            return None
+        found.update(some)
+    return sorted(found) or [0]
+
+
+def trunk_of(host: Host, objectives: Iterable[Objective]) -> BertTrunk | None:
+    """What computes the activations that objectives read in place of the model's own forward pass; None where only that
+    will do: the user's hooks are on the model, or it is no BERT, or a hook lies outside of its blocks."""
+    names = {name for objective in objectives for read in objective.reads for name in read.resolve(host)}
+    points = covers(host, sorted(names)) if names else None
+    return None if points is None else BertTrunk(host, points)
+
+
+def climbed(host: Host, objective: Objective) -> Objective:
+    """What a search climbs: the objective, or what it declares in its place where this model has the hooks for it."""
+    if objective.uphill is None or getattr(host.model.cfg, "gated_mlp", False):  # a gate is no activation function
+        return objective
+    try:
+        return check(host, objective.uphill)
+    except DreamError:
+        return objective
 
 
 def depth(host: Host, objective: Objective) -> int:

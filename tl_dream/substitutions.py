@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_dream._errors import unknown, whole_number
-from tl_dream.bert_rows import ChangedRows, covers
+from tl_dream.bert_rows import ROW_POINTS, ChangedRows
+from tl_dream.bert_trunk import covers
 from tl_dream.hosts import hooked
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
@@ -151,7 +152,7 @@ class Substitution:
         if TOKENS in self.objective.reads:
             return []
         names = {read: read.resolve(self.host) for read in self.objective.reads}
-        hooks = covers(self.host, [name for group in names.values() for name in group])
+        hooks = covers(self.host, [name for group in names.values() for name in group], ROW_POINTS)
         if hooks is None:
             return []
         positions = self._positions_read()

@@ -19,7 +19,7 @@ from tl_dream.ascent import Callback, Progress, generators
 from tl_dream.batches import Batch, BestSeen
 from tl_dream.hosts import Budget, Host
 from tl_dream.objectives import Objective
-from tl_dream.proposals import slopes
+from tl_dream.proposals import scored_slopes, slopes
 from tl_dream.results import History, Run
 from tl_dream.rows import Rows
 
@@ -55,11 +55,11 @@ class Swapping:
 
 @dataclass
 class Walker:
-    """Where one start has got to: the row of the batch, its tokens now, their score, the slopes on the way there."""
+    """Where one start has got to: the row of the batch, its tokens now, how high they stand, the slopes on the way."""
 
     row: int
     ids: Ids
-    score: float
+    height: float
     generator: torch.Generator
     slope: Tensor | None = None
 
@@ -71,7 +71,7 @@ class Walker:
 
 @dataclass
 class _Memory:
-    """For every free position and token the best score of a text that had it there, Float[free, vocab]."""
+    """For every free position and token the height of the best text that had it there, Float[free, vocab]."""
 
     best: Tensor
     taken: int = 0
@@ -95,12 +95,15 @@ class Swaps:
 
     Attributes:
         costs: what a sentence of each row costs, in forward-tokens.
+        optima: rows and tokens of which every swap was scored, and none is better.
     """
 
     def __init__(self, host: Host, objective: Objective, batch: Batch, budget: Budget, seed: int = 0) -> None:
         self.host, self.objective, self.batch, self.budget = host, objective, batch, budget
         self.seen = BestSeen(host, objective, batch)
+        self.seen.take_trunk(budget.left)
         self.costs = list(self.seen.costs)
+        self.optima: set[tuple[int, Ids]] = set()
         self.steps = 0
         self._failure: str | None = None
         self._allowed = batch.allowed.cpu()
@@ -113,13 +116,22 @@ class Swaps:
 
     def walker(self, row: int) -> Walker:
         """A walker at the tokens that lead a row."""
-        lead = self.seen.leads[row]
-        return Walker(row, lead.ids, lead.score, self._draws[row])
+        return Walker(row, *self.seen.leads[row], self._draws[row])
 
     def affordable(self, count: int, rows: Sequence[int] | None = None) -> int:
         """How many of `count` sentences of each of `rows` the budget still covers (None: of the dearest row)."""
         each = max(self.costs) if rows is None else sum(self.costs[row] for row in rows)
-        return int(max(0, min(count, self.budget.left / each)))
+        last = sum(self.costs) if self.seen.trunk is not None else 0  # the model's own scores of what is returned
+        return int(max(0, min(count, (self.budget.left - last) / each)))
+
+    def settle(self) -> None:
+        """Score the best of every row by the model itself, where others than it were asked."""
+        for row in range(len(self.batch.sentences) if self.seen.trunk is not None else 0):
+            self.seen.settle(row)
+            step, spent, _, ids = self._trails[row].records[-1]
+            best = self.seen.best[row]
+            if ids == best.ids:
+                self._trails[row].records[-1] = (step, spent, best.score, ids)
 
     def goes_on(self, count: int) -> bool:
         """Whether the budget covers so many sentences more, whichever, and all scores so far are numbers. One with its
@@ -140,32 +152,43 @@ class Swaps:
     def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
         """Exact scores of (row, tokens); better ones are kept and recorded."""
         scores = self.seen.score(candidates)
-        for (row, ids), value in zip(candidates, scores, strict=True):
-            if self.seen.keep(row, ids, value, self.steps):
+        for row, ids in candidates:
+            if self.seen.keep(row, ids, self.steps):
                 self._record(row)
         return scores
 
+    def heights(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """How high (row, tokens) stand that were scored; -inf where that is no number."""
+        found = [self.seen.height(row, ids) for row, ids in candidates]
+        return [value if math.isfinite(value) else -math.inf for value in found]
+
     def charge(self, objective: Objective) -> list[float]:
         """What another objective gives the starts; from now on it counts in what every sentence costs."""
-        found, more = self.batch.evaluate_starts(self.host, objective)
+        found, more = self.batch.evaluate_starts(self.host, (objective,))
         self.costs = [cost + extra for cost, extra in zip(self.costs, more, strict=True)]
-        return found
+        return [value for (value,) in found]
 
     def evaluate(self, objective: Objective, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
         """What another objective gives (row, tokens); nothing is kept."""
-        return self.batch.evaluate(self.host, objective, candidates)
+        return [value for (value,) in self.batch.evaluate(self.host, (objective,), candidates)]
 
-    def observe(self, rows: Sequence[int], filled: Int[Tensor, "some pos"], scores: Sequence[float]) -> list[bool]:
+    def observe(
+        self,
+        rows: Sequence[int],
+        filled: Int[Tensor, "some pos"],
+        scores: Sequence[float],
+        heights: Sequence[float],
+    ) -> list[bool]:
         """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new lead."""
         self.steps += 1
-        best, before = list(self.seen.best), [self.seen.leads[row].score for row in rows]
-        for row, ids, value in zip(rows, filled.tolist(), scores, strict=True):
-            self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value)
+        best, before = list(self.seen.best), [self.seen.leads[row] for row in rows]
+        for row, ids, value, height in zip(rows, filled.tolist(), scores, heights, strict=True):
+            self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value, height)
         self.seen.see(filled, self.steps, rows)
         for row in rows:
             if self.seen.best[row] is not best[row]:
                 self._record(row)
-        return [self.seen.leads[row].score > old for row, old in zip(rows, before, strict=True)]
+        return [self.seen.leads[row] is not old for row, old in zip(rows, before, strict=True)]
 
     def _record(self, row: int) -> None:
         best = self.seen.best[row]
@@ -178,8 +201,17 @@ class Swaps:
         if members not in self._kept:  # kept, because positions are looked up row by row
             self._kept = {members: Rows.of(self.host, [self.batch.sentences[row] for row in members])}
         rows, free = self._kept[members], self.batch.free[list(members)]
-        found = slopes(self.host, climb or self.objective, ids, rows, free).float().cpu()
+        own = climb is None
+        found = slopes(self.host, climb or self.seen.climb, ids, rows, free, self.seen.trunk if own else None)
+        found = found.float().cpu()
         return [found[i, : len(self.batch.sentences[row].free)] for i, row in enumerate(members)]
+
+    def scored_slopes(self, filled: Int[Tensor, "some pos"], batch: Batch) -> tuple[list[float], list[float], Tensor]:
+        """The scores of a batch of texts, their heights, and the slope of every token at their free positions."""
+        climb, trunk = self.seen.climb, self.seen.trunk
+        beside = () if climb is self.objective else (self.objective,)
+        found, steep = scored_slopes(self.host, climb, filled, batch.rows, batch.free, beside=beside, trunk=trunk)
+        return found[-1].tolist(), found[0].tolist(), steep
 
     def open_swaps(self, row: int, ids: Ids) -> Bool[Tensor, "free vocab"]:
         """The swaps there are: of another token that is allowed, and does not change too many words."""
@@ -196,8 +228,11 @@ class Swaps:
 
     def gains(self, row: int, ids: Ids, slope: Float[Tensor, "free vocab"]) -> Float[Tensor, "free vocab"]:
         """What every swap changes to first order: a finite number where the swap is open, whatever its slope, and -inf
-        elsewhere. So slopes order the swaps, and never decide which there are."""
+        elsewhere. So slopes order the swaps, and never decide which there are; where they are all alike, chance does.
+        """
         own = torch.tensor([ids[at] for at in self.batch.sentences[row].free])[:, None]
+        if not bool(slope.any()):
+            slope = torch.rand(slope.shape, generator=self._draws[row])
         found = (slope - slope.gather(1, own)).nan_to_num()
         return found.masked_fill(~self.open_swaps(row, ids), -math.inf)
 
@@ -231,7 +266,7 @@ class Swaps:
         return list(found)
 
     def memory(self, row: int) -> Float[Tensor, "free vocab"]:
-        """For every free position and token the best score of a text of the row that had it there, -inf where none
+        """For every free position and token the height of the best text of the row that had it there, -inf where none
         did."""
         free = list(self.batch.sentences[row].free)
         if row not in self._memories:
@@ -280,7 +315,7 @@ class Swaps:
             Whether each walker's row has a new lead; None where nothing was left to propose.
         """
         self.steps += 1
-        before = [self.seen.leads[walker.row].score for walker in walkers]
+        before = [self.seen.leads[walker.row] for walker in walkers]
         slopes = self.slopes([(walker.row, walker.ids) for walker in walkers])
         count = self.affordable(candidates, [walker.row for walker in walkers])
         found = []
@@ -292,7 +327,8 @@ class Swaps:
         if not any(found):
             return None
         pairs = [(walker.row, ids) for walker, some in zip(walkers, found, strict=True) for ids in some]
-        values = dict(zip(pairs, self.score(pairs), strict=True))
+        self.score(pairs)
+        values = dict(zip(pairs, self.heights(pairs), strict=True))
         if merge:
             more = [
                 (walker.row, ids)
@@ -303,13 +339,14 @@ class Swaps:
             fit = [self.seen.returnable(row, [ids])[0] for row, ids in more]
             more = [pair for pair, ok in zip(more, fit, strict=True) if ok and self._few_changes(*pair)]
             more = more[: self.affordable(len(more))]
-            values |= zip(more, self.score(more), strict=True)
+            self.score(more)
+            values |= zip(more, self.heights(more), strict=True)
         for walker in walkers:
-            mine = {ids: value for (row, ids), value in values.items() if row == walker.row and math.isfinite(value)}
+            mine = {ids: value for (row, ids), value in values.items() if row == walker.row and value > -math.inf}
             if mine:
                 walker.ids = max(mine, key=lambda ids: mine[ids])
-                walker.score = mine[walker.ids]
-        return [self.seen.leads[walker.row].score > old for walker, old in zip(walkers, before, strict=True)]
+                walker.height = mine[walker.ids]
+        return [self.seen.leads[walker.row] is not old for walker, old in zip(walkers, before, strict=True)]
 
     def _few_changes(self, row: int, ids: Ids) -> bool:
         limit = self.batch.max_changes
@@ -371,7 +408,7 @@ def _merged(walker: Walker, values: dict[Ids, float]) -> list[Ids]:
     better: dict[int, tuple[float, int]] = {}
     for ids, value in values.items():
         for at, (new, old) in enumerate(zip(ids, walker.ids, strict=True)):
-            if new != old and value > walker.score and value > better.get(at, (-math.inf, 0))[0]:
+            if new != old and value > walker.height and value > better.get(at, (-math.inf, 0))[0]:
                 better[at] = (value, new)
     ranked = sorted(better.items(), key=lambda item: -item[1][0])
     found = []
