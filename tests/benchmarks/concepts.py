@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from wikitext import CORPUS, ordinary
 
 import tl_dream as td
 from tl_dream.concept_tests import wilson
 
-CORPUS = Path(__file__).resolve().parents[3] / "shared/data/corpus/wikitext2_valid.txt"
 MAGNITUDES = (1.0, 1.25, 1.5, 2.0)
 RANDOMS = 3
 
@@ -103,14 +103,10 @@ class Ledger:
 
 
 def sentences_for_zero(count: int) -> list[str]:
-    """Short sentences of WikiText-2, evenly spread; without the corpus the pairs."""
+    """Short sentences of WikiText-2, drawn at random; without the corpus the pairs."""
     if not CORPUS.is_file():
         return [pair.replace("{he|she}", "she") for pair in PAIRS][:count]
-    found = []
-    for line in CORPUS.read_text("utf-8").splitlines():
-        found += [part.strip() + " ." for part in line.split(" . ") if "<unk>" not in part and "@" not in part]
-    good = [text for text in found if 6 <= len(text.split()) <= 14 and text[0].isalpha()]
-    return good[:: max(1, len(good) // max(1, count))][:count]
+    return ordinary(count, seed=0, shortest=6, longest=14)
 
 
 def zero(model: Any, concepts: Any, text: str) -> dict[str, Any]:

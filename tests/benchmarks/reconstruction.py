@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import statistics
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from wikitext import ordinary
 
 import tl_dream as td
 
@@ -33,16 +33,7 @@ ARTICLE = (
     "job duties for professional painters include removing old paint , priming surfaces , choosing materials , "
     "selecting and mixing colors and cleaning up job sites"
 )
-CORPUS = Path(__file__).resolve().parents[3] / "shared/data/corpus/wikitext2_valid.txt"
 DAMAGES = [*(f"noise {s}" for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)), "bf16", "int8", "top 64", "top 16"]
-
-
-def sentences(count: int, seed: int) -> list[str]:
-    """Sentences of 8 to 30 words, drawn at random."""
-    lines = [line.strip() for line in CORPUS.read_text("utf-8").splitlines()]
-    fit = list(dict.fromkeys(line for line in lines if 8 <= len(line.split()) <= 30))
-    random.Random(seed).shuffle(fit)
-    return fit[:count]
 
 
 def record(result: Any, cpu: float, **more: Any) -> dict[str, Any]:
@@ -128,7 +119,7 @@ def corpus(given: argparse.Namespace) -> None:
                 lambda: td.reconstruct(model, text, layer=layer, progress=False), truth=text
             ),
         )
-        for i, text in enumerate(sentences(given.count, given.seed))
+        for i, text in enumerate(ordinary(given.count, given.seed, 8, 30))
         for layer in range(6)
     ]
     tell(list(resumed(jobs, given.out)))
@@ -151,7 +142,7 @@ def noise(given: argparse.Namespace) -> None:
             [given.seed, i, layer, damage],
             lambda text=text, layer=layer, damage=damage, i=i: kept(text, layer, damage, i),
         )
-        for i, text in enumerate(sentences(given.count, given.seed))
+        for i, text in enumerate(ordinary(given.count, given.seed, 8, 30))
         for layer in range(6)
         for damage in DAMAGES
     ]
@@ -171,7 +162,7 @@ def noise(given: argparse.Namespace) -> None:
 
 def lengths(given: argparse.Namespace) -> None:
     model = td.load_model("minilm", backend=given.backend)
-    words = " ".join(sentences(40, given.seed))
+    words = " ".join(ordinary(40, given.seed, 8, 30))
     ids = model.tokenizer(words)["input_ids"]
     records = []
     for length in (64, 128):

@@ -2,10 +2,17 @@
 
     python tests/benchmarks/searches.py --out searches.jsonl --figure searches.png
 
-Units of every layer, of block_out, mlp_post and z in turn, drawn at random; each starts from its best sentence of
-WikiText-2's validation split (of at most `--longest` tokens). The budget of a unit is what `--sentences` passes of its
-sentence up to its layer cost. A line of JSON a case is added to the file as it is done, and a second start leaves done
-cases alone. The article's preset, anneal and pez draw nothing, so they run once; the others with three seeds.
+Units of every layer, of block_out, mlp_post and z in turn, drawn at random. Each starts from its best sentence of
+WikiText-2's validation split (its paragraphs split into sentences; of at most `--longest` tokens), and from an ordinary
+one, drawn at random with the position that is read. The budget of a unit is what `--sentences` passes of its sentence
+up to its layer cost. A line of JSON a case is added to the file as it is done, and a second start leaves done cases
+alone. The article's preset, anneal and pez draw nothing, so they run once; the others with three seeds from the best
+sentence, with one from the ordinary one.
+
+    python tests/benchmarks/searches.py --clock --out clock.jsonl --threads 1
+
+The default search against a plain GCG loop over Hugging Face's own model (`plain_gcg.py`), from an ordinary sentence,
+with the default budget: CPU seconds at equal forward-tokens, scores at equal CPU seconds.
 
     python tests/benchmarks/searches.py --anchors --threads 1
 
@@ -18,16 +25,19 @@ import argparse
 import json
 import math
 import statistics
+import time
 from pathlib import Path
 
 import torch
+from plain_gcg import PlainGCG
+from wikitext import CORPUS, ordinary, sentences
 
 import tl_dream as td
 
 HOOKS = {"block_out": 384, "mlp_post": 1536, "z": 384}
-CORPUS = Path(__file__).resolve().parents[3] / "shared/data/corpus/wikitext2_valid.txt"
 METHODS = ("article", "anneal", "pez", "gcg", "epo", "auto")
 ONCE = ("article", "anneal", "pez")
+BUDGET = 400_000
 
 
 ANCHORS = (
@@ -66,56 +76,124 @@ def at_budget(curve: list[list[float]], start: float, spent: float) -> float:
     return max([score for tokens, score in curve if tokens <= spent], default=start)
 
 
+def done_cases(out: Path) -> dict[str, dict[str, object]]:
+    """The lines of a file by their case."""
+    lines = out.read_text().splitlines() if out.is_file() else []
+    return {row["case"]: row for row in map(json.loads, lines)}
+
+
+def add_line(out: Path, row: dict[str, object]) -> None:
+    with out.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def run_cases(given: argparse.Namespace) -> None:
-    done = {json.loads(line)["case"] for line in given.out.read_text().splitlines()} if given.out.is_file() else set()
+    done = done_cases(given.out)
     model = td.load_model("minilm")
     units = draw_units(given.units, given.seed)
     goals = [td.neuron(hook, layer=layer, unit=unit) for hook, layer, unit in units]
-    found = td.corpus_search(model, goals, CORPUS, top=1, max_tokens=given.longest, progress=False)
-    judge = td.fluency(td.count_bigrams(model, CORPUS))
-    for (hook, layer, unit), result in zip(units, found, strict=True):
+    texts = sentences()
+    found = td.corpus_search(model, goals, texts, top=1, max_tokens=given.longest, progress=False)
+    judge = td.fluency(td.count_bigrams(model, texts))
+    draw = torch.Generator().manual_seed(given.seed)
+    for (hook, layer, unit), result, other in zip(units, found, ordinary(given.units, given.seed), strict=True):
         hit = result.top[0]
-        goal = td.neuron(hook, layer=layer, unit=unit, pos=hit.pos)
-        budget = given.sentences * len(hit.ids) * (layer + 1)
-        for method in METHODS:
-            for seed in range(1 if method in ONCE else 3):
-                case = f"{hook} {layer} {unit} {method} {seed} {budget}"
-                if case in done:
-                    continue
-                options = {"method": "anneal" if method == "article" else method, "budget": budget, "seed": seed}
-                if method == "article":
-                    options["preset"] = "article"
-                if method == "epo":
-                    options["fluency"] = judge
-                dream = td.dream(model, goal, hit.text, **options, progress=False)
-                history = dream.history
-                best, curve = dream.start.score, []
-                for tokens, score in zip(history.forward_tokens, history.hard_score, strict=True):
-                    best = max(best, score)
-                    curve.append([tokens, best])
-                row = {
-                    "case": case,
-                    "hook": hook,
-                    "layer": layer,
-                    "unit": unit,
-                    "pos": hit.pos,
-                    "tokens": len(hit.ids),
-                    "method": method,
-                    "seed": seed,
-                    "budget": budget,
-                    "spent": dream.cost.forward_tokens,
-                    "corpus": dream.start.score,
-                    "best": dream.best.score,
-                    "seconds": round(dream.cost.seconds, 2),
-                    "stopped": dream.stopped,
-                    "text": dream.best.text,
-                    "curve": curve,
-                }
-                with given.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(
-                    f"{case}: {dream.start.score:.3f} -> {dream.best.score:.3f}, {dream.cost.seconds:.0f} s", flush=True
-                )
+        pos = 1 + int(torch.randint(len(model.tokenizer(other)["input_ids"]) - 2, (1,), generator=draw))
+        for start, text, at in (("corpus best", hit.text, hit.pos), ("ordinary", other, pos)):
+            goal = td.neuron(hook, layer=layer, unit=unit, pos=at)
+            tokens = len(model.tokenizer(text)["input_ids"])
+            budget = given.sentences * tokens * (layer + 1)
+            for method in METHODS:
+                for seed in range(1 if method in ONCE or start == "ordinary" else 3):
+                    case = f"{hook} {layer} {unit} {method} {seed} {budget} {start}"
+                    if case in done:
+                        continue
+                    options = {"method": "anneal" if method == "article" else method, "budget": budget, "seed": seed}
+                    if method == "article":
+                        options["preset"] = "article"
+                    if method == "epo":
+                        options["fluency"] = judge
+                    began = time.process_time()
+                    dream = td.dream(model, goal, text, **options, progress=False)
+                    cpu = time.process_time() - began
+                    history = dream.history
+                    best, curve = dream.start.score, []
+                    for spent, score in zip(history.forward_tokens, history.hard_score, strict=True):
+                        best = max(best, score)
+                        curve.append([spent, best])
+                    row = {
+                        "case": case,
+                        "hook": hook,
+                        "layer": layer,
+                        "unit": unit,
+                        "pos": at,
+                        "tokens": tokens,
+                        "from": start,
+                        "method": method,
+                        "seed": seed,
+                        "budget": budget,
+                        "spent": dream.cost.forward_tokens,
+                        "corpus": hit.score,
+                        "start": dream.start.score,
+                        "best": dream.best.score,
+                        "cpu": round(cpu, 2),
+                        "stopped": dream.stopped,
+                        "text": dream.best.text,
+                        "curve": curve,
+                    }
+                    add_line(given.out, row)
+                    print(f"{case}: {dream.start.score:.3f} -> {dream.best.score:.3f}, {cpu:.1f} s", flush=True)
+
+
+def run_clock(given: argparse.Namespace) -> None:
+    done = done_cases(given.out)
+    model = td.load_model("minilm")
+    draw = torch.Generator().manual_seed(given.seed)
+    rows = []
+    for (hook, layer, unit), text in zip(
+        draw_units(given.units, given.seed), ordinary(given.units, given.seed), strict=True
+    ):
+        pos = 1 + int(torch.randint(len(model.tokenizer(text)["input_ids"]) - 2, (1,), generator=draw))
+        case = f"{hook} {layer} {unit} {pos} {text}"
+        if case not in done:
+            began = time.process_time()
+            dream = td.dream(
+                model, td.neuron(hook, layer=layer, unit=unit, pos=pos), text, budget=BUDGET, progress=False
+            )
+            cpu = time.process_time() - began
+            plain = PlainGCG(hook, layer, unit, pos)
+            curve = plain.run(text, BUDGET, cpu)
+            at_tokens = [(seconds, score) for spent, seconds, score in curve if spent <= BUDGET][-1]
+            in_time = [score for _, seconds, score in curve if seconds <= cpu][-1]
+            row = {
+                "case": case,
+                "hook": hook,
+                "auto": dream.best.score,
+                "cpu": cpu,
+                "plain_cpu": at_tokens[0],
+                "plain": at_tokens[1],
+                "plain_in_time": in_time,
+            }
+            add_line(given.out, row)
+            done[case] = row
+        row = done[case]
+        rows.append(row)
+        print(
+            f"{case}: auto {row['auto']:.3f} in {row['cpu']:.1f} CPU s; plain gcg {row['plain']:.3f} in "
+            f"{row['plain_cpu']:.1f}, {row['plain_in_time']:.3f} in the seconds of auto",
+            flush=True,
+        )
+    ratios = [row["cpu"] / row["plain_cpu"] for row in rows]
+    won = sum(row["auto"] > row["plain_in_time"] for row in rows)
+    low, high = wilson(won, len(rows))
+    cpu, plain_cpu = (statistics.median(row[key] for row in rows) for key in ("cpu", "plain_cpu"))
+    auto, plain = (statistics.mean(row[key] for row in rows) for key in ("auto", "plain"))
+    print(
+        f"{len(rows)} units, {BUDGET:,} forward-tokens: auto takes {statistics.median(ratios):.2f} times the CPU "
+        f"seconds of a plain GCG loop in the median, {max(ratios):.2f} at most ({cpu:.1f} and {plain_cpu:.1f} s), and "
+        f"scores {auto:.2f} against {plain:.2f} in the mean; in the same seconds it is higher on {won}/{len(rows)} = "
+        f"{won / len(rows):.0%} [{low:.0%}, {high:.0%}]"
+    )
 
 
 def run_anchors() -> None:
@@ -133,8 +211,9 @@ def run_anchors() -> None:
         )
 
 
-def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in given.out.read_text().splitlines()]
+def summarize(rows: list[dict[str, object]], start: str) -> list[dict[str, object]]:
+    """Print the table of the cases from one kind of start; the cases of units that are done with all methods."""
+    rows = [row for row in rows if row["from"] == start]
     units: dict[str, dict[str, list[dict[str, object]]]] = {}
     for row in rows:
         units.setdefault(unit_of(row), {}).setdefault(row["method"], []).append(row)
@@ -147,8 +226,12 @@ def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
         for name, runs in units.items()
     }
     count = len(units)
-    print(f"\n{count} units, medians over the seeds; first: within 0.1% of the unit's best method")
-    print("method    mean score   mean gain   above the corpus best             first or tied")
+    print(
+        f"\n{count} units from {start} sentences, medians over the seeds; first: within 0.1% of the unit's best method"
+    )
+    before, corpus = (statistics.mean(units[name]["auto"][0][key] for name in units) for key in ("start", "corpus"))
+    print(f"mean of the starts {before:.3f}, of the best sentences of the corpus {corpus:.3f}")
+    print("method    mean score   CPU seconds   above the corpus best             first or tied")
     for method in METHODS:
         gains = [finals[name][method] - units[name][method][0]["corpus"] for name in units]
         above = sum(gain > 0 for gain in gains)
@@ -160,7 +243,8 @@ def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
             for low, high in [wilson(hits, count)]
         )
         mean = statistics.mean(finals[name][method] for name in units)
-        print(f"{method:8}{mean:12.3f}{statistics.mean(gains):12.3f}   {shares}")
+        cpu = statistics.median(row["cpu"] for name in units for row in units[name][method])
+        print(f"{method:8}{mean:12.3f}{cpu:14.2f}   {shares}")
     shares = []
     for name, runs in units.items():
         goal = finals[name]["gcg"]
@@ -173,7 +257,7 @@ def summarize(given: argparse.Namespace) -> list[dict[str, object]]:
     lost = [
         name for name in units if min(row["best"] for row in units[name]["auto"]) <= units[name]["auto"][0]["corpus"]
     ]
-    print(f"units where a seed of auto ends at the corpus best: {', '.join(lost) or 'none'}")
+    print(f"units where a seed of auto is not above the corpus best: {', '.join(lost) or 'none'}")
     return [row for row in rows if unit_of(row) in units]
 
 
@@ -212,17 +296,23 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--only-summary", action="store_true")
     options.add_argument("--anchors", action="store_true", help="the three hard units alone")
+    options.add_argument("--clock", action="store_true", help="CPU seconds against a plain GCG loop")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     if given.anchors:
         run_anchors()
         return
+    if not CORPUS.is_file():
+        print(f"no corpus at {CORPUS}")
+        return
+    if given.clock:
+        run_clock(given)
+        return
     if not given.only_summary:
-        if not CORPUS.is_file():
-            print(f"no corpus at {CORPUS}")
-            return
         run_cases(given)
-    rows = summarize(given)
+    lines = list(done_cases(given.out).values())
+    rows = summarize(lines, "corpus best")
+    summarize(lines, "ordinary")
     if given.figure and rows:
         from tl_dream import plotting, plotting_search
 
