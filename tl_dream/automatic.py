@@ -82,7 +82,7 @@ def automatic(
     row = _leader(search)
     _rounds(search, row, stop, draw, ROUNDS - 1)
     if _gained_nothing(search, row):
-        _start_anew(search, row, stop, draw, others)
+        _start_anew(search, row, stop, draw, others, 0)
     order.sort(key=lambda row: -_standing(search, row))
     row, failed, lead, turns, idle = order.pop(0), 0, None, 0, 0
     while not stop.asked() and idle < EXHAUSTED:
@@ -100,7 +100,7 @@ def automatic(
             row, failed, lead = order.pop(0), 0, None
         elif failed >= FAILED or certain and lead[0] == best.ids or _gained_nothing(search, row):
             row, failed, lead, turns = leader, 0, None, turns + 1
-            _start_anew(search, row, stop, draw, None if turns % 2 else others)
+            _start_anew(search, row, stop, draw, None if turns % 2 else others, turns)
         else:
             _round(search, row, stop, draw)
     return stop.why or "exhausted"
@@ -142,10 +142,15 @@ def _gained_nothing(search: Swaps, row: int) -> bool:
     return best is search.seen.starts[row] or off is not None and best.score <= off
 
 
-def _start_anew(search: Swaps, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts | None) -> None:
-    """Rounds from the row's start, or from one of `others`."""
+def _start_anew(
+    search: Swaps, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts | None, turn: int
+) -> None:
+    """Rounds from the row's start, or from one of `others`. Of a unit that is off, every other pair of turns goes by
+    the score itself."""
     if not stop.why:
-        search.seen.start_anew(row, others.best_of(row, draw) if others is not None else None)
+        off = search.objective.off
+        by_score = off is not None and search.seen.best[row].score <= off and turn % 4 >= 2
+        search.start_anew(row, others.best_of(row, draw) if others else None, by_score)
         _rounds(search, row, stop, draw, ROUNDS)
 
 
@@ -170,14 +175,15 @@ def _round(search: Swaps, row: int, stop: _Stop, draw: torch.Generator | None = 
 
 
 def _climb(search: Swaps, walker: Walker, stop: _Stop) -> None:
-    """Merged swaps until nothing better comes for a while."""
+    """Merged swaps until nothing better comes for a while; where there are few swaps, no step tries most of them."""
     width, stale = float(NARROW), 0
+    wide = max(NARROW, min(WIDE, int(search.open_swaps(walker.row, walker.ids).sum()) // 2))
     while stale < PATIENCE:
         better = search.step([walker], round(width), TOP_K, merge=True, remembered=RECALLED, inertia=INERTIA)
         if stop.asked() or better is None:
             return
-        width = max(NARROW, width / 1.2) if better[0] else min(WIDE, width * 1.2)
-        stale = 0 if better[0] else stale + (width >= WIDE)
+        width = max(NARROW, width / 1.2) if better[0] else min(wide, width * 1.2)
+        stale = 0 if better[0] else stale + (width >= wide)
 
 
 def _sweep(search: Swaps, row: int, stop: _Stop) -> bool:

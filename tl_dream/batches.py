@@ -170,6 +170,8 @@ class BestSeen:
 
     Attributes:
         climb: what gives the height.
+        by_score: go by the score itself for once, whatever is declared: where a unit stays off, its best text may lie
+            down the other side.
         best: the best that each row has seen.
         leads: the highest since the row was last started anew, tokens and height.
         costs: what scoring one sentence of each row costs, in forward-tokens.
@@ -178,8 +180,8 @@ class BestSeen:
 
     def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
         self._host, self._objective, self._batch = host, objective, batch
-        self.climb = climbed(host, objective)
-        self._both = (objective,) if self.climb is objective else (objective, self.climb)
+        self._uphill, self.by_score = climbed(host, objective), False
+        self._both = (objective,) if self._uphill is objective else (objective, self._uphill)
         self.trunk: BertTrunk | None = None
         self._known: list[dict[tuple[int, ...], tuple[float, float]]] = [{} for _ in batch.sentences]
         self.broken: float | None = None
@@ -227,9 +229,13 @@ class BestSeen:
             self.learn(row, ids, value[0], value[-1])
         return [self._known[row][ids][0] for row, ids in candidates]
 
+    @property
+    def climb(self) -> Objective:
+        return self._objective if self.by_score else self._uphill
+
     def height(self, row: int, ids: tuple[int, ...]) -> float:
         """How high tokens stand that were scored."""
-        return self._known[row][ids][1]
+        return self._known[row][ids][not self.by_score]
 
     def learn(self, row: int, ids: tuple[int, ...], value: float, height: float) -> None:
         """Take in the score of real tokens; the first that is NaN or infinite is kept in `broken`."""
@@ -239,7 +245,7 @@ class BestSeen:
 
     def known(self, row: int, since: int = 0) -> list[tuple[tuple[int, ...], float]]:
         """The tokens of a row that were scored and their heights, oldest first, but for the first `since`."""
-        return [(ids, height) for ids, (_, height) in islice(self._known[row].items(), since, None)]
+        return [(ids, values[not self.by_score]) for ids, values in islice(self._known[row].items(), since, None)]
 
     @property
     def count(self) -> int:
@@ -269,7 +275,7 @@ class BestSeen:
 
     def keep(self, row: int, ids: tuple[int, ...], step: int) -> bool:
         """Keep scored tokens that may be returned, if they are the row's best; whether they are."""
-        value, height = self._known[row][ids]
+        value, height = self._known[row][ids][0], self.height(row, ids)
         leads, better = height > self.leads[row][1], value > self.best[row].score
         if not (math.isfinite(value) and (leads or better)):
             return False

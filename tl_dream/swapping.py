@@ -118,6 +118,17 @@ class Swaps:
         """A walker at the tokens that lead a row."""
         return Walker(row, *self.seen.leads[row], self._draws[row])
 
+    def start_anew(self, row: int, ids: Ids | None = None, by_score: bool = False) -> None:
+        """Lead from scored tokens, or from the row's start again; the best stays known.
+
+        Args:
+            by_score: go by the score itself from here on (see `BestSeen`).
+        """
+        if self.seen.by_score != by_score:
+            self.seen.by_score = by_score
+            self._memories.clear()
+        self.seen.start_anew(row, ids)
+
     def affordable(self, count: int, rows: Sequence[int] | None = None) -> int:
         """How many of `count` sentences of each of `rows` the budget still covers (None: of the dearest row)."""
         each = max(self.costs) if rows is None else sum(self.costs[row] for row in rows)
