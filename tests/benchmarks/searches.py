@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import statistics
 import time
 from pathlib import Path
@@ -66,6 +67,11 @@ def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (centre - wide) / (1 + z * z / of)), min(1.0, (centre + wide) / (1 + z * z / of))
 
 
+def some_position(model: object, text: str, seed: int) -> int:
+    """A word's, at random."""
+    return random.Random(f"{seed} {text}").randrange(1, len(model.tokenizer(text)["input_ids"]) - 1)
+
+
 def unit_of(row: dict[str, object]) -> str:
     """The unit of a case."""
     return f"{row['hook']} {row['layer']} {row['unit']}"
@@ -95,10 +101,9 @@ def run_cases(given: argparse.Namespace) -> None:
     texts = sentences()
     found = td.corpus_search(model, goals, texts, top=1, max_tokens=given.longest, progress=False)
     judge = td.fluency(td.count_bigrams(model, texts))
-    draw = torch.Generator().manual_seed(given.seed)
     for (hook, layer, unit), result, other in zip(units, found, ordinary(given.units, given.seed), strict=True):
         hit = result.top[0]
-        pos = 1 + int(torch.randint(len(model.tokenizer(other)["input_ids"]) - 2, (1,), generator=draw))
+        pos = some_position(model, other, given.seed)
         for start, text, at in (("corpus best", hit.text, hit.pos), ("ordinary", other, pos)):
             goal = td.neuron(hook, layer=layer, unit=unit, pos=at)
             tokens = len(model.tokenizer(text)["input_ids"])
@@ -148,12 +153,11 @@ def run_cases(given: argparse.Namespace) -> None:
 def run_clock(given: argparse.Namespace) -> None:
     done = done_cases(given.out)
     model = td.load_model("minilm")
-    draw = torch.Generator().manual_seed(given.seed)
     rows = []
     for (hook, layer, unit), text in zip(
         draw_units(given.units, given.seed), ordinary(given.units, given.seed), strict=True
     ):
-        pos = 1 + int(torch.randint(len(model.tokenizer(text)["input_ids"]) - 2, (1,), generator=draw))
+        pos = some_position(model, text, given.seed)
         case = f"{hook} {layer} {unit} {pos} {text}"
         if case not in done:
             began = time.process_time()
