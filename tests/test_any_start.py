@@ -147,7 +147,7 @@ STRANGE = {
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", STRANGE)
 def test_every_search_ends(encoder: torch.nn.Module, kind: str, method: str) -> None:
-    with within(15):
+    with within(60):  # seconds where nothing else runs; a machine under load gets its time
         try:
             found = td.dream(encoder, STRANGE[kind], [START, "the red dog"], method=method, budget=6000)
         except td.DreamError as error:
