@@ -10,8 +10,6 @@ from pathlib import Path
 
 import tl_dream as td
 from tl_dream import plotting
-from tl_dream.plotting_scans import token_bars
-from tl_dream.scans import token_search
 
 SMOKE = os.environ.get("TL_DREAM_SMOKE") == "1"  # tiny settings, for the tests
 OUT = Path(os.environ.get("TL_DREAM_OUT", "."))
@@ -28,11 +26,11 @@ few = "no_special no_unused ascii whole_words"
 options = {"allowed": "king queen nation country war".split(), "top": 3} if SMOKE else {"allowed": few}
 
 # %%
-table = token_search(bert, goal, sentence, pos="nation", **options)
+table = td.token_search(bert, goal, sentence, pos="nation", **options)
 print(table)
 
 # %%
-ax = token_bars(table)
+ax = plotting.token_bars(table)
 plotting.save_figure(ax.figure, OUT / "token_search_figure_3.png")
 
 # %% [markdown]
@@ -40,9 +38,9 @@ plotting.save_figure(ax.figure, OUT / "token_search_figure_3.png")
 # "nation"?
 
 # %%
-elsewhere = token_search(bert, goal, sentence, pos="Washington", **options)
+elsewhere = td.token_search(bert, goal, sentence, pos="Washington", **options)
 print(elsewhere)
-plotting.save_figure(token_bars(elsewhere).figure, OUT / "token_search_elsewhere.png")
+plotting.save_figure(plotting.token_bars(elsewhere).figure, OUT / "token_search_elsewhere.png")
 
 # %% [markdown]
 # A dream of that one word, for comparison: its best cannot be above the first bar.

@@ -11,10 +11,6 @@ from pathlib import Path
 
 import tl_dream as td
 from tl_dream import plotting
-from tl_dream.corpus_scan import corpus_search
-from tl_dream.plotting_corpora import corpus_sentences
-from tl_dream.plotting_scans import neighbours
-from tl_dream.scans import similar_tokens, token_search
 
 SMOKE = os.environ.get("TL_DREAM_SMOKE") == "1"  # tiny settings, for the tests
 OUT = Path(os.environ.get("TL_DREAM_OUT", "."))
@@ -30,13 +26,13 @@ best = 3 if SMOKE else 30
 # One token search tells what it takes to be among the best; both metrics are compared with it.
 
 # %%
-search = token_search(bert, goal, sentence, pos="nation", allowed=few, top=best)
+search = td.token_search(bert, goal, sentence, pos="nation", allowed=few, top=best)
 for metric in ("euclidean", "cosine"):
-    table = similar_tokens(
+    table = td.similar_tokens(
         bert, goal, sentence, pos="nation", k=best, metric=metric, search=search, best=best, allowed=few
     )
     print(table, end="\n\n")
-    plotting.save_figure(neighbours(table).figure, OUT / f"neighbours_figure_4_{metric}.png")
+    plotting.save_figure(plotting.neighbours(table).figure, OUT / f"neighbours_figure_4_{metric}.png")
 
 # %% [markdown]
 # Where do high activations come from, then? From whole sentences: the best of a corpus, every token shaded by what the
@@ -53,9 +49,9 @@ lines = [
     "",
 ]
 anywhere = td.neuron("block_out", layer=2, unit=291)
-result = corpus_search(bert, anywhere, lines, top=3)
+result = td.corpus_search(bert, anywhere, lines, top=3)
 print(result)
-plotting.save_figure(corpus_sentences(result).figure, OUT / "corpus_sentences.png")
+plotting.save_figure(plotting.corpus_sentences(result).figure, OUT / "corpus_sentences.png")
 
 # %%
 dreamt = td.dream(bert, anywhere, result.texts(2), steps=5 if SMOKE else 100, seed=0, progress=False)

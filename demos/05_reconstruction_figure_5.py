@@ -11,7 +11,6 @@ from pathlib import Path
 
 import tl_dream as td
 from tl_dream import plotting
-from tl_dream.plotting_reconstruction import kept_curves, read_back
 
 SMOKE = os.environ.get("TL_DREAM_SMOKE") == "1"  # tiny settings, for the tests
 OUT = Path(os.environ.get("TL_DREAM_OUT", "."))
@@ -28,7 +27,7 @@ if SMOKE:
 # %%
 layers = td.reconstruct_layers(bert, sentence, layers=[0] if SMOKE else "all", progress=False)
 print(layers)
-plotting.save_figure(read_back(layers).figure, OUT / "reconstruction_figure_5.png")
+plotting.save_figure(plotting.read_back(layers).figure, OUT / "reconstruction_figure_5.png")
 
 # %% [markdown]
 # A certificate says that the tokens' own activation is the target to numerical precision, and how far the nearest other
@@ -56,7 +55,7 @@ texts = ["i hate kickshaws ."] if SMOKE else ["i hate kickshaws .", "The hearing
 kept = td.kept_tokens(bert, texts, layers=[0] if SMOKE else [0, 2, 5], damages=damages, progress=False)
 print(kept)
 print(kept.alternatives_frame().sort_values("cost").head(5))  # what the damaged layers hardly tell from what they keep
-plotting.save_figure(kept_curves(kept).figure, OUT / "reconstruction_kept.png")
+plotting.save_figure(plotting.kept_curves(kept).figure, OUT / "reconstruction_kept.png")
 
 # %% [markdown]
 # An activation that you edited is no text's. `start` looks around a sentence for the text that comes closest, and `gap`

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import tl_dream as td
 from tl_dream import plotting
-from tl_dream.plotting_concepts import accuracy_by_layer, dose_response, edit_table
 
 SMOKE = os.environ.get("TL_DREAM_SMOKE") == "1"  # tiny settings, for the tests
 OUT = Path(os.environ.get("TL_DREAM_OUT", "."))
@@ -26,7 +25,7 @@ layers = [5] if SMOKE else "all"
 quick = {"random_concepts": 50, "bootstraps": 2} if SMOKE else {}
 concepts = td.fit_concepts(bert, "he_she", layers=layers, **quick)
 print(concepts)
-plotting.save_figure(accuracy_by_layer(concepts.evidence).figure, OUT / "concept_accuracy.png")
+plotting.save_figure(plotting.accuracy_by_layer(concepts.evidence).figure, OUT / "concept_accuracy.png")
 
 # %% [markdown]
 # A concept is a file that no other model, hook or width will load.
@@ -42,9 +41,9 @@ concepts = td.ConceptVectors.load(OUT / "she.safetensors", bert)
 magnitudes = [1.25] if SMOKE else [-2, -1, 0, 1, 1.25, 2]
 edit = td.edit_concept(bert, concepts, "he is a doctor", pos="he", magnitudes=magnitudes, controls=True)
 print(edit)
-plotting.save_figure(edit_table(edit).figure, OUT / "concept_figure_6.png")
-plotting.save_figure(edit_table(edit, control="random").figure, OUT / "concept_figure_6_control.png")
-plotting.save_figure(dose_response(edit).figure, OUT / "concept_dose_response.png")
+plotting.save_figure(plotting.edit_table(edit).figure, OUT / "concept_figure_6.png")
+plotting.save_figure(plotting.edit_table(edit, control="random").figure, OUT / "concept_figure_6_control.png")
+plotting.save_figure(plotting.dose_response(edit).figure, OUT / "concept_dose_response.png")
 
 # %% [markdown]
 # Does moving "she" turn words that were not touched (her to his)? How often under the controls?

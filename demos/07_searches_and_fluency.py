@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import tl_dream as td
-from tl_dream import plotting, plotting_search
+from tl_dream import plotting
 
 SMOKE = os.environ.get("TL_DREAM_SMOKE") == "1"  # tiny settings, for the tests
 OUT = Path(os.environ.get("TL_DREAM_OUT", "."))
@@ -32,7 +32,7 @@ dreams = {
 }
 for method, runs in dreams.items():
     print(f"{method:8}", *(f"{run.best.score:.3f}" for run in runs), runs[0].best.text)
-plotting.save_figure(plotting_search.search_costs(dreams).figure, OUT / "search_costs.png")
+plotting.save_figure(plotting.search_costs(dreams).figure, OUT / "search_costs.png")
 
 # %% [markdown]
 # Fluency needs a judge. all-MiniLM-L6-v2 carries no language-model head, so bigrams are counted; give `count_bigrams` a
@@ -48,7 +48,7 @@ lines = [
 judge = td.fluency(td.count_bigrams(bert, lines))
 front = td.epo(bert, goal, sentence, fluency=judge, budget=budget, progress=False)
 print(front)
-plotting.save_figure(plotting_search.pareto(front).figure, OUT / "pareto.png")
+plotting.save_figure(plotting.pareto(front).figure, OUT / "pareto.png")
 
 # %% [markdown]
 # Or with one weight of your choice, by the default method.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 os.environ["MPLBACKEND"] = "Agg"  # subprocesses inherit it
@@ -190,6 +191,14 @@ def tiny_encoder64(tiny_folder: Path, backend: str) -> Iterator[torch.nn.Module]
     yield from _guarded(tl_dream.load_model(str(tiny_folder), backend=backend, dtype=torch.float64))
 
 
+@pytest.fixture(scope="session")
+def encoder(tiny_folder: Path) -> Iterator[torch.nn.Module]:
+    """The tiny encoder on one backend, for what has nothing to do with it. Shared: read it, never edit it."""
+    import tl_dream
+
+    yield from _guarded(tl_dream.load_model(str(tiny_folder)))
+
+
 @pytest.fixture
 def fresh_encoder(tiny_folder: Path, backend: str) -> Callable[..., torch.nn.Module]:
     """`fresh_encoder(dtype=..., folder=...)` loads an encoder that the test may edit (plant a neuron)."""
@@ -233,6 +242,23 @@ def planted(planted_folder: Path, backend: str) -> Iterator[torch.nn.Module]:
     import tl_dream
 
     yield from _guarded(tl_dream.load_model(str(planted_folder), backend=backend))
+
+
+@pytest.fixture(scope="session")
+def seeded(planted_folder: Path) -> Iterator[torch.nn.Module]:
+    """The planted encoder on one backend. Shared: read it, never edit it."""
+    import tl_dream
+
+    yield from _guarded(tl_dream.load_model(str(planted_folder)))
+
+
+@pytest.fixture
+def host(tiny_encoder64: torch.nn.Module) -> Iterator[Any]:
+    """The tiny encoder in float64, attached."""
+    from tl_dream.models import attached
+
+    with attached(tiny_encoder64) as attached_host:
+        yield attached_host
 
 
 CAUSAL_WORDS = "the a red dog cat sun moon sees hates loves and is not warm cold river".split()

@@ -1,4 +1,8 @@
-"""The house rules that can be read off the source: who imports whom, who prints, who touches gradients."""
+"""The house rules that can be read off the source: who imports whom, from where, who prints, how long a room is.
+
+The package is wings of rooms (`tl_dream/<wing>/<room>.py`). A wing imports from the wings before it in WINGS, and from
+their face only (`from tl_dream.models import Host`); inside a wing, from the room.
+"""
 
 import ast
 import inspect
@@ -11,197 +15,153 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tl_dream"
 
-# From the ground up: a file imports only from the rooms before its own.
-ROOMS = """
-_errors prompts results models inputs objectives scans ascent search dreaming reconstruction concepts sweeps
-interchange plotting cli __main__
+WINGS = """
+results text models objectives scans search dreaming reconstruction concepts editing plotting cli
 """.split()
+GROUND = ("_errors", "_arguments")
 
-# Stations, files split off beside a room: {"station": "its room"}. A station has its room's rank and rights.
-STATIONS = {
-    "checkpoints": "models",
-    "hook_names": "models",
-    "hosts": "models",
-    "rows": "objectives",
-    "scoring": "objectives",
-    "bigrams": "scans",
-    "judges": "scans",
-    "batches": "ascent",
-    "starting": "ascent",
-    "prices": "ascent",
-    "proposals": "ascent",
-    "swapping": "search",
-    "populations": "search",
-    "projection": "search",
-    "outcomes": "search",
-    "automatic": "search",
-    "frontier": "results",
-    "scan_results": "results",
-    "corpus_results": "results",
-    "bert_rows": "scans",
-    "bert_trunk": "models",
-    "exhaustive": "search",
-    "other_starts": "search",
-    "screening": "scans",
-    "substitutions": "scans",
-    "unit_groups": "scans",
-    "corpora": "scans",
-    "corpus_pass": "scans",
-    "corpus_checkpoints": "scans",
-    "corpus_scan": "scans",
-    "reconstruction_results": "results",
-    "targets": "reconstruction",
-    "token_space": "reconstruction",
-    "lbfgs": "reconstruction",
-    "inversion": "reconstruction",
-    "certificates": "reconstruction",
-    "damages": "reconstruction",
-    "questions": "reconstruction",
-    "swaps": "reconstruction",
-    "layer_reconstruction": "reconstruction",
-    "layer_results": "results",
-    "concept_results": "results",
-    "concept_edit_results": "results",
-    "concept_edits": "concepts",
-    "concept_pool": "concepts",
-    "concept_search": "concepts",
-    "concept_collection": "concepts",
-    "concept_estimators": "concepts",
-    "concept_examples": "concepts",
-    "concept_files": "concepts",
-    "concept_fitting": "concepts",
-    "concept_identity": "concepts",
-    "concept_shifts": "concepts",
-    "concept_tests": "concepts",
-    "concept_vectors": "concepts",
-    "plotting_concepts": "plotting",
-    "cli_concepts": "cli",
-    "plotting_scans": "plotting",
-    "plotting_corpora": "plotting",
-    "plotting_search": "plotting",
-    "plotting_reconstruction": "plotting",
-    "cli_options": "cli",
-    "cli_dream": "cli",
-    "cli_scans": "cli",
-    "cli_reconstruct": "cli",
-}
+ONLY = {"results": set(), "text": set(), "plotting": {"results"}}
+"""Wings that may import these wings and no others."""
 
-# Rooms that may import these and nothing else; all others are bound by the order alone.
-ONLY = {"prompts": {"_errors"}, "results": {"_errors"}, "plotting": {"_errors", "results"}}
-ONLY["interchange"] = ONLY["plotting"]
+DOORS = {"transformer_lens": "models", "matplotlib": "plotting", "argparse": "cli"}
+"""The one wing that may import a framework."""
 
-# One door per framework: {framework: the only files that import it}
-DOORS = {
-    "transformer_lens": {"models"},
-    "matplotlib": {
-        "plotting",
-        "plotting_scans",
-        "plotting_search",
-        "plotting_corpora",
-        "plotting_concepts",
-        "plotting_reconstruction",
-    },
-}
+LONGEST = 350
+"""Lines of a room."""
 
-FILES = sorted(PACKAGE.glob("*.py"))
-SOURCES = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = [file for file in FILES if file.name != "__init__.py"]
+SOURCES = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
 
 
-def room(name: str) -> str:
-    return STATIONS.get(name, name)
+def dotted(file: Path) -> str:
+    """ "models.host"; a face is its wing, the package itself is ""."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
 
 
-def imported(source: str) -> set[str]:
-    """Dotted names a file imports, at the top or inside a function; our own read `tl_dream.<file>`."""
-    names = set()
+def imported(source: str) -> list[tuple[str, str]]:
+    """(module, name) of every import, at the top or inside a function; the name is "" where a module is imported."""
+    found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                base = f"tl_dream.{base}".rstrip(".")
-            # `from tl_dream import results` names a file, `from tl_dream.results import Dream` what is in one
-            names |= {f"tl_dream.{alias.name}" for alias in node.names} if base == "tl_dream" else {base}
+            assert not node.level, "write imports in full"
+            found += [(node.module or "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            names |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
-    return names
-
-
-def rooms_imported(file: Path) -> set[str]:
-    names = {name for name in imported(file.read_text("utf-8")) if name.split(".")[0] == "tl_dream"}
-    assert "tl_dream" not in names, f"{file.name} imports the whole package: name the file it needs"
-    return {name.split(".")[1] for name in names}
-
-
-def complaints(importer: str, names: set[str]) -> list[str]:
-    """What the order of the house has against these imports of one file."""
-    mine = room(importer)
-    found = []
-    for name in sorted(names):
-        other = room(name)
-        if other not in ROOMS:
-            found.append(f"{importer} imports {name!r} from the package, which is no file of the house")
-        elif other == mine:
-            continue  # a room and its stations; test_no_cycles watches those
-        elif ROOMS.index(other) > ROOMS.index(mine):
-            found.append(f"{importer} imports {name}, which stands below it")
-        elif mine in ONLY and other not in ONLY[mine]:
-            found.append(f"{importer} imports {name}; it may import {sorted(ONLY[mine])} alone")
+            found += [(arg.value, "") for arg in node.args[:1] if isinstance(arg, ast.Constant)]
     return found
 
 
-def test_the_check_itself() -> None:
-    assert imported("from . import results\nfrom .models import run\nimport tl_dream.cli") == {
-        "tl_dream.results",
-        "tl_dream.models",
-        "tl_dream.cli",
-    }
-    assert imported("def f():\n    import matplotlib.pyplot as plt") == {"matplotlib.pyplot"}
-    assert imported("import importlib\nimportlib.import_module('matplotlib')") == {"importlib", "matplotlib"}
-    assert complaints("dreaming", {"ascent", "models", "_errors"}) == []
-    assert complaints("models", {"objectives"}) and complaints("results", {"prompts"})
-    assert complaints("plotting", {"models"}) and complaints("interchange", {"prompts"})
-    assert complaints("scans", {"load_model"})
+def complaints(room: str, imports: list[tuple[str, str]]) -> list[str]:
+    """What the rules have against these imports of a room, "models.host" say."""
+    wing = room.split(".")[0]
+    found = []
+    for module, name in imports:
+        if module.split(".")[0] != "tl_dream":
+            continue
+        if module == "tl_dream":  # `from tl_dream import plotting`
+            module = f"tl_dream.{name}"
+        whole, (other, *rest) = f"{room} imports {name!r} from {module}", module.split(".")[1:]
+        if other in GROUND and wing not in GROUND:
+            found += [f"{whole}: private"] if name.startswith("_") else []
+        elif other in GROUND:
+            found += [f"{whole}, which stands below it"] if GROUND.index(other) > GROUND.index(wing) else []
+        elif other not in WINGS:
+            found.append(f"{whole}, which is no wing")
+        elif wing in GROUND or WINGS.index(other) > WINGS.index(wing):
+            found.append(f"{whole}, which stands below it")
+        elif name.startswith("_"):
+            found.append(f"{whole}: private")
+        elif other != wing and rest:
+            found.append(f"{whole}: take it from the face of the wing")
+        elif other == wing and not rest and name not in {file.stem for file in (PACKAGE / wing).glob("*.py")}:
+            found.append(f"{whole}: inside a wing, take it from the room")
+        elif other != wing and wing in ONLY and other not in ONLY[wing]:
+            found.append(f"{whole}; it may import {sorted(ONLY[wing])} alone")
+    return found
 
 
-@SOURCES
-def test_every_file_has_its_place(file: Path) -> None:
-    assert file.stem == "__init__" or room(file.stem) in ROOMS, (
-        f"{file.name} is not in the house: add it to ROOMS, or to STATIONS beside the room it was split from"
-    )
+@pytest.mark.parametrize(
+    ("room", "source", "wrong"),
+    [
+        ("dreaming.ascent", "from tl_dream.search import Batch\nfrom tl_dream._errors import require", None),
+        ("dreaming.ascent", "from tl_dream.dreaming.annealing import Annealing", None),
+        ("models.host", "from tl_dream.objectives import Objective", "below"),
+        ("models.host", "def f():\n    from tl_dream.cli import main", "below"),
+        ("dreaming.ascent", "from tl_dream.search.batch import Batch", "face"),
+        ("dreaming.ascent", "from tl_dream.dreaming import Annealing", "room"),
+        ("dreaming.ascent", "from tl_dream.dreaming.annealing import _made", "private"),
+        ("plotting.canvas", "from tl_dream.models import Host", "alone"),
+        ("results.base", "from tl_dream.text import Prompt", "below"),
+        ("scans.tokens", "from tl_dream.load_model import x", "no wing"),
+        ("_errors", "from tl_dream._arguments import whole_number", "below"),
+    ],
+)
+def test_the_check_itself(room: str, source: str, wrong: str | None) -> None:
+    found = complaints(room, imported(source))
+    assert found == [] if wrong is None else [wrong in one for one in found] == [True]
+
+
+def test_every_file_is_a_room_of_a_wing() -> None:
+    assert {file.stem for file in PACKAGE.glob("*.py")} == {"__init__", *GROUND}
+    wings = {folder.name for folder in PACKAGE.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
+    assert wings == set(WINGS)
+    for wing in WINGS:
+        assert 3 <= len([file for file in (PACKAGE / wing).glob("*.py") if file.stem != "__init__"]) <= 9, wing
 
 
 @SOURCES
 def test_imports_follow_the_order(file: Path) -> None:
-    if file.stem == "__init__":
-        assert not rooms_imported(file) & {"plotting", "cli", "__main__"}
-    elif room(file.stem) in ROOMS:
-        assert complaints(file.stem, rooms_imported(file)) == []
+    imports, room = imported(file.read_text("utf-8")), dotted(file)
+    if room:
+        assert complaints(room, imports) == []
+    else:
+        assert not [module for module, _ in imports if module.startswith(("tl_dream.plotting", "tl_dream.cli"))]
 
 
-def test_no_cycles() -> None:
-    """Between a room and its stations the order says nothing, so look for circles."""
-    graph = {file.stem: rooms_imported(file) for file in FILES if file.stem != "__init__"}
+def test_no_circles_in_a_wing() -> None:
+    """Between the rooms of a wing the order says nothing, so look for circles."""
+    graph = {}
+    for file in ROOMS:
+        modules = {f"{module}.{name}" for module, name in imported(file.read_text("utf-8"))}
+        modules |= {module for module, _ in imported(file.read_text("utf-8"))}
+        graph[dotted(file)] = {dotted(other) for other in ROOMS if f"tl_dream.{dotted(other)}" in modules}
     while graph:
         free = [name for name, needs in graph.items() if not needs & (graph.keys() - {name})]
-        assert free, f"these files import each other in a circle: {sorted(graph)}"
+        assert free, f"these rooms import each other in a circle: {sorted(graph)}"
         graph = {name: needs for name, needs in graph.items() if name not in free}
 
 
 @SOURCES
 def test_one_door_per_framework(file: Path) -> None:
-    frameworks = {name.split(".")[0] for name in imported(file.read_text("utf-8"))}
-    for framework, doors in DOORS.items():
-        allowed = framework not in frameworks or file.stem in doors
-        assert allowed, f"{file.name} imports {framework}; only {sorted(doors)} may"
+    frameworks = {module.split(".")[0] for module, _ in imported(file.read_text("utf-8"))}
+    wing = dotted(file).split(".")[0]
+    for framework, door in DOORS.items():
+        assert framework not in frameworks or wing == door, f"{file.name} imports {framework}; only {door} may"
+
+
+@SOURCES
+def test_no_room_is_too_long(file: Path) -> None:
+    assert len(file.read_text("utf-8").splitlines()) <= LONGEST, f"{file}: split it"
+
+
+def test_every_room_has_a_test_file() -> None:
+    tests = Path(__file__).parent
+    missing = [
+        dotted(file)
+        for file in ROOMS
+        if not (tests / file.relative_to(PACKAGE).with_name(f"test_{file.stem.lstrip('_')}.py")).exists()
+    ]
+    assert not missing, f"no tests/<wing>/test_<room>.py for {missing}"
 
 
 @SOURCES
 def test_no_print_outside_the_command_line(file: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call)]
     lines = [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
-    assert not lines or room(file.stem) == "cli", f"print() in {file.name}, lines {lines}"
+    assert not lines or dotted(file).startswith("cli."), f"print() in {file.name}, lines {lines}"
 
 
 @SOURCES
@@ -212,16 +172,15 @@ def test_no_backward(file: Path) -> None:
     assert not lines, f".backward in {file.name}, lines {lines}"
 
 
-def package() -> ModuleType:
-    if not all((PACKAGE / f"{name}.py").exists() for name in ("__init__", "cli")):
-        pytest.skip("the package is not whole yet")  # cli, the last room, is still to be built
-    import tl_dream
-
-    return tl_dream
+def test_no_function_is_called_like_a_room() -> None:
+    """Where both exist, `tl_dream.dreaming.annealing` could be either."""
+    for wing in WINGS:
+        face = ast.parse((PACKAGE / wing / "__init__.py").read_text("utf-8"))
+        names = {alias.name for node in face.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert not names & {file.stem for file in (PACKAGE / wing).glob("*.py")}, wing
 
 
 def test_importing_the_package_leaves_matplotlib_alone() -> None:
-    package()
     code = (
         "import sys, tl_dream; [getattr(tl_dream, name) for name in tl_dream.__all__]; "
         "print([m for m in sys.modules if m.split('.')[0] == 'matplotlib'])"
@@ -232,8 +191,9 @@ def test_importing_the_package_leaves_matplotlib_alone() -> None:
 
 
 def public() -> list[tuple[str, object]]:
-    module = package()
-    return [(name, getattr(module, name)) for name in module.__all__]
+    import tl_dream
+
+    return [(name, getattr(tl_dream, name)) for name in tl_dream.__all__]
 
 
 def test_all_is_complete_and_unique() -> None:

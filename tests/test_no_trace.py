@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.utils import logging as hf_logging
 
 import tl_dream as td
-from tl_dream.hosts import attached
+from tl_dream.models.host import attached
 
 TEXTS = [" a red dog", " the cat sees a moon"]
 GOAL = td.neuron("mlp_post", layer=1, unit=3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from operator import index
 from typing import Any
 
 
@@ -36,25 +35,6 @@ def unknown(kind: str, given: object, options: Iterable[str], advice: str = "") 
     close = nearest(str(given), options) or options[:6]
     listed = ", ".join(close) if close else "none"
     return DreamError(f"unknown {kind} {given!r}; nearest: {listed}" + (f". {advice}" if advice else ""))
-
-
-def whole_number(name: str, value: Any, least: int = 1, most: int | None = None, advice: str = "") -> int:
-    """An option that counts something, as a plain int; True and 3.0 are no numbers here.
-
-    Raises:
-        DreamError: anything else, or out of range; `advice` ends the message (", or None").
-    """
-    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
-    require(
-        number is not None and least <= number and (most is None or number <= most),
-        f"{name} = {value!r}: give a whole number {bounds}{advice}",
-    )
-    assert number is not None
-    return number
 
 
 def require(condition: bool, message: str) -> None:

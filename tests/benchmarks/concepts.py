@@ -22,7 +22,7 @@ import torch
 from wikitext import CORPUS, ordinary
 
 import tl_dream as td
-from tl_dream.concept_tests import wilson
+from tl_dream.concepts.significance import wilson
 
 MAGNITUDES = (1.0, 1.25, 1.5, 2.0)
 RANDOMS = 3

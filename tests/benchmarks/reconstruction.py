@@ -195,9 +195,10 @@ def parts(given: argparse.Namespace) -> None:
 
 def depth(given: argparse.Namespace) -> None:
     """Twelve random layers: as BERT is initialised, and with weights so large that every layer scrambles its input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import conftest
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from transformers import BertForPreTraining
+
+    from tests import conftest
 
     def initialised(folder: Path) -> Path:
         path = conftest.write_bert(folder, layers=12)

@@ -17,8 +17,6 @@ from pathlib import Path
 import torch
 
 import tl_dream as td
-from tl_dream.corpus_scan import corpus_search
-from tl_dream.scans import token_search
 
 TEXT = (
     "job duties for professional painters include removing old paint , priming surfaces , choosing materials , "
@@ -75,7 +73,7 @@ def search_table(model: object, sample: int, precision: str) -> None:
         goal = td.neuron("block_out", layer=layer, unit=UNIT, pos=POS)
         before = loop_seconds(model, ids, drawn[:sample])
         cpu = time.process_time()
-        table = token_search(model, goal, TEXT, pos=POS, precision=precision, progress=False)
+        table = td.token_search(model, goal, TEXT, pos=POS, precision=precision, progress=False)
         cpu = time.process_time() - cpu
         after = loop_seconds(model, ids, drawn[sample:])
         loop = (before + after) / 2 * table.evaluated
@@ -97,7 +95,7 @@ def corpus_table(model: object, layers: list[int]) -> None:
         times, cpus = [], []
         for goal in (goals[0], goals):
             cpu = time.process_time()
-            found = corpus_search(model, goal, CORPUS, progress=False)
+            found = td.corpus_search(model, goal, CORPUS, progress=False)
             cpus.append(time.process_time() - cpu)
             result = found if goal is not goals else found[0]
             times.append(result.cost.seconds)

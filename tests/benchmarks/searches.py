@@ -34,6 +34,7 @@ from plain_gcg import PlainGCG
 from wikitext import CORPUS, ordinary, sentences
 
 import tl_dream as td
+from tl_dream.concepts.significance import wilson
 
 HOOKS = {"block_out": 384, "mlp_post": 1536, "z": 384}
 METHODS = ("article", "anneal", "pez", "gcg", "epo", "auto")
@@ -58,13 +59,6 @@ def draw_units(count: int, seed: int) -> list[tuple[str, int, int]]:
         hook = hooks[i % len(hooks)]
         found.append((hook, (i // len(hooks)) % 6, int(torch.randint(HOOKS[hook], (1,), generator=generator))))
     return found
-
-
-def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson 1927)."""
-    share = hits / of
-    centre, wide = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return max(0.0, (centre - wide) / (1 + z * z / of)), min(1.0, (centre + wide) / (1 + z * z / of))
 
 
 def some_position(model: object, text: str, seed: int) -> int:
@@ -318,9 +312,9 @@ def main() -> None:
     rows = summarize(lines, "corpus best")
     summarize(lines, "ordinary")
     if given.figure and rows:
-        from tl_dream import plotting, plotting_search
+        from tl_dream import plotting
 
-        ax = plotting_search.cost_curves(
+        ax = plotting.cost_curves(
             gain_curves(rows), xlabel="share of the budget", ylabel="gain over the corpus best (gcg's last: 1)"
         )
         ax.set_title(f"median over the units and seeds, {given.sentences:,} sentences", loc="left")

@@ -1,0 +1,30 @@
+"""Dreams and what they propose."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import tl_dream as td
+from tests.support.dreaming import GOAL, QUICK, START
+from tl_dream.search.swap_search import SwapSearch
+
+
+@pytest.fixture(scope="module")
+def plain(encoder: torch.nn.Module) -> td.Dream:
+    return td.dream(encoder, GOAL, START, **QUICK)
+
+
+@pytest.fixture
+def proposals(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What every call of `Swaps.propose` was asked for, when, and what it gave."""
+    told: list[dict[str, object]] = []
+    propose = SwapSearch.propose
+
+    def watched(self: SwapSearch, walker: object, gains: Tensor, count: int, top_k: int, swaps: int = 1) -> object:
+        found = propose(self, walker, gains, count, top_k, swaps)
+        changed = {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in found}
+        told.append({"share": self.budget.share, "count": len(found), "top_k": top_k, "changed": changed})
+        return found
+
+    monkeypatch.setattr(SwapSearch, "propose", watched)
+    return told

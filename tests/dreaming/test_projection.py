@@ -1,0 +1,138 @@
+"""Projected gradient ascent: the steps are those of moving embeddings, and what must stand still does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import tl_dream as td
+from tests.conftest import VOCAB, _guarded, says
+from tl_dream.dreaming.projection import PEZSettings, project
+from tl_dream.models.host import Host, attached
+from tl_dream.objectives.objective import BatchContext, Objective
+from tl_dream.search.batch import Batch
+from tl_dream.search.budgets import Budget
+from tl_dream.search.hotflip import slopes
+from tl_dream.search.swap_search import SwapSearch
+
+START = "i do see the sun"
+
+
+GOAL = td.neuron("block_out", layer=1, unit=5, pos=2)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_folder: Path) -> Iterator[torch.nn.Module]:
+    """One backend, for what has nothing to do with it."""
+    yield from _guarded(td.load_model(str(tiny_folder)))
+
+
+def searching(
+    host: Host, *texts: str, goal: Objective = GOAL, allowed: torch.Tensor | None = None, budget: int = 100_000
+) -> SwapSearch:
+    """A search of some sentences; what it scores is not repaired."""
+    mask = host.vocabulary.allowed() if allowed is None else allowed
+    batch = Batch.of(host, [host.vocabulary.read(text) for text in texts], mask, False)
+    return SwapSearch(host, goal, batch, Budget(host.meter, budget))
+
+
+def scored(search: SwapSearch, row: int = 0) -> list[tuple[int, ...]]:
+    """All that was scored of a row, in order."""
+    return list(search.seen._known[row])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_it_is_what_moving_embeddings_do(encoder: torch.nn.Module, momentum: float) -> None:
+    """The same texts as an ascent that moves vectors and looks for the nearest token of each."""
+    settings = PEZSettings(steps=12, learning_rate=0.02, momentum=momentum)
+    with attached(encoder) as host:
+        search = searching(host, START)
+        assert project(search, settings) == "steps"
+        W_E, allowed = host.W_E, search.batch.allowed
+        sentence = search.batch.sentences[0]
+        rows, free = BatchContext.of(host, [sentence]), list(sentence.free)
+        length = 0.02 * W_E.shape[1] * W_E.var(0, correction=0).mean()
+        ids = torch.tensor([sentence.ids])
+        moving, push = W_E[ids[0, free]], torch.zeros(len(free), W_E.shape[1])
+        texts: list[tuple[int, ...]] = []
+        while len(texts) < 12:
+            distance = torch.cdist(moving, W_E).masked_fill(~allowed, torch.inf)
+            ids[0, free] = distance.argmin(1)
+            if tuple(ids[0].tolist()) not in texts[-1:]:
+                texts.append(tuple(ids[0].tolist()))
+            embeddings = W_E[ids].requires_grad_()
+            name = host.resolve("block_out", 1)
+            acts = td.models.forward(host, ids, [name], embeddings=embeddings)
+            (pull,) = torch.autograd.grad(acts[name][0, 2, 5], embeddings)
+            steep = slopes(host, GOAL, ids, rows, search.batch.free)[0]
+            push = momentum * push + (1 - momentum) * pull[0, free] / steep.std(1, keepdim=True)
+            moving = moving + length * push
+    assert scored(search) == list(dict.fromkeys(texts)) and len(scored(search)) > 5
+
+
+def test_positions_that_do_not_move_keep_their_word(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        search = searching(host, START)
+        moves = torch.tensor([[True, False, False, True, False]])
+        project(search, PEZSettings(steps=15), moves=moves)
+        start, *others = scored(search)
+        assert len(others) > 5
+        changed = {at for ids in others for at, (new, old) in enumerate(zip(ids, start, strict=True)) if new != old}
+        assert changed == {1, 4}
+
+
+def test_rows_that_are_not_meant_are_left_alone(encoder: torch.nn.Module) -> None:
+    """A row alone, of another length than the rest, ascends as it does by itself."""
+    with attached(encoder) as host:
+        search, alone = searching(host, START, "the red dog", START), searching(host, "the red dog")
+        for one, rows in ((search, [1]), (alone, None)):
+            project(one, PEZSettings(steps=10), rows=rows)
+        assert len(scored(search, 0)) == len(scored(search, 2)) == 1
+        assert scored(search, 1) == scored(alone) and len(scored(alone)) > 5
+        assert search.seen.best[1] == alone.seen.best[0] and search.seen.best[0] == search.seen.starts[0]
+        records = search.seen.runs()[1].history
+        assert records.hard_score[-1] == search.seen.best[1].score > search.seen.starts[1].score
+
+
+def test_a_word_that_is_not_allowed_may_stay(encoder: torch.nn.Module) -> None:
+    """The start's words are no choice of the search; they are not thrown out for that."""
+    with attached(encoder) as host:
+        words = torch.zeros(len(VOCAB), dtype=torch.bool)
+        words[[VOCAB.index(word) for word in ("moon", "dog", "fire", "red")]] = True
+        search = searching(host, START, allowed=words)
+        project(search, PEZSettings(steps=20, learning_rate=0.02))
+        start = search.batch.sentences[0].ids
+        count = [sum(new != old for new, old in zip(ids, start, strict=True)) for ids in scored(search)]
+        assert count[0] == 0 and 1 in count
+        assert {i for ids in scored(search) for i in ids} <= {*start, *words.nonzero().flatten().tolist()}
+
+
+def test_it_climbs_what_reads_the_words_themselves(encoder: torch.nn.Module) -> None:
+    """Bigrams have no gradient in embedding space: "red dog" is likelier than any other end of the sentence."""
+    judge = td.fluency(td.count_bigrams(encoder, ["the red dog", "the red dog ran", "red dog"]))
+    found = td.dream(encoder, judge, "the moon fire", method="pez", steps=40)
+    assert found.best.text == "the red dog"
+    both = td.dream(encoder, GOAL + 5.0 * judge, "i see the moon", method="pez", steps=60, max_changes=2)
+    alone = td.dream(encoder, GOAL, "i see the moon", method="pez", steps=60, max_changes=2)
+    fluent = td.score(encoder, judge, [both.best.text, alone.best.text])
+    assert fluent[0] > fluent[1] and both.best.score > both.start.score
+
+
+def test_why_it_ends(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        assert project(searching(host, START), PEZSettings(steps=200, patience=3)) == "still"
+        few = searching(host, START, budget=200)
+        assert project(few, PEZSettings()) == "budget" and few.budget.spent <= 200
+        flat = searching(host, START, goal=0.0 * GOAL)
+        assert project(flat, PEZSettings()) == "flat" and scored(flat) == [flat.batch.sentences[0].ids]
+        assert project(searching(host, START), PEZSettings(), callback=lambda progress: True) == "callback"
+
+
+def test_settings_out_of_range() -> None:
+    with says("learning_rate = 0: give a number above 0"):
+        PEZSettings(learning_rate=0)
+    with says("momentum = 1.0"):
+        PEZSettings(momentum=1.0)
+    with says("steps = 0"):
+        PEZSettings(steps=0)

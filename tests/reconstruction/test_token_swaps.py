@@ -1,0 +1,37 @@
+"""The room reconstruction.token_swaps."""
+
+import pytest
+
+import tl_dream as td
+from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
+
+# ---------------------------------------------------------------- from a start
+
+
+def test_from_a_start(model):
+    """An activation moved from one sentence's to another's word, which no text reaches."""
+    here, there = tensor_of(model), tensor_of(model, TEXT.replace("dog", "cat"))
+    target = here.clone()
+    target[3] = there[3]
+    result = td.reconstruct(model, target, TEXT, layer=0, patience=0, truth=TEXT, **QUICK)
+    assert result.start.text == READ
+    assert -result.start.score == pytest.approx(float((target - here).square().mean()), rel=1e-4)
+    assert result.loss <= -result.start.score
+    assert -result.loss >= max(result.start.score, -float((target - there).square().mean()) - 1e-7)
+    assert result.changed == tuple(i for i in result.free if result.start.ids[i] != result.best.ids[i])
+    assert result.scale == pytest.approx(float(target.square().mean().sqrt()), rel=1e-5)
+    assert result.gap == pytest.approx(result.loss**0.5 / result.scale)
+    assert len(result.errors) == 8 and result.loss == pytest.approx(
+        sum((e * result.scale) ** 2 for e in result.errors) / 8, rel=1e-4
+    )
+
+
+def test_a_target_that_is_the_starts_own_is_solved_at_once(model):
+    result = td.reconstruct(model, tensor_of(model, layer=2), TEXT, layer=2, **QUICK)
+    assert result.certified and result.changed == () and result.cost.forwards < 300
+
+
+def test_only_the_free_words_of_a_start_move(model):
+    target = tensor_of(model, "a red cat was old .")
+    result = td.reconstruct(model, target, td.Prompt(TEXT, free="dog"), layer=0, patience=0, **QUICK)
+    assert result.changed == (3,) and result.tokens[1] == "the" and not result.certified

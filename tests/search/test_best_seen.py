@@ -1,0 +1,95 @@
+"""The room search.best_seen."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import tl_dream as td
+from tests.conftest import VOCAB
+from tests.support.ascent import ALL, GOAL, batch_of
+from tl_dream.models.host import Host
+from tl_dream.objectives.objective import Objective
+from tl_dream.search.batch import Batch
+from tl_dream.search.best_seen import BestSeen
+
+# The best ever seen
+
+
+def tokens(host: Host, batch: Batch, words: list[str]) -> Tensor:
+    """One row with `words` at its free positions."""
+    return batch.fill(torch.tensor([[VOCAB.index(word) for word in words]]))
+
+
+def test_best_seen_keeps_the_best_and_scores_nothing_twice(host: Host) -> None:
+    batch = batch_of(host, "i do see the sun", free=[2])
+    seen = BestSeen(host, GOAL, batch)
+    assert host.meter.forwards == 1 and seen.best == seen.starts
+    values = {}
+    for step, word in enumerate(["red", "cat", "moon", "red", "do", "love"], 1):
+        (values[word],) = seen.see(tokens(host, batch, [word]), step)
+        assert seen.best[0].score == max(*values.values(), seen.starts[0].score)
+    assert host.meter.forwards == 5 + 1 - 1  # "red" came twice, and "do" is the start
+    best = max(values, key=values.get)
+    assert seen.best[0].text == f"i {best} see the sun" and seen.best[0].retokenizes
+    assert (
+        seen.best[0].tokens[2] == best and seen.best[0].step == ["red", "cat", "moon", "", "do", "love"].index(best) + 1
+    )
+    assert values["moon"] == pytest.approx(td.score(host, GOAL, "i moon see the sun").item(), abs=1e-12)
+
+
+def like(host: Host, pos: int, word: str) -> Objective:
+    """0 where `word` stands at `pos`, below 0 elsewhere."""
+    mark = host.W_E[VOCAB.index(word)]
+    return td.custom(lambda acts: -(acts["x"][:, pos] - mark).abs().amax(-1), {"x": "embed"}, name=f"like {word}")
+
+
+def test_best_seen_returns_only_what_retokenizes(host: Host) -> None:
+    """ "do" and "##g" are read as "dog", which is one token: too short to stand for the sentence that was scored."""
+    batch = batch_of(host, "i do see the sun", free=[3])
+    for retokenize, kept in ((True, "see"), (False, "##g")):
+        seen = BestSeen(host, like(host, 3, "##g"), replace(batch, retokenize=retokenize))
+        assert seen.see(tokens(host, batch, ["##g"]), 1) == [0.0]
+        assert seen.best[0].tokens[3] == kept and seen.best[0].retokenizes == retokenize
+
+
+def test_best_seen_tries_what_the_text_tokenizes_to(host: Host) -> None:
+    """ "." and "##s" are read as "." and "s", as many and at free positions only: real tokens, scored too."""
+    odd, goal = [".", "##s"], like(host, 4, "s")
+    batch = batch_of(host, "i see red cat", free=[3, 4])
+    seen = BestSeen(host, goal, batch)
+    assert seen.see(tokens(host, batch, odd), 1)[0] < 0
+    assert seen.best[0].tokens == ("[CLS]", "i", "see", ".", "s", "[SEP]")
+    assert seen.best[0].score == 0 and seen.best[0].retokenizes
+    forbidden = ALL.clone()
+    forbidden[VOCAB.index("s")] = False
+    for other in (replace(batch, allowed=forbidden), replace(batch, retokenize=False)):
+        strict = BestSeen(host, goal, other)
+        strict.see(tokens(host, batch, odd), 1)
+        assert "s" not in strict.best[0].tokens
+
+
+def test_where_nothing_can_retokenize_nothing_is_asked_to(host: Host) -> None:
+    """A freed [CLS], or a start given as ids that no text has: else the start would always be returned."""
+    freed = batch_of(host, "i do see the sun", free=[0, 2])
+    odd = [VOCAB.index(word) for word in ("[CLS]", "d", "##o", "##g", "is", "red", "[SEP]")]
+    by_hand = Batch.of(host, [host.vocabulary.read(td.Prompt(ids=odd, free=5))], ALL, True)
+    for batch, pos, words in ((freed, 0, ["cat", "cat"]), (by_hand, 5, ["cat"])):
+        seen = BestSeen(host, like(host, pos, "cat"), batch)
+        seen.see(tokens(host, batch, words), 1)
+        assert seen.best[0].score == 0 and seen.best[0].step == 1 and not seen.best[0].retokenizes
+
+
+def test_scores_that_are_no_numbers_are_never_the_best(host: Host) -> None:
+    batch = batch_of(host, "i do see the sun", free=[2])
+    for value in (math.nan, math.inf):
+        marked = td.custom(
+            lambda a, value=value: torch.where(a["x"][:, 2, 0] == host.W_E[VOCAB.index("cat"), 0], value, 0.0),
+            {"x": "embed"},
+        )
+        seen = BestSeen(host, marked, batch)
+        assert seen.broken is None
+        seen.see(tokens(host, batch, ["cat"]), 1)
+        assert seen.best == seen.starts and str(seen.broken) == str(value)

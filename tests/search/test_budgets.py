@@ -1,0 +1,75 @@
+"""The room search.budgets."""
+
+import pytest
+import torch
+
+import tl_dream as td
+from tests.support.search import GOAL, METHODS, START
+from tl_dream.models.host import attached
+from tl_dream.search.batch import Batch
+from tl_dream.search.budgets import Budget
+from tl_dream.search.swap_search import SwapSearch
+
+# Budgets
+
+LONG = "the red dog sees the moon and i see the sun and we love old books"
+
+
+STARTS = [START, LONG, "a dog"]
+
+
+@pytest.mark.parametrize("preset", ["fast", "article"])
+def test_annealing_fits_a_budget(encoder: torch.nn.Module, preset: str) -> None:
+    found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=5000)
+    assert 3500 < found.cost.forward_tokens <= 5000 and found.stopped == "steps"
+    stopped = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=500, steps=500)
+    assert stopped.stopped == "budget" and 350 < stopped.cost.forward_tokens <= 500
+    assert stopped.history.step[-1] > 0  # the last step was looked at
+
+
+@pytest.mark.parametrize("text", [START, STARTS], ids=["one", "three"])
+@pytest.mark.parametrize("kind", ["unit", "own", "bigrams", "masked"])
+@pytest.mark.parametrize("method", ["anneal", *METHODS])
+def test_no_budget_is_overspent(encoder: torch.nn.Module, method: str, kind: str, text: str | list[str]) -> None:
+    own = td.custom(lambda acts: acts["x"][:, -1, 5], {"x": ("block_out", 1)}, name="own")
+    goal = {
+        "unit": GOAL,
+        "own": own,
+        "bigrams": td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"])),
+        "masked": GOAL + 0.3 * td.fluency(encoder, masked=True),
+    }[kind]
+    lowest = td.dream(encoder, goal, text, method=method, budget=1).cost.forward_tokens
+    with attached(encoder) as host:
+        td.score(host, goal, text)
+        assert lowest <= host.meter.forward_tokens or method == "epo"  # the start alone, and the judge's look at it
+    for budget in (30 * lowest, 50 * lowest + 3):
+        found = td.dream(encoder, goal, text, method=method, budget=budget)
+        assert lowest < found.cost.forward_tokens <= budget
+
+
+def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        rows = [host.vocabulary.read(text) for text in STARTS]
+        batch = Batch.of(host, rows, host.vocabulary.allowed(), True)
+        search = SwapSearch(host, GOAL, batch, Budget(host.meter, 3_000))
+        assert search.costs == [2 * len(row) for row in rows]
+        left = 3_000 - search.budget.spent
+        looked = 2 * len(rows[0])  # whether the trunk may stand in for the model
+        assert search.budget.spent == 2 * sum(map(len, rows)) + looked
+        left -= 2 * sum(map(len, rows))  # the model's own scores in the end
+        assert search.affordable(10_000) == left // (2 * len(rows[1]))
+        assert search.affordable(10_000, [2]) == left // (2 * len(rows[2]))
+        assert search.affordable(10_000, [0, 2]) == left // (2 * (len(rows[0]) + len(rows[2])))
+        found = search.charge(td.fluency(encoder))
+        assert found == pytest.approx(td.score(encoder, td.fluency(encoder), STARTS).tolist(), abs=1e-5)
+        assert search.costs == [(2 + 3 + 1) * len(row) for row in rows]  # of the judge all layers, and the words
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_runs_no_model_ends(encoder: torch.nn.Module, method: str) -> None:
+    judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"]))
+    found = td.dream(encoder, judge, START, method=method, budget=3000, callback=lambda progress: progress.step > 400)
+    assert found.stopped in ("budget", "still") and 0 < found.cost.forward_tokens <= 3000
+    with attached(encoder) as host:
+        td.score(host, judge, START)
+        assert host.meter.forward_tokens == 7  # a layer, for what runs none

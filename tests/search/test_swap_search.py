@@ -1,0 +1,174 @@
+"""Searches over real tokens: what was planted is found, no swap is forgotten, nothing is lost."""
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+import tl_dream as td
+from tests.conftest import VOCAB
+from tests.support.search import GOAL, METHODS, START, goal_of
+from tl_dream.dreaming import automatic
+from tl_dream.models.host import attached
+from tl_dream.search import swap_search as swapping
+from tl_dream.search.batch import Batch
+from tl_dream.search.budgets import Budget
+from tl_dream.search.swap_search import SwapSearch, _merged
+
+
+def searching(host: object, text: str = START, budget: int = 10_000, **options: object) -> SwapSearch:
+    sentence = host.vocabulary.read(text)
+    allowed = options.pop("allowed", host.vocabulary.allowed())
+    batch = Batch.of(host, [sentence], allowed, True, **options)
+    return SwapSearch(host, GOAL, batch, Budget(host.meter, budget))
+
+
+# What was planted is found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_planted_token_is_found(planted: torch.nn.Module, method: str) -> None:
+    found = td.dream(planted, goal_of(3), START, method=method, budget=8000, allowed="no_special whole_words")
+    assert found.best.tokens[3] == "moon" and found.best.retokenizes
+    assert found.best.score == pytest.approx(td.score(planted, goal_of(3), found.best.text).item(), abs=1e-5)
+    assert found.cost.forward_tokens <= 8000 and found.soft_score is None
+
+
+@pytest.mark.parametrize("method", ["gcg", "epo", "auto"])
+def test_two_planted_tokens_are_found_together(seeded: torch.nn.Module, method: str) -> None:
+    """The best pair of 20 allowed words, known by trying all 400."""
+    goal = goal_of(2) + goal_of(4, 1)
+    words = ["moon", "river", *[word for word in VOCAB if word.isalpha() and len(word) > 2][:18]]
+    texts = [f"i {left} see {right} sun" for left, right in product(words, words)]
+    best = texts[td.score(seeded, goal, texts).argmax()]
+    found = td.dream(seeded, goal, START, free=[2, 4], allowed=words, method=method, budget=8000)
+    assert found.best.text == best == "i moon see river sun"
+
+
+@pytest.mark.parametrize("spoil", ["zeroed", "flipped"])
+@pytest.mark.parametrize("method", METHODS)
+def test_without_the_right_gradient_it_does_worse(
+    seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str, spoil: str
+) -> None:
+    """Few proposals and a small budget, so that luck can't stand in for the gradient."""
+    monkeypatch.setattr(automatic, "AUTO", replace(automatic.AUTO, top_k=2))
+    goal = goal_of(1) + goal_of(2) + goal_of(3)
+    options = {"method": method, "budget": 1200, "allowed": "no_special whole_words"}
+    if method in ("gcg", "epo"):
+        options.pop("method")
+        search = td.gcg if method == "gcg" else td.epo
+
+        def run(seed: int) -> float:
+            return search(seeded, goal, START, top_k=2, seed=seed, **options).best.score
+    else:
+
+        def run(seed: int) -> float:
+            return td.dream(seeded, goal, START, seed=seed, **options).best.score
+
+    seeds = range(2)
+    right = sum(run(seed) for seed in seeds)
+    true_grad = torch.autograd.grad
+
+    def spoiled(*args: object, **kwargs: object) -> tuple[Tensor | None, ...]:
+        sign = -1.0 if spoil == "flipped" else 0.0
+        return tuple(None if g is None else sign * g for g in true_grad(*args, **kwargs))
+
+    monkeypatch.setattr(torch.autograd, "grad", spoiled)
+    assert sum(run(seed) for seed in seeds) < right - 0.5
+
+
+# Optima
+
+
+def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        search = searching(host, max_changes=2, budget=100_000)
+        ids = search.walker(0).ids
+        swaps = search.open_swaps(0, ids)
+        own = torch.tensor([ids[at] for at in search.batch.sentences[0].free])
+        expected = host.vocabulary.allowed().repeat(5, 1)
+        expected[torch.arange(5), own] = False
+        assert torch.equal(swaps, expected)
+        for value in (math.nan, math.inf, -math.inf, 0.0):
+            gains = search.gains(0, ids, torch.full((5, len(VOCAB)), value))
+            assert torch.equal(gains > -math.inf, swaps)
+        search.slopes = lambda states: [torch.full((5, len(VOCAB)), math.nan)]
+        before = search.seen.best[0].score
+        assert not automatic._sweep(search, 0, automatic._Stop(search, None, None))
+        assert search.seen.best[0].score > before
+
+
+# Proposals
+
+
+def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
+    words = torch.zeros(len(VOCAB), dtype=torch.bool)
+    words[[VOCAB.index(w) for w in ("moon", "dog", "##s", "##ing", "fire", "red")]] = True
+    with attached(encoder) as host:
+        search = searching(host, allowed=words)
+        walker = search.walker(0)
+        (slope,) = search.slopes([(0, walker.ids)])
+        gains = search.gains(0, walker.ids, slope)
+        assert gains.shape == (5, len(VOCAB)) and bool((gains[:, ~words] == -math.inf).all())
+        seen: set[tuple[int, ...]] = set()
+        for _ in range(12):
+            some = search.propose(walker, gains, 4, 6)
+            assert not seen & set(some) and len(set(some)) == len(some)
+            seen |= set(some)
+            search.score([(0, ids) for ids in some])
+            assert all(host.vocabulary.retokenizes(some))
+            for ids in some:
+                assert ids[0] == walker.ids[0] and ids[-1] == walker.ids[-1] and ids != walker.ids
+                assert all(words[new] for new, old in zip(ids, walker.ids, strict=True) if new != old)
+        assert search.propose(walker, gains, 4, 6) == []  # all tried
+        one = {ids for ids in seen if sum(a != b for a, b in zip(ids, walker.ids, strict=True)) == 1}
+        assert len(one) >= 15  # every word at every place, pieces where they stay
+
+
+def test_the_steepest_are_proposed(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        search = searching(host, allowed=host.vocabulary.allowed("no_special whole_words"))
+        walker = search.walker(0)
+        gains = torch.full((5, len(VOCAB)), -math.inf)
+        gains[2, 40:60] = torch.arange(20.0)
+        some = search.propose(walker, gains, 10, 3)
+        assert {ids[3] for ids in some} == {57, 58, 59}
+        several = search.propose(walker, gains.expand(5, -1)[[2, 2, 2, 2, 2]], 10, 3, swaps=3)
+        assert {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in several} == {3}
+
+
+def test_merging_takes_the_best_swap_of_each_place() -> None:
+    walker = swapping.Walker(0, (1, 2, 3, 4, 5), 1.0, torch.Generator())
+    values = {
+        (1, 9, 3, 4, 5): 2.0,
+        (1, 8, 3, 4, 5): 1.5,
+        (1, 2, 7, 4, 5): 3.0,
+        (1, 2, 3, 6, 5): 0.5,
+        (1, 2, 3, 4, 0): 1.1,
+    }
+    assert _merged(walker, values) == [(1, 9, 7, 4, 5), (1, 9, 7, 4, 0)]
+    assert _merged(walker, {(1, 9, 3, 4, 5): 2.0}) == []
+
+
+# Repeatable, never below its start
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_bits(
+    encoder: torch.nn.Module, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(seed: int) -> dict[str, object]:
+        data = td.dream(encoder, GOAL, START, method=method, budget=4000, seed=seed).to_json()
+        return {key: value for key, value in data.items() if key != "seconds"}
+
+    first = run(3)
+    assert run(3) == first
+    monkeypatch.setattr("tl_dream.search.batch.default_batch_tokens", lambda host, given: 20)
+    small = run(3)  # a batch of another size is good to the last digits
+    assert small["best"]["ids"] == first["best"]["ids"]
+    assert small["best"]["score"] == pytest.approx(first["best"]["score"], abs=1e-5)
+    if method != "pez":
+        assert run(4)["history"] != first["history"]

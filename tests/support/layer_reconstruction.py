@@ -1,0 +1,6 @@
+"""What the tests of several rooms share (layer reconstruction)."""
+
+TEXT = "the red dog was old ."
+
+
+# ---------------------------------------------------------------- pictures

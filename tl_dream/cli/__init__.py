@@ -1,0 +1,3 @@
+"""The command `tl-dream`."""
+
+from tl_dream.cli.app import main

@@ -1,0 +1,225 @@
+"""`tl-dream dream`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tl_dream._errors import DreamError, require
+from tl_dream.cli.options import (
+    Subparsers,
+    add_model_arguments,
+    add_objective_arguments,
+    check_outputs,
+    finish,
+    load,
+    objective,
+)
+from tl_dream.cli.values import POSITIONS, allowed, positions, token_file, weight
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """dream."""
+    parser = subparsers.add_parser(
+        "dream",
+        help="find real text that drives a unit up",
+        description="Find real text that drives an objective up, starting from a sentence.",
+        epilog=POSITIONS + 'Example: tl-dream dream --hook mlp_post --layer 4 --unit 414 --pos hate --text "i hate it"',
+    )
+    parser.add_argument("--text", action="append", help="the sentence to start from; may be repeated")
+    parser.add_argument(
+        "--free", type=positions, metavar="POS", help="what may change (see below); default: every word"
+    )
+    add_objective_arguments(parser)
+    add_model_arguments(parser)
+    group = parser.add_argument_group("search")
+    group.add_argument("--method", default="auto", help="how to search: auto, anneal, gcg, epo or pez [%(default)s]")
+    group.add_argument(
+        "--budget", type=int, metavar="N", help="forward-tokens (rows x positions x layers) to spend [400000]"
+    )
+    group.add_argument(
+        "--fluency",
+        type=weight,
+        metavar="WEIGHT",
+        help="add the text's fluency with this weight, in units of the objective a nat; for epo the greatest of its "
+        "members' weights (default: chosen from the scores)",
+    )
+    group.add_argument(
+        "--judge",
+        metavar="JUDGE",
+        help="of the fluency: a text file (its bigrams are counted), or a model's name; default: the model's own head",
+    )
+    group.add_argument(
+        "--masked",
+        action="store_true",
+        help="the fluency masks every word in turn (pseudo-log-likelihood), which costs a pass a word",
+    )
+    group.add_argument("--starts", type=int, default=1, help="starts of each sentence, as one batch [%(default)s]")
+    group.add_argument(
+        "--start",
+        help='a corpus search\'s JSON file (its top ten); for anneal also "sentence", "random" or "uniform"',
+    )
+    group.add_argument(
+        "--allowed",
+        type=allowed,
+        metavar="RULES",
+        help="tokens that may be chosen: some of no_special, no_unused, ascii, whole_words; or @FILE, one token a line",
+    )
+    group.add_argument("--max-changes", type=int, metavar="N", help="words that may differ from the start's at most")
+    group.add_argument(
+        "--banned",
+        action="append",
+        metavar="TOKEN",
+        help="a token that may not be chosen, exactly as spelled; may be repeated [what --token asks for]",
+    )
+    group.add_argument("--ban-nothing", action="store_true", help="what --token asks for may be chosen too")
+    group.add_argument(
+        "--no-retokenize", action="store_true", help="take tokens whose text does not tokenize back to them as well"
+    )
+    group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    group = parser.add_argument_group("annealing", "any of these means --method anneal; the rest is the preset's")
+    group.add_argument("--preset", help='"fast", or "article" for the article\'s settings [fast]')
+    group.add_argument("--steps", type=int, help="gradient steps (also of pez)")
+    group.add_argument("--learning-rate", type=float, help="of Adam, in logits a step")
+    group.add_argument("--schedule", help='of the temperature: "geometric", "linear", "cosine" or "constant"')
+    group.add_argument("--temperature", type=float, nargs=2, metavar=("START", "END"), help="both > 0")
+    group.add_argument("--candidates", type=int, help="tokens each position chooses from; 0 for the whole vocabulary")
+    group.add_argument("--noise", action="store_true", default=None, help="Gumbel noise on the logits")
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="FILE", help="write the whole result")
+    group.add_argument(
+        "--figure", metavar="FILE", help="write Figure 1, for epo score against fluency (.png, .pdf or .svg)"
+    )
+    parser.set_defaults(run=run_dream)
+
+
+def run_dream(arguments: argparse.Namespace) -> None:
+    """`tl-dream dream`."""
+    a = arguments
+    check_outputs(a.json, figures=[a.figure], inputs=[a.start, a.judge, token_file(a.allowed)])
+    goal = objective(a)
+    _check_fluency(a)
+    require(not (a.banned and a.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
+    start = corpus_start(a.start, a.text)
+    model = load(a)
+    try:
+        result = _front(a, model, goal, start) if a.method == "epo" else _dream(a, model, goal, start)
+    except DreamError as error:
+        if error.partial is None or a.json is None:
+            raise
+        _save_partial(error.partial, a.json)
+        raise DreamError(f"{error}. The result so far is in {a.json!r}", error.partial) from error
+    finish(result, a.json, **{"pareto" if a.method == "epo" else "dream_history": a.figure})
+
+
+def _check_fluency(a: argparse.Namespace) -> None:
+    """What goes with --fluency goes with it; for epo there is a judge without it."""
+    for option, given in (("--judge", a.judge is not None), ("--masked", a.masked)):
+        require(
+            not given or a.fluency is not None or a.method == "epo",
+            f"{option} says whose fluency counts, and --fluency is missing: give its weight, such as 0.1",
+        )
+    require(
+        a.method != "epo" or a.fluency is None or a.fluency >= 0,
+        f"--fluency {a.fluency}: the weights of epo go from 0 to this: give at least 0",
+    )
+
+
+def _dream(a: argparse.Namespace, model: Any, goal: Any, start: Any) -> Any:
+    """Every method but epo."""
+    from tl_dream.dreaming import dream
+
+    if a.fluency is not None:
+        goal = goal + a.fluency * judged(a, model)
+    texts = a.text or [None]
+    return dream(
+        model,
+        goal,
+        texts[0] if len(texts) == 1 else texts,
+        method=a.method,
+        preset=a.preset,
+        start=start,
+        **_annealing(a),
+        **_shared(a),
+    )
+
+
+def _front(a: argparse.Namespace, model: Any, goal: Any, start: Any) -> Any:
+    """epo brings back the whole front."""
+    from tl_dream.dreaming import EPOSettings, default_judge, epo, method_of, spread_penalties
+    from tl_dream.models import attached
+
+    words = {"start": start} if isinstance(start, str) else {}
+    method_of("epo", a.preset, {key: value for key, value in {**_annealing(a), **words}.items() if value is not None})
+    judge = judged(a, model) if a.judge is not None or a.masked else None
+    penalties = None if a.fluency is None else spread_penalties(a.fluency, EPOSettings().population)
+    with attached(model) as host:
+        require(
+            a.figure is None or default_judge(host, judge, penalties) is not None,
+            "--figure draws score against fluency, and this model can't judge that itself: give --judge",
+        )
+    texts = a.text if start is None else start
+    return epo(model, goal, texts, fluency=judge, penalties=penalties, **_shared(a))
+
+
+def _annealing(a: argparse.Namespace) -> dict[str, Any]:
+    names = ("steps", "learning_rate", "schedule", "candidates", "noise")
+    return {**{name: getattr(a, name) for name in names}, "temperature": a.temperature and tuple(a.temperature)}
+
+
+def _shared(a: argparse.Namespace) -> dict[str, Any]:
+    """What all methods take."""
+    names = ("free", "budget", "starts", "max_changes", "seed")
+    return {
+        **{name: getattr(a, name) for name in names},
+        "banned": () if a.ban_nothing else a.banned,
+        "retokenize": not a.no_retokenize,
+        **({} if a.allowed is None else {"allowed": a.allowed}),
+    }
+
+
+def corpus_start(start: str | None, texts: Sequence[str] | None) -> Any:
+    """--start: a corpus search's file where it names one, else as it is.
+
+    Raises:
+        DreamError: neither a sentence nor such a file, or both.
+    """
+    if start is not None and start.endswith(".json"):
+        from tl_dream.results import CorpusResult
+
+        if texts:
+            raise DreamError("--text and a corpus search in --start are both given: start from one of them")
+        return CorpusResult.load(start)
+    if not texts:
+        raise DreamError("no sentence to start from: give --text, or a corpus search's JSON file in --start")
+    return start
+
+
+def judged(arguments: argparse.Namespace, model: Any) -> Any:
+    """--judge and --masked as the fluency they give."""
+    from tl_dream.models import load_model
+    from tl_dream.objectives import count_bigrams, fluency
+
+    masked = arguments.masked
+    if arguments.judge is None:
+        return fluency(model, masked=True) if masked else fluency()
+    if Path(arguments.judge).is_file():
+        return fluency(count_bigrams(model, arguments.judge), masked=masked)
+    return fluency(load_model(arguments.judge, backend=arguments.backend, device=arguments.device), masked=masked)
+
+
+def _save_partial(result: Any, path: str) -> None:
+    """Write a result whose scores are partly NaN or infinite, which JSON has not got: they become null."""
+    from tl_dream.results import write_json
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    write_json(path, finite(result.to_json()))

@@ -1,0 +1,181 @@
+"""`fit_concept`: two sets of sentences in, a direction and the evidence for it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy
+import torch
+
+from tl_dream._arguments import layers_of, whole_number
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.concepts.collection import Collected, collect
+from tl_dream.concepts.estimators import ESTIMATORS, Boundary, fit_boundary, one_thread
+from tl_dream.concepts.examples import Examples, load_templates
+from tl_dream.concepts.significance import deal, gather_evidence, split
+from tl_dream.concepts.storage import fingerprint, probe
+from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
+from tl_dream.models import Host, attached
+
+LEAST_RANDOM = 50
+"""Random-label concepts that a significance test needs at least."""
+
+
+def fit_concept(
+    model: Any,
+    examples: Examples | str = "he_she",
+    *,
+    hook: str = "block_out",
+    layer: int | None = None,
+    estimator: str = "mean",
+    test_share: float = 0.25,
+    random_concepts: int = 100,
+    bootstraps: int = 50,
+    seed: int = 0,
+) -> ConceptVector:
+    """Fit the direction of one hook that leads from sentences without a concept to sentences with it.
+
+    The direction is fitted on some of the sentences and tested on the others; a sentence and its counterpart are never
+    parted. What is saved is the direction that was tested.
+
+    Args:
+        model: any TransformerLens model.
+        examples: from `read_examples`, `read_pairs` or `load_templates`, or the name of shipped templates.
+        hook: a short name with `layer`, or a full name; any hook with a row of units for every position.
+        layer: of a short name.
+        estimator: "mean" (difference of means), "pattern" (covariance with the label, for two sets the same direction),
+            "logistic", "svm" or "lda". The first two are what changes between the sets, as a shift needs it; the others
+            what tells them apart best.
+        test_share: share of the sentences held out.
+        random_concepts: concepts fitted to random labels, for the p-value; at least 50.
+        bootstraps: samples for the stability; those on which the estimator finds nothing are left out and told.
+        seed: of the split, the random labels and the bootstrap.
+
+    Raises:
+        DreamError: an unknown hook, layer or estimator, an empty set, too few sentences, a concept word that is missing
+            or repeated (listed), activations that are constant or the same in both sets, an estimator that finds
+            nothing on them or on any bootstrap sample.
+    """
+    found = fit_concepts(
+        model,
+        examples,
+        hook=hook,
+        layers=None if layer is None else [layer],
+        estimator=estimator,
+        test_share=test_share,
+        random_concepts=random_concepts,
+        bootstraps=bootstraps,
+        seed=seed,
+    )
+    return found.vectors[0]
+
+
+def fit_concepts(
+    model: Any,
+    examples: Examples | str = "he_she",
+    *,
+    hook: str = "block_out",
+    layers: str | int | Sequence[int] | None = "all",
+    estimator: str = "mean",
+    test_share: float = 0.25,
+    random_concepts: int = 100,
+    bootstraps: int = 50,
+    seed: int = 0,
+) -> ConceptVectors:
+    """`fit_concept` at several layers, the sentences read in one pass.
+
+    Args:
+        layers: "all", a layer, a list, or None for a hook that is not one of every layer.
+
+    Raises:
+        DreamError: as in `fit_concept`.
+    """
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    random_concepts = whole_number("random_concepts", random_concepts, LEAST_RANDOM)
+    bootstraps, seed = whole_number("bootstraps", bootstraps), whole_number("seed", seed, 0)
+    given = load_templates(examples) if isinstance(examples, str) else examples
+    require(isinstance(given, Examples), "examples come from read_examples(), read_pairs() or load_templates()")
+    with attached(model) as host, one_thread():
+        chosen = _layers(host, layers)
+        before = host.meter.now()
+        collected = collect(host, given, hook, chosen)
+        units = [layer.double().numpy() for layer in collected.activations]
+        test = split(collected.groups, collected.labels, test_share, numpy.random.default_rng([seed, 0]))
+        boundaries = [fit_boundary(estimator, x[~test], collected.labels[~test]) for x in units]
+        evidence = gather_evidence(
+            estimator,
+            units,
+            collected.labels,
+            collected.groups,
+            test,
+            boundaries,
+            chosen,
+            random_concepts=random_concepts,
+            bootstraps=bootstraps,
+            seed=seed,
+        )
+        dealt = deal(collected.labels[~test], numpy.random.default_rng([seed, 3]))
+        cost = asdict(host.meter.now() - before)
+        del cost["seconds"]
+        about = {**_numbers(given, collected), "layers": len(chosen), **cost}
+        vectors = [
+            ConceptVector(
+                name=given.name,
+                negative=given.negative,
+                positive=given.positive,
+                estimator=estimator,
+                model=host.name,
+                hook=hook,
+                layer=chosen[at],
+                hook_name=name,
+                direction=_tensor(boundaries[at]),
+                threshold=boundaries[at].threshold,
+                scale=_scale(units[at][~test], collected.labels[~test]),
+                control=_control(estimator, units[at][~test], dealt, seed),
+                probe=probe(host, name),
+                embedding=fingerprint(host),
+                evidence=evidence[at],
+                examples=about,
+                seed=seed,
+            )
+            for at, name in enumerate(collected.names)
+        ]
+    return ConceptVectors(tuple(vectors))
+
+
+def _layers(host: Host, layers: str | int | Sequence[int] | None) -> list[int | None]:
+    if layers is None:
+        return [None]
+    every = isinstance(layers, str) and layers == "all"
+    return list(range(host.n_layers)) if every else sorted(layers_of(layers))  # type: ignore[return-value]
+
+
+def _numbers(examples: Examples, collected: Collected) -> dict[str, int]:
+    return {
+        "negatives": len(examples.side(False)),
+        "positives": len(examples.side(True)),
+        "groups": len(set(collected.groups.tolist())),
+        "duplicates": examples.duplicates,
+    }
+
+
+def _tensor(boundary: Boundary) -> torch.Tensor:
+    direction = torch.from_numpy(boundary.direction.copy()).float()
+    return direction / direction.norm()
+
+
+def _control(estimator: str, units: numpy.ndarray, dealt: numpy.ndarray, seed: int) -> torch.Tensor:
+    """The direction of shuffled labels; a random one where the activations leave none (a word's own embedding)."""
+    try:
+        return _tensor(fit_boundary(estimator, units, dealt))
+    except DreamError:
+        noise = numpy.random.default_rng([seed, 4]).normal(size=(units.shape[1],))
+        return _tensor(Boundary(noise / float(numpy.linalg.norm(noise)), 0.0))
+
+
+def _scale(units: numpy.ndarray, labels: numpy.ndarray) -> float:
+    """The distance between the means of the two sets."""
+    return float(numpy.linalg.norm(units[labels].mean(0) - units[~labels].mean(0)))

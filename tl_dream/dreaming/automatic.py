@@ -1,0 +1,230 @@
+"""The default search: projected gradient ascent, merged swaps of a batch that widens, ascent again, other starts.
+
+What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
+and ends in texts that swaps still improve. Narrow batches of swaps climb fastest and wide ones get further, so the
+batch widens while nothing better comes. Half of it takes what the gradient ranks first, averaged over the way; half
+takes tokens of the best texts so far, one or two at a time. A round that leaves some positions alone is the kick out of
+a local optimum. Where that does not help the search starts anew, from the first sentence and from other texts in turn;
+from other texts at once where its own has no slope or gains nothing. A sweep tries the swaps of the best text one after
+the other, steepest slope first; where it comes to its end without a better one the text is a certified optimum: no
+single swap is better. That is a fact about the text, and the search goes on elsewhere while there is budget. Where the
+budget covers every text there is, all are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from tl_dream.dreaming.projection import PEZSettings, project
+from tl_dream.search import Callback, Ids, OtherStarts, SwapSearch, Walker, every_text
+
+
+@dataclass(frozen=True)
+class AutoSettings:
+    """The settings of the default search.
+
+    Attributes:
+        round: a round of projected gradient ascent.
+        rounds: rounds from a start, before swaps.
+        starts: texts that they begin at, the first sentence and others.
+        held: share of the positions that do not move in a round, from the second one on.
+        proposing: share of the budget that the first rounds may cost.
+        narrow, wide: sentences a step of swaps, at first and at most.
+        top_k: tokens a position that are proposed.
+        inertia: weight of the slopes on the way to a text against its own.
+        recalled: share of a step's sentences that take tokens of the best texts so far.
+        patience: steps of swaps without a new best, at full width, before the search turns to something else.
+        failed: climbs in a row without a new lead, after which the search starts anew.
+        swept: sentences a sweep scores at once.
+        exhausted: starts anew in a row that score no new text, after which there is nothing left to look at.
+    """
+
+    round: PEZSettings = PEZSettings(steps=40, patience=12)
+    rounds: int = 3
+    starts: int = 8
+    held: float = 0.4
+    proposing: float = 0.2
+    narrow: int = 16
+    wide: int = 64
+    top_k: int = 32
+    inertia: float = 0.8
+    recalled: float = 0.5
+    patience: int = 6
+    failed: int = 1
+    swept: int = 64
+    exhausted: int = 20
+
+
+AUTO = AutoSettings()
+
+
+def search_automatically(
+    search: SwapSearch, *, seed: int = 0, callback: Callback | None = None, tick: Callable[[], object] | None = None
+) -> str:
+    """Search until the budget is spent or there is nothing left to look at.
+
+    Returns:
+        Why it stopped: "budget", "complete" (every text that may be returned was scored), "exhausted" (the search finds
+        no text that it has not scored), or "callback".
+    """
+    stop = _Stop(search, callback, tick)
+    if stop.asked():
+        return stop.why
+    if every_text(search, stop.asked):
+        return "complete"
+    others, draw = OtherStarts(search), torch.Generator().manual_seed(seed)
+    order = sorted(range(len(search.batch.sentences)), key=lambda row: -_standing(search, row))
+    for row in order:  # at least one: a round is the best use of any budget
+        if not stop.why and search.budget.share <= AUTO.proposing:
+            _round(search, row, stop)
+    row = _leader(search)
+    _rounds(search, row, stop, draw, AUTO.rounds - 1)
+    if _gained_nothing(search, row):
+        _start_anew(search, row, stop, draw, others, 0)
+    _audition(search, row, stop, draw, others)
+    order.sort(key=lambda row: -_standing(search, row))
+    row, failed, lead, turns, idle = order.pop(0), 0, None, 0, 0
+    while not stop.asked() and idle < AUTO.exhausted:
+        count = search.seen.count
+        _climb(search, search.walker(row), stop)
+        failed = failed + 1 if search.seen.leads[row] is lead else 0
+        leader = _leader(search)
+        best = search.seen.best[leader]
+        certain = (leader, best.ids) in search.optima or not stop.why and _sweep(search, leader, stop)
+        lead = search.seen.leads[row]
+        idle = idle + 1 if search.seen.count == count else 0
+        if search.seen.best[leader] is not best:  # the sweep found better: on from there
+            row = leader
+        elif order:
+            row, failed, lead = order.pop(0), 0, None
+        elif failed >= AUTO.failed or certain and lead[0] == best.ids or _gained_nothing(search, row):
+            row, failed, lead, turns = leader, 0, None, turns + 1
+            _start_anew(search, row, stop, draw, None if turns % 2 else others, turns)
+        else:
+            _round(search, row, stop, draw)
+    return stop.why or "exhausted"
+
+
+class _Stop:
+    """Whether to stop, asked after every step, and why."""
+
+    def __init__(self, search: SwapSearch, callback: Callback | None, tick: Callable[[], object] | None) -> None:
+        self._search, self.callback, self.tick = search, callback, tick
+        self.why = ""
+
+    def asked(self) -> bool:
+        """Whether to stop now."""
+        if self.why:
+            return True
+        if self.tick is not None:
+            self.tick()
+        if not self._search.goes_on():
+            self.why = "budget"
+        elif self._search.progress(self.callback):
+            self.why = "callback"
+        return bool(self.why)
+
+
+def _standing(search: SwapSearch, row: int) -> float:
+    """What a row's best scores; of a unit that is off, how far it is from firing."""
+    best, off = search.seen.best[row].score, search.objective.off
+    return best if off is None or best > off else min(off, search.seen.leads[row][1])
+
+
+def _leader(search: SwapSearch) -> int:
+    return max(range(len(search.batch.sentences)), key=lambda row: (_standing(search, row), -row))
+
+
+def _gained_nothing(search: SwapSearch, row: int) -> bool:
+    """Whether a row's search has come to nothing so far: no better text than the start, or a unit that is off."""
+    best, off = search.seen.best[row], search.objective.off
+    return best is search.seen.starts[row] or off is not None and best.score <= off
+
+
+def _start_anew(
+    search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts | None, turn: int
+) -> None:
+    """Rounds from the row's start, or from one of `others`. Of a unit that is off, every other pair of turns goes by
+    the score itself."""
+    if not stop.why:
+        off = search.objective.off
+        by_score = off is not None and search.seen.best[row].score <= off and turn % 4 >= 2
+        search.seen.start_anew(row, others.best_of(row, draw) if others else None, by_score)
+        _rounds(search, row, stop, draw, AUTO.rounds)
+
+
+def _audition(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts) -> None:
+    """Rounds from other texts too, as long as they are cheap, and on from the highest: where a search begins decides
+    more of where it ends than its last steps do."""
+    found = [search.seen.leads[row]]
+    while not stop.why and len(found) < AUTO.starts and search.budget.share <= AUTO.proposing:
+        _start_anew(search, row, stop, draw, others, 0)
+        found.append(search.seen.leads[row])
+    search.seen.leads[row] = max(found, key=lambda lead: lead[1])
+
+
+def _rounds(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, count: int) -> None:
+    for _ in range(count):
+        if not _round(search, row, stop, draw):
+            return
+
+
+def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | None = None) -> bool:
+    """Projected gradient ascent from a row's lead; with `draw`, some positions stand still. Whether there is a slope to
+    go by."""
+    why = ""
+    if not stop.why:
+        moves = None
+        if draw is not None:
+            moves = torch.rand(1, len(search.batch.sentences[row].free), generator=draw) >= AUTO.held
+            moves = (moves | ~moves.any()).to(search.host.device)
+        why = project(search, AUTO.round, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick)
+        stop.why = why if why in ("budget", "callback") else ""
+    return why != "flat"
+
+
+def _climb(search: SwapSearch, walker: Walker, stop: _Stop) -> None:
+    """Merged swaps until nothing better comes for a while. Where there are few, no step tries most of them."""
+    width, stale = float(AUTO.narrow), 0
+    wide = max(AUTO.narrow, min(AUTO.wide, int(search.open_swaps(walker.row, walker.ids).sum()) // 2))
+    while stale < AUTO.patience:
+        better = search.step(
+            [walker], round(width), AUTO.top_k, merge=True, remembered=AUTO.recalled, inertia=AUTO.inertia
+        )
+        if stop.asked() or better is None:
+            return
+        width = max(AUTO.narrow, width / 1.2) if better[0] else min(wide, width * 1.2)
+        stale = 0 if better[0] else stale + (width >= wide)
+
+
+def _sweep(search: SwapSearch, row: int, stop: _Stop) -> bool:
+    """Try the swaps of a row's best text, steepest first, until one is better; whether all were tried and none is: then
+    it is one of the `optima`."""
+    best = search.seen.best[row]
+    count = int(search.open_swaps(row, best.ids).sum())
+    if search.affordable(count + 2, [row]) < count + 2:  # and a gradient
+        return False
+    (slope,) = search.slopes([(row, best.ids)])
+    gains = search.gains(row, best.ids, slope)
+    free, width = search.batch.sentences[row].free, gains.shape[1]
+    order = gains.flatten().argsort(descending=True)[:count]  # all that are open, whatever their slopes
+    for part in order.split(4 * AUTO.swept):
+        fresh: list[Ids] = []
+        for pick in part.tolist():
+            ids = list(best.ids)
+            ids[free[pick // width]] = pick % width
+            if not search.seen.knows(row, tuple(ids)):
+                fresh.append(tuple(ids))
+        batch = [ids for ids, good in zip(fresh, search.seen.returnable(row, fresh), strict=True) if good]
+        for at in range(0, len(batch), AUTO.swept):
+            some = batch[at : at + AUTO.swept]
+            if search.affordable(len(some), [row]) < len(some):
+                return False
+            search.score([(row, ids) for ids in some])
+            if stop.asked() or search.seen.best[row] is not best:
+                return False
+    search.optima.add((row, best.ids))
+    return True

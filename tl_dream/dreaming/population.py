@@ -1,0 +1,314 @@
+"""The population of EPO (Thompson et al. 2024): every member weighs fluency differently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tl_dream._arguments import whole_fields
+from tl_dream._errors import require
+from tl_dream.models import Host, attached
+from tl_dream.objectives import Activations, BatchContext, Objective, check, fluency
+from tl_dream.results import Frontier, FrontPoint, ScoredText
+from tl_dream.search import (
+    Budget,
+    Callback,
+    Ids,
+    Outcome,
+    Start,
+    SwapSearch,
+    Tick,
+    budget_bar,
+    finish,
+    make_batch,
+    run_settings,
+    search_budget,
+)
+from tl_dream.text import DEFAULT_ALLOWED, Allowed, Positions
+
+SPREAD = 3.0
+"""The greatest weight of fluency, in ratios of the two scores' standard deviations."""
+
+
+@dataclass(frozen=True)
+class EPOSettings:
+    """The settings of EPO.
+
+    Attributes:
+        population: members, where `penalties` is None.
+        penalties: a weight of the fluency for every member, in units of the objective a nat, at least 0.
+        children: of a member a generation.
+        top_k: tokens a position that are proposed.
+        restart_every: generations between two restarts from one member.
+    """
+
+    population: int = 8
+    penalties: tuple[float, ...] | None = None
+    children: int = 16
+    top_k: int = 64
+    restart_every: int = 30
+
+    def __post_init__(self) -> None:
+        whole_fields(self, population=1, children=1, top_k=1, restart_every=1)
+        good = self.penalties is None or (
+            len(self.penalties) > 0 and all(math.isfinite(weight) and weight >= 0 for weight in self.penalties)
+        )
+        require(good, f"penalties = {self.penalties!r}: give at least one weight, each a finite number of at least 0")
+
+    @property
+    def size(self) -> int:
+        return self.population if self.penalties is None else len(self.penalties)
+
+
+def default_judge(host: Host, given: Objective | None, penalties: Sequence[float] | None = None) -> Objective | None:
+    """The fluency to trade against: as given, or the model's own head where it has a trained one.
+
+    Raises:
+        DreamError: something that is no objective, or penalties and nothing they could weigh.
+    """
+    if given is not None:
+        return check(host, given)
+    if host.head_trained and (not host.causal or bool(host.vocabulary.prefix)):
+        return fluency()
+    require(
+        not any(penalties or ()),
+        f"penalties of up to {max(penalties or (0,))} weigh fluency, and {host.name} can't judge it itself (its head "
+        "is not trained, or no start-of-text token begins its sentences): give fluency=, such as "
+        "fluency(count_bigrams(model, texts))",
+    )
+    return None
+
+
+def spread_penalties(most: float, count: int) -> tuple[float, ...]:
+    """Weights of the fluency for `count` members: from 0 to `most`, more of them small than large."""
+    return tuple(most * (k / max(1, count - 1)) ** 2 for k in range(count))
+
+
+class Population:
+    """Members that climb side by side, and the front of all they have seen.
+
+    Args:
+        judge: fluency; None lets all climb the objective alone.
+        seed: of the restarts.
+    """
+
+    def __init__(self, search: SwapSearch, settings: EPOSettings, judge: Objective | None, seed: int = 0) -> None:
+        self._search, self._settings, self._judge = search, settings, judge
+        self._draw = torch.Generator().manual_seed(seed)
+        self.penalties: tuple[float, ...] = settings.penalties or (0.0,) * settings.size
+        self._known = settings.penalties is not None or judge is None
+        self._fluency: dict[tuple[int, Ids], float] = {}
+        rows = len(search.batch.sentences)
+        self._members = [search.walker(k % rows) for k in range(settings.size)]
+        self._front: dict[tuple[int, Ids], tuple[float, float, int]] = {}
+        starts = [(row, search.batch.sentences[row].ids) for row in range(rows)]
+        if judge is not None:
+            self._fluency = dict(zip(starts, search.charge(judge), strict=True))
+        self._meet(starts, [search.seen.starts[row].score for row in range(rows)])
+
+    def evolve(self, callback: Callback | None = None, tick: Tick | None = None) -> str:
+        """Generation after generation, until the budget is spent.
+
+        Returns:
+            Why it stopped: "budget", "callback", or "exhausted" where all that the gradients propose was tried.
+        """
+        search, settings = self._search, self._settings
+        generation = 0
+        while search.goes_on(settings.size):
+            if not self._generation():
+                return "exhausted"
+            generation += 1
+            if generation % settings.restart_every == 0:
+                self._restart()
+            if tick is not None:
+                tick()
+            if search.progress(callback):
+                return "callback"
+        return "budget"
+
+    def _generation(self) -> bool:
+        search, settings = self._search, self._settings
+        search.steps += 1
+        slopes = search.slopes([(member.row, member.ids) for member in self._members], self._mixture())
+        drawn: dict[tuple[int, Ids], None] = {}
+        count = search.affordable(settings.children, [member.row for member in self._members])
+        for member, slope in zip(self._members, slopes, strict=True):
+            gains = search.gains(member.row, member.ids, slope)
+            some = search.propose(member, gains, count, settings.top_k)
+            drawn.update(dict.fromkeys((member.row, ids) for ids in some))
+        if not drawn:
+            return False
+        children = list(drawn)
+        scores = search.score(children)
+        judged = self._meet(children, scores)
+        if search.failure is not None:
+            return True
+        if not self._known:
+            self._weigh(scores, judged)
+        heights = search.heights(children)
+        for member, weight in zip(self._members, self.penalties, strict=True):
+            mixed = [value + weight * fluent for value, fluent in zip(heights, judged, strict=True)]
+            best = max(range(len(mixed)), key=lambda i: mixed[i])
+            (member.row, member.ids), member.height = children[best], heights[best]
+        return True
+
+    def _mixture(self) -> Objective:
+        """The objective and each member's share of fluency, a row a member."""
+        goal, judge = self._search.seen.climb, self._judge
+        if judge is None or not any(self.penalties):
+            return goal
+        weights = torch.tensor(self.penalties)
+
+        def score(acts: Activations, rows: BatchContext) -> Tensor:
+            value = goal(acts, rows)
+            return value + weights.to(value) * judge(acts, rows)
+
+        reads = tuple(dict.fromkeys((*goal.reads, *judge.reads)))
+        return Objective(reads, f"{goal} with fluency", score)
+
+    def _weigh(self, scores: Sequence[float], judged: Sequence[float]) -> None:
+        """Spread the members' weights by how much the two scores vary among the first children."""
+        values, fluent = torch.tensor(scores), torch.tensor(judged)
+        values = values[values.isfinite()]
+        ratio = float(values.std() / fluent.std().clamp_min(1e-6)) if len(values) > 1 and len(fluent) > 1 else 0.0
+        self.penalties = spread_penalties(SPREAD * ratio, self._settings.size)
+        self._known = True
+
+    def _restart(self) -> None:
+        """All members go on from one of them."""
+        chosen = self._members[int(torch.randint(len(self._members), (1,), generator=self._draw))]
+        for member in self._members:
+            member.row, member.ids, member.height = chosen.row, chosen.ids, chosen.height
+
+    def _meet(self, children: Sequence[tuple[int, Ids]], scores: Sequence[float]) -> list[float]:
+        """The fluency of children, who join the front where nothing beats them in both."""
+        judged = self._judged(children)
+        for (row, ids), value, fluent in zip(children, scores, judged, strict=True):
+            if not (math.isfinite(value) and math.isfinite(fluent)):
+                continue
+            if any(v >= value and f >= fluent for v, f, _ in self._front.values()):
+                continue
+            if not self._search.seen.returnable(row, [ids])[0] and ids != self._search.batch.sentences[row].ids:
+                continue
+            self._front = {key: old for key, old in self._front.items() if not (value >= old[0] and fluent >= old[1])}
+            self._front[row, ids] = (value, fluent, self._search.steps)
+        return judged
+
+    def _judged(self, children: Sequence[tuple[int, Ids]]) -> list[float]:
+        if self._judge is None:
+            return [0.0] * len(children)
+        new = [child for child in dict.fromkeys(children) if child not in self._fluency]
+        self._fluency |= zip(new, self._search.evaluate(self._judge, new), strict=True)
+        found = [self._fluency[child] for child in children]
+        bad = [value for value in found if not math.isfinite(value)]
+        if bad:
+            self._search.fail(f"the fluency of real tokens became {bad[0]}")
+        return found
+
+    def point(self, scored: ScoredText) -> FrontPoint:
+        """A text with its fluency, as a point of the front."""
+        found = [value for (_, ids), value in self._fluency.items() if ids == scored.ids]
+        return FrontPoint(scored, found[0] if found else None)
+
+    @property
+    def front(self) -> tuple[FrontPoint, ...]:
+        """The texts that nothing seen beats in both, highest score first."""
+        scored = self._search.host.scored_text
+        ranked = sorted(self._front.items(), key=lambda item: -item[1][0])
+        return tuple(
+            FrontPoint(scored(ids, value, step), None if self._judge is None else fluent)
+            for (_, ids), (value, fluent, step) in ranked
+        )
+
+
+def epo(
+    model: Any,
+    objective: Objective,
+    prompt: Start,
+    *,
+    fluency: Objective | None = None,
+    free: Positions = None,
+    budget: int | None = None,
+    population: int = 8,
+    penalties: Sequence[float] | None = None,
+    children: int = 16,
+    top_k: int = 64,
+    restart_every: int = 30,
+    starts: int = 1,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    banned: Sequence[str | int] | None = None,
+    max_changes: int | None = None,
+    retokenize: bool = True,
+    seed: int = 0,
+    callback: Callback | None = None,
+    progress: bool | None = None,
+) -> Frontier:
+    """Evolutionary prompt optimization (Thompson et al. 2024): the front of activation against fluency.
+
+    A population whose members weigh fluency differently. Every generation each member has children by swaps that the
+    gradient of its own mixture ranks; then every weight takes the best of all children. Now and then all start again
+    from one of them.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        objective: what to climb; higher is better.
+        prompt: a sentence, several, or a corpus search.
+        fluency: what it is traded against (see `fluency`); None takes the model's own head where it is trained, else
+            nothing: then all members climb the objective alone.
+        free: the positions that may change, where the prompt is plain text; None frees every word.
+        budget: forward-tokens (rows x positions x layers) to spend at most, the judge's included; None takes 400,000.
+            Scoring the starts is the least that is ever spent.
+        population: members.
+        penalties: a weight of the fluency for every member, in units of the objective a nat, instead of `population`;
+            None spreads them from 0 to 3 times the ratio of the scores' standard deviations among the first children.
+            Where there is no fluency to weigh, only 0 will do.
+        children: of a member a generation.
+        top_k: tokens a position that are proposed.
+        restart_every: generations between two restarts.
+        starts: how often each sentence is started; the population is dealt out to them.
+        allowed, banned, max_changes, retokenize, seed, callback, progress: as in `dream`.
+
+    Raises:
+        DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite (`error.partial` holds the
+            `Dream` so far, without the front).
+    """
+    settings = EPOSettings(population, None if penalties is None else tuple(penalties), children, top_k, restart_every)
+    with attached(model) as host:
+        before = host.meter.now()
+        check(host, objective)
+        judge = default_judge(host, fluency, settings.penalties)
+        batch = make_batch(
+            host,
+            objective,
+            prompt,
+            free=free,
+            starts=starts,
+            allowed=allowed,
+            banned=banned,
+            max_changes=max_changes,
+            retokenize=retokenize,
+        )
+        limit = Budget(host.meter, search_budget(budget))
+        with budget_bar(limit, progress, "epo") as tick:
+            search = SwapSearch(host, objective, batch, limit, seed)
+            crowd = Population(search, settings, judge, seed)
+            outcome = Outcome.of(search, lambda: crowd.evolve(callback, tick))
+        told = run_settings(batch, "epo", asdict(settings), budget=limit.limit, allowed=allowed, starts=starts)
+        told["penalties"] = list(crowd.penalties)
+        best = finish(host, objective, batch, outcome, settings=told, seed=seed, before=before)
+        return Frontier(
+            model=best.model,
+            objective=best.objective,
+            fluency=repr(judge) if judge is not None else None,
+            settings=told,
+            seed=seed,
+            start=crowd.point(best.start),
+            front=crowd.front,
+            cost=host.meter.now() - before,
+            stopped=best.stopped,
+        )

@@ -1,0 +1,247 @@
+"""`edit_concept`: move an activation along a concept, and read back the real text that it stands for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, SupportsFloat
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tl_dream._arguments import finite_numbers, layers_of, whole_number
+from tl_dream._errors import require
+from tl_dream.concepts import ConceptVector, ConceptVectors, vectors_of
+from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
+from tl_dream.editing.sentence_search import WIDTH, search
+from tl_dream.models import Host, attached, forward
+from tl_dream.results import WITH_CONCEPT, Change, ConceptEdit, EditRow
+from tl_dream.text import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
+
+MAGNITUDES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One row of the outcome before it is known."""
+
+    vector: ConceptVector
+    name: str
+    magnitude: float
+    control: str | None
+    step: Float[Tensor, " unit"]
+
+    @property
+    def sign(self) -> float:
+        """Which way along the concept a word changes that follows this move: 1, -1, or 0 for no way.
+
+        A random direction and shuffled labels lead no way along the concept to speak of; there it is the way that the
+        concept would have gone, so that what they do is counted as its is.
+        """
+        return (-1.0 if self.control == "opposite" else 1.0) * ((self.magnitude > 0) - (self.magnitude < 0))
+
+
+def edit_concept(
+    model: Any,
+    concept: ConceptVector | ConceptVectors,
+    text: str | Prompt,
+    *,
+    pos: Positions,
+    magnitudes: SupportsFloat | Iterable[SupportsFloat] = MAGNITUDES,
+    layers: str | int | Sequence[int] | None = None,
+    controls: bool = False,
+    randoms: int = 1,
+    starts: int = 2,
+    width: int = WIDTH,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> ConceptEdit:
+    """Move the activation of a word along a concept, at every layer and magnitude, and read back what changed.
+
+    The target is the sentence's own activation, moved at `pos` alone. The text that comes back is the one with the
+    least mean squared error over all positions and units that was found among sentences of the same length: real
+    tokens that tokenize back to themselves, each measured exactly. All targets share the sentences measured. No text
+    may reach a moved activation; how far the best stays from it is the row's `gap`.
+
+    Args:
+        concept: from `fit_concept` or `fit_concepts`.
+        text: the sentence; a Prompt with `free` says which words may change (default: all).
+        pos: where the activation moves: a word, a position, several.
+        magnitudes: in natural units, one or several; positive leads to the positive set.
+        layers: of the concept's, one or several; None or "all" for all.
+        controls: also measure what no concept does: magnitude zero, random directions of equal norm, a concept fitted
+            to shuffled labels, the opposite sign.
+        randoms: random directions of the control, at every layer.
+        starts: of every target's search. The two of the default are the sentence itself and the sentence with [MASK] at
+            the word that moved most, and nothing in them is random; from the third on (the second, where the vocabulary
+            has no [MASK]) a start is the sentence with some words swapped at random.
+        width: swaps measured for every target and start in a round.
+        allowed: tokens that may be put in.
+        seed: of the random directions, the random starts, and the few random sentences that the search is gauged with.
+        progress: show a progress bar; None shows it on a terminal only.
+
+    Raises:
+        DreamError: a concept of another model (see `classify`), a position or word that is not there, no magnitude, one
+            that is no number, or a sentence without neighbours (nothing else is allowed where words are free).
+    """
+    vectors = _chosen(vectors_of(concept), layers)
+    sizes = finite_numbers(magnitudes)
+    starts, width, randoms = (
+        whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
+    )
+    with attached(model) as host:
+        before = host.meter.now()
+        names = [vector.check_on(host) for vector in vectors]
+        sentence = host.vocabulary.read(text)
+        places = host.vocabulary.locate(sentence, pos, whole_words=True)
+        moves = _moves(vectors, names, sizes, controls, randoms, seed)
+        pool = SentencePool(
+            host, sentence, [_aim(move, sentence, places, host) for move in moves], host.vocabulary.allowed(allowed)
+        )
+        with tqdm(disable=None if progress is None else not progress, desc="edit", leave=False) as bar:
+            near = search(
+                pool, starts=starts, width=width, seed=seed, tick=lambda: bar.update(len(pool.rows) - bar.n) and None
+            )
+        neighbours = {move.name: float(pool.moved(move.name)[1 : near + 1].median()) for move in moves}
+        best = pool.best()
+        cost = host.meter.now() - before
+        share = cost.seconds / len(moves)
+        rows = [_row(pool, move, aim, best[aim], neighbours[move.name], share) for aim, move in enumerate(moves)]
+        first = vectors[0]
+        return ConceptEdit(
+            model=host.name,
+            concept=first.name,
+            hook=first.hook,
+            negative=first.negative,
+            positive=first.positive,
+            text=sentence.text,
+            tokens=sentence.tokens,
+            pos=places,
+            rows=tuple(rows),
+            scales={str(vector.layer): vector.scale for vector in vectors},
+            neighbours={str(v.layer): neighbours[name] for v, name in zip(vectors, names, strict=True)},
+            settings={
+                "magnitudes": sizes,
+                "controls": controls,
+                "randoms": randoms,
+                "starts": starts,
+                "width": width,
+                "allowed": allowed if isinstance(allowed, str) else f"{int(pool.allowed.sum())} tokens",
+                "measured": len(pool.rows),
+            },
+            seed=seed,
+            cost=cost,
+        )
+
+
+def _chosen(vectors: tuple[ConceptVector, ...], layers: str | int | Sequence[int] | None) -> list[ConceptVector]:
+    if layers is None or (isinstance(layers, str) and layers == "all"):
+        return list(vectors)
+    every = ConceptVectors(vectors)
+    return [every[layer] for layer in layers_of(layers)]
+
+
+def _moves(
+    vectors: Sequence[ConceptVector],
+    names: Sequence[str],
+    magnitudes: Sequence[float],
+    controls: bool,
+    randoms: int,
+    seed: int,
+) -> list[_Move]:
+    """Every row to be measured, by layer, control and magnitude."""
+    draw = torch.Generator().manual_seed(seed)
+    moves = []
+    for vector, name in zip(vectors, names, strict=True):
+        directions: list[tuple[str | None, Tensor]] = [(None, vector.direction)]
+        if controls:
+            for _ in range(randoms):
+                noise = torch.randn(vector.width, generator=draw)
+                directions.append(("random", noise / noise.norm()))
+            directions += [("shuffled", vector.control), ("opposite", -vector.direction)]
+        if controls and 0 not in magnitudes:
+            moves.append(_Move(vector, name, 0.0, "zero", torch.zeros(vector.width)))
+        for control, along in directions:
+            for magnitude in magnitudes:
+                if control is None or magnitude != 0:
+                    moves.append(_Move(vector, name, magnitude, control, along * (magnitude * vector.scale)))
+    return moves
+
+
+def _aim(move: _Move, sentence: Sentence, places: Sequence[int], host: Host) -> MovedTarget:
+    change = torch.zeros(len(sentence), move.vector.width, device=host.device)
+    change[list(places)] = move.step.to(change)
+    return MovedTarget(move.name, change)
+
+
+def _row(pool: SentencePool, move: _Move, aim: int, number: int, neighbour: float, seconds: float) -> EditRow:
+    """What one move led to."""
+    vocabulary, sentence, row = pool.host.vocabulary, pool.sentence, pool.rows[number]
+    tokens = vocabulary.tokens(row)
+    values = {
+        at: float(own @ move.vector.direction.to(own)) / move.vector.scale
+        for at, own in pool.restored(number, move.name).items()
+    }
+    loss = pool.exact(number, aim)
+    return EditRow(
+        layer=move.vector.layer,
+        magnitude=move.magnitude,
+        control=move.control,
+        text=vocabulary.decode(row),
+        tokens=tokens,
+        changed=tuple(
+            Change(
+                at, sentence.tokens[at], tokens[at], "concept" if move.sign * value >= WITH_CONCEPT else "other", value
+            )
+            for at, value in values.items()
+        ),
+        loss=loss,
+        start_loss=pool.exact(0, aim),
+        gap=loss**0.5 / neighbour if neighbour > 0 else float(loss > 0),
+        seconds=seconds,
+    )
+
+
+def replaced_activation(
+    model: Any,
+    text: str | Prompt,
+    word: str,
+    *,
+    pos: Positions,
+    hook: str = "block_out",
+    layer: int | None = None,
+) -> Tensor:
+    """A text's activation with one word's row exchanged for another word's (the article's "changed activation").
+
+    The other row is that of `word` standing in the same place of the same sentence; all other rows stay.
+
+    Args:
+        word: one token of the vocabulary.
+        pos: a position, or a word of the text; of one token.
+
+    Returns:
+        [pos, unit] (or [pos, head, unit]), as `reconstruct` takes it.
+
+    Raises:
+        DreamError: a word of several tokens, a position that is not there, several positions, an unknown hook.
+    """
+    with attached(model) as host, torch.no_grad():
+        name = host.resolve(hook, layer)
+        sentence = host.vocabulary.read(text)
+        places = host.vocabulary.locate(sentence, pos)
+        require(len(places) == 1, f"pos = {pos!r} is {len(places)} positions, {places}: one word is replaced, give one")
+        (at,) = places
+        other = list(sentence.ids)
+        other[at] = host.vocabulary.token_id(word)
+        ids, _ = host.pad([sentence.ids, other])
+        found = forward(host, ids, [name])[name]
+        require(
+            found.ndim >= 3 and found.shape[:2] == ids.shape,
+            f"the hook {name!r} has no row of units for every position (shape {tuple(found.shape)})",
+        )
+        result = found[0].clone()
+        result[at] = found[1, at]
+        return result

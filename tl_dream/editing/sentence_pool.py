@@ -1,0 +1,170 @@
+"""Sentences near one sentence, each run once and measured exactly against many targets at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tl_dream._errors import require
+from tl_dream.models import Host, forward, in_float32, units_of
+from tl_dream.text import Sentence
+
+BATCH_TOKENS = 1024
+"""Tokens run in one forward pass."""
+
+Row = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MovedTarget:
+    """An activation that a sentence is looked for: every position of one hook.
+
+    Attributes:
+        name: full hook name.
+        change: target minus the original sentence's activation, Float[pos unit].
+    """
+
+    name: str
+    change: Float[Tensor, "pos unit"]
+
+
+class SentencePool:
+    """Every sentence measured so far, and how far it is from each aim.
+
+    The loss is the mean squared error over all positions and units, [CLS] and [SEP] too. It is computed from
+    differences to the original sentence's activation, so that the original meets an unmoved target exactly.
+
+    Args:
+        host: the model.
+        sentence: the original.
+        aims: the targets.
+        allowed: tokens that may be put in.
+
+    Attributes:
+        aims: the targets, their changes in the precision in which activations are compared: the model's, float32 at
+            least.
+        W: the embedding matrix in the same way.
+        rows: the sentences, the original first.
+        losses: a row a sentence, a column an aim.
+        moved: root mean square distance of every sentence from the original, {hook name: one number a sentence}.
+    """
+
+    def __init__(
+        self, host: Host, sentence: Sentence, aims: Sequence[MovedTarget], allowed: Bool[Tensor, " vocab"]
+    ) -> None:
+        self.host, self.sentence = host, sentence
+        self.allowed = allowed.clone()
+        self.W = in_float32(host.W_E)
+        self.names = sorted({aim.name for aim in aims}, key=[aim.name for aim in aims].index)
+        self._columns = {name: [i for i, aim in enumerate(aims) if aim.name == name] for name in self.names}
+        ids, _ = host.pad([sentence.ids])
+        with torch.no_grad():
+            self.origin = self._read(ids)
+        for name, activation in self.origin.items():
+            require(
+                bool(torch.isfinite(activation).all()),
+                f"the activations of {sentence.text!r} at {name!r} hold NaN or infinite numbers: no text is near them",
+            )
+        self.aims = [MovedTarget(aim.name, aim.change.to(self.origin[aim.name])) for aim in aims]
+        self._changes = {
+            name: torch.stack([self.aims[i].change.flatten() for i in columns])
+            for name, columns in self._columns.items()
+        }
+        self.rows: list[Row] = []
+        self._known: dict[Row, int] = {}
+        self._losses: list[Float[Tensor, "rows aim"]] = []
+        self._moved: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        self._real: list[bool] = []
+        self._alone: dict[int, dict[str, Tensor]] = {}
+        self._whole = host.vocabulary.retokenizes([sentence.ids])[0]
+        self.add([sentence.ids])
+
+    def _read(self, ids: Tensor) -> dict[str, Float[Tensor, "batch pos unit"]]:
+        found = forward(self.host, ids, self.names)
+        units = {name: units_of(found[name], name, None) for name in self.names}
+        return {name: in_float32(x) for name, x in units.items()}
+
+    @torch.no_grad()
+    def add(self, rows: Sequence[Row]) -> None:
+        """Measure sentences that were not measured yet and whose text tokenizes back to them."""
+        fresh = [row for row in dict.fromkeys(rows) if row not in self._known]
+        if self._whole and self.rows:
+            fresh = [row for row, back in zip(fresh, self.host.vocabulary.retokenizes(fresh), strict=True) if back]
+        size = max(1, BATCH_TOKENS // len(self.sentence))
+        for first in range(0, len(fresh), size):
+            part = fresh[first : first + size]
+            found = self._read(self._ids(part))
+            losses = torch.zeros(len(part), len(self.aims), dtype=torch.float64)
+            for name in self.names:
+                change = (found[name] - self.origin[name]).flatten(1)
+                wanted = self._changes[name]
+                square, aimed = change.square().sum(1), wanted.square().sum(1)
+                gap = square[:, None] - 2 * change @ wanted.T + aimed
+                losses[:, self._columns[name]] = (gap.clamp_min(0) / change.shape[1]).double().cpu()
+                self._moved[name].append((square / change.shape[1]).sqrt().double().cpu())
+            self._losses.append(losses)
+            for row in part:
+                self._known[row] = len(self.rows)
+                self.rows.append(row)
+                self._real.append(self._is_real(row))
+
+    def _is_real(self, row: Row) -> bool:
+        """Whether every token is allowed or the original's own: a start may hold [MASK], a result may not."""
+        return all(a == b or bool(self.allowed[a]) for a, b in zip(row, self.sentence.ids, strict=True))
+
+    @property
+    def losses(self) -> Float[Tensor, "rows aim"]:
+        """Mean squared error of every sentence from every aim."""
+        if len(self._losses) > 1:
+            self._losses = [torch.cat(self._losses)]
+        return self._losses[0]
+
+    def of(self, aim: int, numbers: Sequence[int]) -> list[float]:
+        """The losses of some sentences for one aim."""
+        return self.losses[list(numbers), aim].tolist()
+
+    def moved(self, name: str) -> Float[Tensor, " rows"]:
+        """Root mean square distance of every sentence from the original at a hook."""
+        return torch.cat(self._moved[name])
+
+    def find(self, row: Row) -> int | None:
+        """The number of a sentence, None where it was not measured (its text does not tokenize back to it)."""
+        return self._known.get(row)
+
+    def best(self) -> list[int]:
+        """For every aim the number of the nearest real sentence; the original where it is as near."""
+        real = torch.tensor(self._real)
+        return [int(column.argmin()) for column in self.losses.masked_fill(~real[:, None], torch.inf).T]
+
+    def change(self, number: int, name: str) -> Float[Tensor, "pos unit"]:
+        """One sentence's activation, run alone, minus the original's."""
+        with torch.no_grad():
+            return self._read(self._ids([self.rows[number]]))[name][0] - self.origin[name][0]
+
+    def restored(self, number: int, name: str) -> dict[int, Float[Tensor, " unit"]]:
+        """What every changed word did to its own activation in a sentence: that, minus the activation in its place of
+        the same sentence with the original word put back. By position.
+
+        The original sentence would not do to compare with: in the upper layers a word takes on what the other changed
+        words mean. (The sentences with a word put back are read, not measured: they need not tokenize back.)
+        """
+        row, ids = self.rows[number], self.sentence.ids
+        places = [at for at, (a, b) in enumerate(zip(row, ids, strict=True)) if a != b]
+        if not places:
+            return {}
+        back = [(*row[:at], ids[at], *row[at + 1 :]) for at in places]
+        with torch.no_grad():
+            found = self._read(self._ids([row, *back]))[name]
+        return {at: found[0, at] - found[1 + i, at] for i, at in enumerate(places)}
+
+    def _ids(self, rows: Sequence[Row]) -> Tensor:
+        return torch.tensor(rows, device=self.host.device)
+
+    def exact(self, number: int, aim: int) -> float:
+        """The mean squared error of one sentence from one aim, run alone and subtracted directly."""
+        gap = self.change(number, self.aims[aim].name) - self.aims[aim].change
+        return float(gap.double().square().mean())

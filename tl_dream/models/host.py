@@ -1,0 +1,241 @@
+"""A TransformerLens model as the library sees it for one call: its names, vocabulary and cost, itself untouched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
+from tl_dream.results import Cost, ScoredText
+from tl_dream.text import Vocabulary
+
+KINDS = {"encoder": "HookedEncoder", "transformer": "HookedTransformer", "bridge": "TransformerBridge"}
+
+
+@dataclass
+class Meter:
+    """Counts what was run: sentences (one with its gradient counts as two) and rows x positions x layers."""
+
+    forwards: int = 0
+    forward_tokens: int = 0
+
+    def now(self) -> Cost:
+        """The counts and a clock: the difference of two is what was spent between them."""
+        return Cost(self.forwards, self.forward_tokens, time.perf_counter())
+
+    def add(self, rows: int, positions: int, layers: int, backward: bool) -> None:
+        passes = rows * (2 if backward else 1)
+        self.forwards += passes
+        self.forward_tokens += passes * positions * layers
+
+
+@dataclass(frozen=True)
+class Host:
+    """A TransformerLens model as the library sees it, for the length of one call.
+
+    Attributes:
+        model: the user's HookedEncoder, HookedTransformer or TransformerBridge, untouched.
+        kind: "encoder", "transformer" or "bridge".
+        name: the model's name and its class, for receipts.
+        causal: whether a position sees only those before it.
+        vocabulary: text <-> ids.
+        W_E: the embedding matrix, Float[d_vocab, d_model]; its device and dtype are the model's.
+        untrained: what the checkpoint is known not to carry: of "mlm" (its language-model head), "pooler", "nsp".
+        meter: what was run so far.
+        tables: what was computed from the weights for this call.
+    """
+
+    model: Any
+    kind: str
+    name: str
+    causal: bool
+    n_layers: int
+    n_ctx: int
+    vocabulary: Vocabulary
+    W_E: Tensor
+    untrained: tuple[str, ...] = ()
+    meter: Meter = field(default_factory=Meter)
+    tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _points: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.W_E.device
+
+    @property
+    def d_vocab(self) -> int:
+        return int(self.W_E.shape[0])
+
+    @property
+    def head_trained(self) -> bool:
+        """False where the checkpoint is known to carry no language-model head."""
+        return "mlm" not in self.untrained
+
+    @property
+    def _column(self) -> int:
+        return {"encoder": 0, "transformer": 2, "bridge": 3 if self.causal else 1}[self.kind]
+
+    def point(self, name: str) -> Any:
+        """The HookPoint of a full name (kept for this call only: SAELens replaces them between calls)."""
+        if not self._points:
+            self._points.update(self.model.hook_dict)
+        point = self._points.get(name)
+        if point is None and hasattr(self.model, "get_hook_point"):
+            point = self.model.get_hook_point(name)  # subclasses hide aliases from hook_dict
+            if point is not None:
+                self._points[name] = point
+        if point is None:
+            raise unknown("hook", name, (*SHORT_NAMES, *self._points), "`tl-dream hooks` lists them all.")
+        return point
+
+    def resolve(self, hook: str, layer: int | None = None) -> str:
+        """The full name of a hook: a full name means itself; a short name means the same tensor on every backend.
+
+        Raises:
+            DreamError: an unknown name or layer, a short name without its layer, a hook this backend has not got, or
+                one behind a head that the checkpoint does not carry.
+        """
+        short = ALIASES.get(hook, hook)
+        if short in LAYERED:
+            require(
+                layer is not None,
+                f"the hook {hook!r} is one of every layer: give layer= (0 to {self.n_layers - 1})",
+            )
+            require(
+                isinstance(layer, int) and 0 <= layer < self.n_layers,
+                f"layer {layer!r} does not exist: {self.name} has layers 0 to {self.n_layers - 1}",
+            )
+            inner = LAYERED[short][self._column]
+            full = inner and f"blocks.{layer}.{inner}"
+        elif short in WHOLE:
+            require(layer is None, f"the hook {hook!r} is the model's, not a layer's: leave layer= out")
+            full = WHOLE[short][self._column]
+        else:
+            self.point(hook)
+            require(layer is None, f"{hook!r} is a full hook name and says its layer itself: leave layer= out")
+            full = hook
+        require(
+            full is not None,
+            f"{self.name} has no hook for {hook!r}; `tl-dream hooks` lists those it has",
+        )
+        assert full is not None
+        self.point(full)
+        for part in self.untrained:
+            title, behind, owner = PARTS[part]
+            require(
+                not full.startswith(behind),
+                f"the hook {full!r} lies behind the {title}, and the checkpoint of {self.name} carries none: "
+                f"its weights are random. Load a checkpoint with its {title} ({owner}), or use another hook",
+            )
+        return full
+
+    def scored_text(self, ids: Sequence[int], score: float, step: int = 0) -> ScoredText:
+        """Tokens and what they score, as a result holds them."""
+        (again,) = self.vocabulary.retokenizes([ids])
+        return ScoredText(self.vocabulary.decode(ids), self.vocabulary.tokens(ids), tuple(ids), score, step, again)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """Unequal rows of ids as one right-padded batch and its mask of real tokens, on the model's device."""
+        longest = max(len(row) for row in rows)
+        ids = torch.full((len(rows), longest), self.vocabulary.pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.as_tensor(row)
+            mask[i, : len(row)] = True
+        return ids.to(self.device), mask.to(self.device)
+
+
+def _kind(model: Any) -> str | None:
+    hooks = getattr(model, "hook_dict", {})
+    if hasattr(model, "encoder_output") and "embed.hook_embed" in hooks:
+        return "encoder"
+    if hasattr(model, "original_model") and hasattr(model, "adapter"):
+        return "bridge"
+    if "hook_embed" in hooks and hasattr(model, "W_E"):
+        return "transformer"
+    return None
+
+
+def _host(model: Any) -> Host:
+    kind = _kind(model)
+    if kind is None:
+        raise DreamError(
+            f"a {type(model).__name__} is not a model this library attaches to: give a HookedEncoder, "
+            'HookedTransformer or TransformerBridge, or load one with load_model("minilm")'
+        )
+    cfg = model.cfg
+    require(model.tokenizer is not None, "the model has no tokenizer: set model.tokenizer first")
+    bert = kind == "encoder" or "Bert" in str(getattr(cfg, "architecture", "") or "")
+    W_E = model.W_E.detach()
+    prefix: tuple[int, ...] = ()
+    if not bert and getattr(cfg, "default_prepend_bos", False) and model.tokenizer.bos_token_id is not None:
+        prefix = (model.tokenizer.bos_token_id,)
+    label = getattr(model, "tl_dream_name", None) or getattr(cfg, "model_name", None) or "model"
+    return Host(
+        model=model,
+        kind=kind,
+        name=f"{label} ({KINDS[kind]})",
+        causal=not bert,
+        n_layers=int(cfg.n_layers),
+        n_ctx=int(cfg.n_ctx),
+        vocabulary=Vocabulary.of(model.tokenizer, int(W_E.shape[0]), int(cfg.n_ctx), prefix),
+        W_E=W_E,
+        untrained=tuple(getattr(model, "tl_dream_untrained", ())),
+    )
+
+
+@contextmanager
+def attached(model: Any) -> Iterator[Host]:
+    """Attach to a model for one call: evaluation mode inside, every module's own mode again after, come what may.
+
+    An open `Host` is passed through, so that one public function can call another.
+    """
+    if isinstance(model, Host):
+        yield model
+        return
+    host = _host(model)
+    roots = (model, model.original_model) if host.kind == "bridge" else (model,)  # a bridge hides some of its modules
+    training = list({module for root in roots for module in root.modules() if module.training})
+    try:
+        for module in training:
+            module.training = False
+        with torch.inference_mode(False):
+            yield host
+    finally:
+        for module in training:
+            module.training = True
+
+
+def user_hooks(model: Any) -> bool:
+    """Whether a forward hook of the user's is on the model. TransformerLens' bridge and transformers wire some of their
+    own, which only pass values on."""
+    for module in model.modules():
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            origin = str(getattr(hook, "__module__", ""))
+            through_point = origin == "transformer_lens.hook_points"  # somebody's function, its repr is the name
+            wired = "_wire_symbolic_hooks" in str(getattr(hook, "__name__", ""))
+            if not (wired if through_point else origin.startswith(("transformer_lens.", "transformers."))):
+                return True
+    return False
+
+
+@contextmanager
+def owned_hook(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
+    """A hook of our own for the length of a block; that very handle is removed after."""
+    known = {id(handle) for handle in point.fwd_hooks}
+    handle = point.add_hook(function, is_permanent=True, prepend=prepend)
+    if handle is None:  # transformer-lens 3 does not return it
+        handle = next(h for h in point.fwd_hooks if id(h) not in known)
+    try:
+        yield
+    finally:
+        handle.hook.remove()
+        point.fwd_hooks[:] = [h for h in point.fwd_hooks if h is not handle]

@@ -1,0 +1,295 @@
+"""What a dream climbs: named activations in, one score per row out, higher is better.
+
+An objective lists the hooks it reads and receives plain tensors. It never touches the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_dream._errors import require
+from tl_dream.models import check_index, is_pattern, units_of
+from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
+from tl_dream.objectives.preactivations import in_place_of, preactivation, reduced
+from tl_dream.text import Positions
+
+
+def _call(name: str, *args: object, **options: object) -> str:
+    """`name(args, key=value)` without the options that are None: the formula a user could type."""
+    shown = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items() if value is not None]
+    return f"{name}({', '.join(shown)})"
+
+
+FAINT = 0.01
+"""Probability below which attention is climbed by its logarithm."""
+
+
+def neuron(
+    hook: str,
+    *,
+    layer: int | None = None,
+    unit: int | None = None,
+    head: int | None = None,
+    pos: Positions = None,
+    key: int | str | None = None,
+    reduce: str = "max",
+) -> Objective:
+    """The activation of one unit, in the hook's own units.
+
+    Args:
+        hook: a short name ("block_out" is what the article calls a layer; "mlp_post", "z", "q", ...) with `layer`,
+            or a full TransformerLens name.
+        unit: index into the last axis; for q, k, v, z without `head` the heads' units are counted through.
+        head: attention head, for per-head hooks.
+        pos: where: a position, a word, several, or None for every position but the special ones.
+        key: for "pattern" and "attn_scores": the position attended to, `pos` being the one that attends.
+        reduce: "max", "mean" or "min" over several positions.
+
+    Raises:
+        DreamError: (when scored) an unknown hook, layer, unit, head or position.
+    """
+    read = Read(hook, layer)
+    formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
+    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+    pair = is_pattern(hook)
+    require(key is not None or not pair, f"{formula}: an attention pattern needs key= (the position attended to)")
+    require(pair or key is None, f"{formula}: key= (the position attended to) goes with attention patterns only")
+
+    def one_unit(read: Read, acts: Activations, rows: BatchContext) -> Tensor:
+        units = units_of(acts[read], hook, head)
+        require(unit is not None, f"{formula} needs unit=: which of the {units.shape[-1]} units")
+        assert unit is not None
+        check_index("unit", unit, units.shape[-1], hook)
+        return units[..., unit]
+
+    if not pair:
+        made = reduced(lambda acts, rows: one_unit(read, acts, rows), pos, reduce, (read,), formula)
+        return replace(made, **in_place_of(read, one_unit, pos, reduce, formula))
+
+    def tokens(acts: Activations, rows: BatchContext) -> Tensor:
+        activation = acts[read]
+        require(
+            head is not None and unit is None,
+            f"{formula}: an attention pattern needs head=, and has no unit=",
+        )
+        assert head is not None
+        check_index("head", head, activation.shape[1], hook)
+        index, _ = rows.locate([key] if isinstance(key, int | str) else key)
+        require(index.shape[1] == 1, f"{formula}: key={key!r} must be one position")
+        where = index[:, None, :].expand(-1, activation.shape[2], 1)
+        return activation[:, head].gather(2, where).squeeze(2)
+
+    def faint(acts: Activations, rows: BatchContext) -> Tensor:
+        share = tokens(acts, rows)
+        low = FAINT + FAINT * (share.clamp_min(torch.finfo(share.dtype).tiny) / FAINT).log()
+        return torch.where(share > FAINT, share, low)
+
+    made = reduced(tokens, pos, reduce, (read,), formula)
+    if hook == "pattern" or hook.endswith("hook_pattern"):
+        uphill = reduced(faint, pos, reduce, (read,), f"{formula} by its logarithm where it is faint")
+        made = replace(made, uphill=uphill)
+    return made
+
+
+def attention(*, layer: int, head: int, query: Positions, key: int | str) -> Objective:
+    """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1)."""
+    objective = neuron("pattern", layer=layer, head=head, pos=query, key=key)
+    return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
+
+
+def direction(
+    vector: Float[Tensor, " d"] | Sequence[float],
+    hook: str,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    pos: Positions = None,
+    reduce: str = "max",
+    name: str | None = None,
+) -> Objective:
+    """The projection of an activation on a direction, `activation @ vector`; the vector's length is kept.
+
+    Args:
+        vector: as wide as the hook's last axis (or a head's width with `head`, or all heads together without).
+        name: how it prints; the default tells width and norm.
+    """
+    values = torch.as_tensor(vector).detach()
+    require(
+        values.ndim == 1 and bool(torch.isfinite(values).all()),
+        f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
+    )
+    require(not is_pattern(hook), f"{hook!r} is an attention pattern and has no directions: use attention()")
+    label = name or f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
+    read = Read(hook, layer)
+    formula = _call("direction", hook, layer=layer, head=head, pos=pos)
+    formula = f"direction({label}, {formula[len('direction(') :]}"
+    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+
+    def tokens(acts: Activations, rows: BatchContext) -> Tensor:
+        activation = units_of(acts[read], hook, head)
+        require(
+            activation.shape[-1] == values.shape[0],
+            f"{formula}: the vector has {values.shape[0]} numbers, the hook {hook!r} has {activation.shape[-1]} units",
+        )
+        return activation @ values.to(activation)
+
+    made = reduced(tokens, pos, reduce, (read,), formula)
+    units = values.nonzero()[:, 0].tolist()
+    if preactivation(read) is None or not 0 < len(units) <= FEW or reduce != "max":
+        return made
+    parts = [float(values[i]) * neuron(hook, layer=layer, unit=i, head=head, pos=pos) for i in units]
+    total = sum(parts[1:], parts[0])
+    return replace(made, uphill=total.uphill, downhill=total.downhill, off=parts[0].off if len(parts) == 1 else None)
+
+
+FEW = 16
+"""Units behind an activation function that a direction may mix for a search to climb each from before it; of more, some
+are always on."""
+
+
+def match(
+    target: Tensor,
+    hook: str,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    units: int | Sequence[int] | None = None,
+    pos: Positions = slice(None),
+) -> Objective:
+    """How well an activation equals a recorded or edited one: minus the mean squared error, 0 where they are equal.
+
+    Args:
+        target: [n, unit] or [n, head, unit]: a row for every position `pos` means, from left to right; for one unit
+            [n] will do.
+        hook: as in `neuron`.
+        head: attention head, for per-head hooks; without it the heads' units are counted through.
+        units: which units the target holds; None means all of them.
+        pos: where; the default is every position, [CLS] and [SEP] too.
+
+    Raises:
+        DreamError: a target that is not finite numbers; (when scored) another number of positions or units than the
+            hook has, an unknown hook, layer, unit or position.
+    """
+    require(
+        target.is_floating_point() and target.ndim >= 1 and target.numel() > 0,
+        f"a target is a tensor of floating-point numbers, a row a position; got {target.dtype} of shape "
+        f"{tuple(target.shape)}",
+    )
+    require(bool(torch.isfinite(target).all()), "the target holds NaN or infinite numbers")
+    require(not is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")
+    values = target.detach().reshape(target.shape[0], -1)
+    read = Read(hook, layer)
+    shown = _call("match", hook, layer=layer, head=head, units=units, pos=None if pos == slice(None) else pos)
+    formula = f"match(target{list(target.shape)}, {shown[len('match(') :]}"
+
+    def errors(acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
+        found = units_of(acts[read], hook, head)
+        if units is not None:
+            wanted = [units] if isinstance(units, int) else list(units)
+            for unit in wanted:
+                check_index("unit", unit, found.shape[-1], hook)
+            found = found[..., wanted]
+        found = found.expand(rows.mask.shape[0], -1, -1)
+        index, valid = rows.locate(pos)
+        require(
+            bool(valid.all()) and values.shape == (index.shape[1], found.shape[-1]),
+            f"{formula} holds {values.shape[0]} positions of {values.shape[1]} units; the rows have "
+            f"{' or '.join(sorted({str(int(n)) for n in valid.sum(1)}))} of {found.shape[-1]}",
+        )
+        chosen = found.gather(1, index.unsqueeze(-1).expand(-1, -1, found.shape[-1]))
+        wide = torch.promote_types(chosen.dtype, torch.float32)
+        return (chosen.to(wide) - values.to(chosen.device, wide)).square().mean(2), index
+
+    def tokens(acts: Activations, rows: BatchContext) -> Tensor:
+        error, index = errors(acts, rows)
+        return torch.zeros(rows.mask.shape, dtype=error.dtype, device=error.device).scatter(1, index, -error)
+
+    return Objective((read,), formula, lambda acts, rows: -errors(acts, rows)[0].mean(1), tokens, (pos, "mean"))
+
+
+def logit(token: str | int, *, pos: Positions = None, log_prob: bool = False, reduce: str = "max") -> Objective:
+    """The model's own prediction of a token at a position (the article's MLM dreaming).
+
+    Args:
+        token: a token of the vocabulary, or its id.
+        pos: where the prediction is read; an encoder predicts the token *at* the position (put [MASK] there), a causal
+            model the one *after* it.
+        log_prob: the log-probability in nats instead of the logit.
+
+    Raises:
+        DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
+    """
+    read = Read("logits")
+    formula = _call("logit", token, pos=pos, log_prob=log_prob or None)
+    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+
+    def tokens(acts: Activations, rows: BatchContext) -> Tensor:
+        logits = acts[read]
+        value = logits[..., rows.vocabulary.token_id(token)]
+        return value - logits.logsumexp(-1) if log_prob else value
+
+    return replace(reduced(tokens, pos, reduce, (read,), formula), answers=(token,))
+
+
+def normalized(objective: Objective) -> Objective:
+    """An objective divided, at every word, by that word's L2 norm over all layers (the article's "normalize").
+
+    The norm is over `block_out` of every layer at once; the result is dimensionless and comparable between layers.
+    Fluency stays as it is.
+
+    Args:
+        objective: one that has a value at every position (not your own function of activations).
+    """
+    if TOKENS in objective.reads and not objective.terms:
+        return objective  # fluency is no activation
+    every = Read("block_out", "all")
+    tokens = objective.per_token
+    if tokens is None and objective.terms:
+        first, *others = (normalized(term) for term in objective.terms)
+        return replace(sum(others, first), formula=f"normalized({objective})")
+    require(
+        tokens is not None,
+        f"normalized({objective}) needs a value at every position, and this objective has none: climb it as it is "
+        '(preset="fast")',
+    )
+    assert tokens is not None
+    inner = tokens
+
+    def ratio(acts: Activations, rows: BatchContext) -> Tensor:
+        norm = acts[every].square().sum((0, 3)).sqrt()
+        return inner(acts, rows) / norm
+
+    reads = tuple(dict.fromkeys((*objective.reads, every)))
+    made = reduced(ratio, *objective.where, reads, f"normalized({objective})")
+    up = objective.uphill
+    return made if up is None or up.per_token is None else replace(made, uphill=normalized(up))
+
+
+def custom(
+    function: Callable[[dict[str, Tensor]], Tensor],
+    hooks: Mapping[str, str | tuple[str, int]],
+    *,
+    name: str | None = None,
+) -> Objective:
+    """Your own function of named activations.
+
+    Args:
+        function: receives {your name: activation [batch, pos, ...]} and returns one score per row, Float[batch].
+            Rows are never padded, so position -1 is the last token.
+        hooks: {your name: full hook name, or (short name, layer)}.
+        name: how it prints; the default is the function's name.
+    """
+    require(bool(hooks), "custom() needs the hooks its function reads: give {name: hook}")
+    reads = {key: Read(*value) if isinstance(value, tuple) else Read(value) for key, value in hooks.items()}
+
+    def score(acts: Activations, rows: BatchContext) -> Any:  # what a user's function gives is checked by the objective
+        return function({key: acts[read] for key, read in reads.items()})
+
+    label = str(name or getattr(function, "__name__", "custom"))
+    return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)

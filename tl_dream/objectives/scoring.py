@@ -1,0 +1,190 @@
+"""Score rows: forward pass and objective, plain text in batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream._errors import DreamError, require
+from tl_dream.models import BertTrunk, Host, attached, can_stand_in, forward, layers_run, length_groups
+from tl_dream.objectives.objective import TOKENS, BatchContext, Objective, Read, Tokens
+from tl_dream.text import Prompt
+
+
+def read_activations(
+    host: Host,
+    reads: Iterable[Read],
+    ids: Int[Tensor, "batch pos"],
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
+    mask: Bool[Tensor, "batch pos"] | None = None,
+    trunk: BertTrunk | None = None,
+    positions: Sequence[int] | None = None,
+) -> dict[Read, Any]:
+    """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...].
+
+    Where only words are read no model runs, and a layer is charged all the same: what is free of charge never ends.
+
+    Args:
+        embeddings: of soft sentences.
+        weights: of soft sentences, every token's at every position; only objectives that read `TOKENS` need them.
+        trunk: what runs in place of the model, from `trunk_of` these reads; its deepest block holds the `positions`.
+    """
+    names = {read: read.resolve(host) for read in reads}
+    hooks = [name for group in names.values() for name in group]
+    got: dict[str, Tensor] = {}
+    if hooks and trunk is not None:
+        got = trunk(ids, embeddings=embeddings, mask=mask, read=positions)
+    elif hooks:
+        got = forward(host, ids, hooks, embeddings=embeddings, mask=mask)
+    else:
+        soft = weights is not None and weights.requires_grad and torch.is_grad_enabled()
+        host.meter.add(ids.shape[0], ids.shape[1], 1, backward=soft)
+    found: dict[Read, Any] = {
+        read: torch.stack([got[name] for name in group]) if read.layer == "all" else got[group[0]]
+        for read, group in names.items()
+        if group
+    }
+    if TOKENS in names:
+        found[TOKENS] = Tokens(ids, weights, host.causal, host.meter)
+    return found
+
+
+def evaluate(
+    host: Host,
+    objective: Objective,
+    ids: Int[Tensor, "batch pos"],
+    rows: BatchContext,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings, and weights where words are read)."""
+    return evaluate_each(host, (objective,), ids, rows, embeddings=embeddings, weights=weights)[0]
+
+
+def evaluate_each(
+    host: Host,
+    objectives: Sequence[Objective],
+    ids: Int[Tensor, "batch pos"],
+    rows: BatchContext,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
+    trunk: BertTrunk | None = None,
+) -> tuple[Float[Tensor, " batch"], ...]:
+    """The scores that several objectives give to the rows of one forward pass."""
+    mask = None if bool(rows.mask.all()) else rows.mask
+    if mask is not None and any(objective.equal_lengths for objective in objectives):
+        lengths = mask.sum(1)
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        parts = []
+        for index in groups:
+            size = int(lengths[index[0]])
+            some = BatchContext.of(host, [rows.sentences[i] for i in index.tolist()])
+            soft = None if embeddings is None else embeddings[index, :size]
+            share = None if weights is None else weights[index, :size]
+            short = ids[index, :size]
+            parts.append(evaluate_each(host, objectives, short, some, embeddings=soft, weights=share, trunk=trunk))
+        order = torch.cat(groups).argsort()
+        return tuple(torch.cat(values)[order] for values in zip(*parts, strict=True))
+    reads = dict.fromkeys(read for objective in objectives for read in objective.reads)
+    read = positions_read(objectives, rows) if trunk is not None else None
+    activations = read_activations(
+        host, reads, ids, embeddings=embeddings, weights=weights, mask=mask, trunk=trunk, positions=read
+    )
+    return tuple(objective(activations, rows) for objective in objectives)
+
+
+def positions_read(objectives: Iterable[Objective], rows: BatchContext) -> list[int] | None:
+    """The positions whose activations the scores depend on, those of all rows together; None where that is not known:
+    functions of the user's may read any, and so may what relates the layers."""
+    found: set[int] = set()
+    for objective in objectives:
+        some: Iterable[int] | None = None
+        if objective.terms:
+            some = positions_read(objective.terms, rows)
+        elif all(read == TOKENS for read in objective.reads):
+            some = ()
+        elif objective.per_token is not None and all(read.layer != "all" for read in objective.reads):
+            index, valid = rows.locate(objective.where[0])
+            some = index[valid].tolist()
+        if some is None:
+            return None
+        found.update(some)
+    return sorted(found) or [0]
+
+
+def trunk_of(host: Host, objectives: Iterable[Objective]) -> BertTrunk | None:
+    """What computes the activations that objectives read in place of the model's own forward pass; None where only that
+    will do: the user's hooks are on the model, or it is no BERT, or a hook lies outside of its blocks."""
+    names = {name for objective in objectives for read in objective.reads for name in read.resolve(host)}
+    points = can_stand_in(host, sorted(names)) if names else None
+    return None if points is None else BertTrunk(host, points)
+
+
+def climbed(host: Host, objective: Objective) -> Objective:
+    """What a search climbs: the objective, or what it declares in its place where this model has the hooks for it."""
+    if objective.uphill is None or getattr(host.model.cfg, "gated_mlp", False):  # a gate is no activation function
+        return objective
+    try:
+        return check(host, objective.uphill)
+    except DreamError:
+        return objective
+
+
+def depth(host: Host, objective: Objective) -> int:
+    """Layers that the forward pass of an objective runs; a judge's own passes are not counted."""
+    return layers_run([name for read in objective.reads for name in read.resolve(host)], host.n_layers)
+
+
+def score(
+    model: Any,
+    objective: Objective,
+    texts: str | Prompt | Sequence[str | Prompt],
+    *,
+    batch_tokens: int = 4096,
+) -> Float[Tensor, " batch"]:
+    """Score plain text.
+
+    Args:
+        model: any TransformerLens model.
+        objective: what to measure.
+        texts: one or many texts or prompts.
+        batch_tokens: padded tokens a batch at most; only speed and memory depend on it.
+
+    Returns:
+        One score a text, in the order given, on the CPU.
+
+    Raises:
+        DreamError: no text, an empty or over-long one, a position or word that one of them has not got.
+    """
+    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
+    require(bool(given), "no text to score: give at least one")
+    with attached(model) as host, torch.no_grad():
+        check(host, objective)
+        sentences = [host.vocabulary.read(text) for text in given]
+        found = torch.zeros(len(sentences), dtype=host.W_E.dtype)
+        lengths = [len(sentence) for sentence in sentences]
+        for group in length_groups(lengths, batch_tokens, objective.equal_lengths):
+            chosen = [sentences[i] for i in group]
+            ids, _ = host.pad([sentence.ids for sentence in chosen])
+            found[group] = evaluate(host, objective, ids, BatchContext.of(host, chosen)).to(found)
+    return found
+
+
+def check(host: Host, objective: Any) -> Objective:
+    """The objective, or a clear error where something else was given; unknown hooks are reported here."""
+    if not isinstance(objective, Objective):
+        raise DreamError(
+            f"an objective was expected, not {type(objective).__name__}: make one with neuron(), direction(), logit() "
+            "or custom()"
+        )
+    for read in objective.reads:
+        read.resolve(host)
+    return objective

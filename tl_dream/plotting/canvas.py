@@ -1,0 +1,170 @@
+"""Style, panels, the width of text, and figures saved: what all plots share."""
+
+from __future__ import annotations
+
+import io
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.ft2font import FT2Font
+from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec, SubplotSpec
+from matplotlib.textpath import text_to_path
+
+from tl_dream._errors import unknown
+from tl_dream.results import check_writable, write_bytes
+
+# ---------------------------------------------------------------- style, shared with the stations plotting_*.py
+
+INK, GREY, PALE = "#000000", "#5c5c5c", "#d9d9d9"
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+"""Okabe and Ito's colours, told apart with every kind of colour vision. No meaning rests on colour alone."""
+
+WEIGHTS = LinearSegmentedColormap.from_list("tl_dream_weights", ["#ffffff", SKY])
+"""Softmax weights: white (0) to sky blue (1); lighter to darker in grey, and black text stays readable on all of it."""
+
+FONT_SIZE = 8.0
+"""Points."""
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks the same everywhere
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE + 1,
+    "axes.labelsize": FONT_SIZE,
+    "xtick.labelsize": FONT_SIZE - 1,
+    "ytick.labelsize": FONT_SIZE - 1,
+    "legend.fontsize": FONT_SIZE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.4,
+    "text.parse_math": False,  # "$" is a token
+    "text.usetex": False,
+    "figure.dpi": 100.0,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
+    """Draw in the package's style and leave the user's rcParams as they are."""
+
+    @wraps(function)
+    def draw(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return draw
+
+
+def fill_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """The emptied Axes whose place a picture fills: `ax`, or a new figure of `width` x `height` inches."""
+    if ax is None:
+        ax = plt.figure(figsize=(width, height), layout="constrained").add_subplot()
+    ax.set_axis_off()
+    return ax
+
+
+def grid_in(ax: Axes, rows: int, columns: int, **ratios: Sequence[float] | float) -> GridSpecFromSubplotSpec:
+    """A grid in the place of an Axes (`width_ratios`, `height_ratios`, `wspace`, `hspace`)."""
+    spec = ax.get_subplotspec()
+    if spec is None:  # an Axes put somewhere by hand
+        box = ax.get_position()
+        spec = GridSpec(1, 1, ax.figure.figure, box.x0, box.y0, box.x1, box.y1)[0]
+    return spec.subgridspec(rows, columns, **ratios)
+
+
+def dpi(ax: Axes) -> float:
+    """Pixels an inch of the figure an Axes stands in."""
+    return float(ax.figure.figure.dpi)
+
+
+def add_panel(ax: Axes, spec: SubplotSpec, label: str, **options: Any) -> Axes:
+    """A new Axes in a cell of the grid, found later by its label."""
+    owner: Figure | SubFigure = ax.figure
+    return owner.add_subplot(spec, label=label, **options)
+
+
+@lru_cache(maxsize=1)
+def _font() -> FT2Font:
+    return FT2Font(font_manager.findfont(FontProperties(family=STYLE["font.family"])))
+
+
+def readable(token: str, longest: int = 18) -> str:
+    """A token as it is written in a figure: glyphs the font lacks as their code point, long tokens cut with "…"."""
+    shown = "".join(c if c.isprintable() and _font().get_char_index(ord(c)) else f"\\u{ord(c):04x}" for c in token)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, bold: bool = False, size: float = FONT_SIZE) -> float:
+    """The width of a line of text in points."""
+    font = FontProperties(family=STYLE["font.family"], weight="bold" if bold else "normal", size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
+
+
+def wrapped(text: str, inches: float, size: float = FONT_SIZE + 1) -> str:
+    """A title, broken into lines of at most this width."""
+    return textwrap.fill(text, max(20, int(inches * 72 / (0.58 * size))), break_on_hyphens=False)
+
+
+def caption(host: Axes, spec: SubplotSpec, label: str, text: str, size: float = FONT_SIZE + 1) -> None:
+    """Text in a cell of its own: a title over several panels gets room from no layout engine."""
+    ax = add_panel(host, spec, label)
+    ax.text(0, 0, text, ha="left", va="bottom", size=size)
+    ax.set_axis_off()
+
+
+def spread(count: int, most: int, always: Sequence[int] = ()) -> list[int]:
+    """At most `most` of the indices 0 .. count - 1, evenly spaced, with the first, the last and those in `always`."""
+    fixed = sorted({0, count - 1, *always}) if count else []
+    for wanted in range(min(most, count), 1, -1):
+        chosen = {round(i * (count - 1) / (wanted - 1)) for i in range(wanted)} | set(fixed)
+        if len(chosen) <= most:
+            return sorted(chosen)
+    return fixed
+
+
+# ---------------------------------------------------------------- files
+
+FORMATS = ("png", "pdf", "svg")
+
+
+def check_figure_path(path: str | os.PathLike[str]) -> None:
+    """Raise before any work starts unless `path` can be written and ends in .png, .pdf or .svg."""
+    target = check_writable(path)
+    if target.suffix.lower().lstrip(".") not in FORMATS:
+        raise unknown(
+            "figure format", target.suffix or target.name, [f".{name}" for name in FORMATS], "The suffix chooses it."
+        )
+
+
+def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str], *, dpi: float = 200.0) -> None:
+    """Write a figure whole or not at all, as PNG, PDF or SVG by the suffix of `path`.
+
+    Args:
+        figure: for instance `dream_history(result).figure`; of a part of a figure, the whole.
+        path: where to.
+        dpi: pixels an inch, of PNG.
+
+    Raises:
+        DreamError: another suffix, or a path that can't be written.
+    """
+    check_figure_path(path)
+    kind = os.fspath(path).rsplit(".", 1)[-1].lower()
+    content = io.BytesIO()
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # none: a figure is not newer for being drawn again
+    with matplotlib.rc_context(STYLE):
+        figure.figure.savefig(content, format=kind, dpi=dpi, metadata=dates.get(kind))
+    write_bytes(path, content.getvalue())

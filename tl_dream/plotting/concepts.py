@@ -1,0 +1,303 @@
+"""Pictures of concepts: what moved activations stand for (Figure 6), dose and response.
+
+ax = edit_table(edit)
+save_figure(ax.figure, "figure6.png")        # from tl_dream.plotting
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from tl_dream._errors import require, unknown
+from tl_dream.plotting.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PURPLE,
+    add_panel,
+    caption,
+    fill_axes,
+    grid_in,
+    readable,
+    styled,
+    text_width,
+    wrapped,
+)
+from tl_dream.results import ConceptEdit, EditRow
+
+ROW = 0.21
+"""Inches, of a row of tokens."""
+
+NARROWEST = 4.2
+"""Inches; the legend's width."""
+
+WIDEST = 11.0
+"""Inches; of a longer sentence the columns around the changes are shown."""
+
+DARK_GREEN, RED = "#00704F", "#B8390E"
+"""Green and red as in the article, dark enough for text and told apart by brightness too."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "concept": {"color": DARK_GREEN, "weight": "bold", "boxstyle": "round,pad=0.02", "linestyle": "-"},
+    "other": {"color": RED, "style": "italic", "boxstyle": "square,pad=0.02", "linestyle": (0, (2, 1.5))},
+    "target": {"weight": "bold"},
+}
+"""How a changed word is written and framed, and the word that a target names."""
+
+CONTROLS: dict[str | None, tuple[str, str, str, str, int]] = {
+    "random": ("random direction", ORANGE, "s", "--", -2),
+    "shuffled": ("shuffled labels", PURPLE, "^", ":", -1),
+    "opposite": ("opposite sign", GREY, "D", "-.", 1),
+    None: ("the concept", BLUE, "o", "-", 0),
+}
+"""Name, colour, marker, line and place beside the magnitude of every control; in the order they are drawn, so that none
+hides the concept."""
+
+BESIDE = 0.018
+"""How far beside each other the points of one magnitude stand, as a share of the magnitudes' range."""
+
+
+@styled
+def edit_table(
+    edit: ConceptEdit, *, layers: Sequence[int] | None = None, control: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """The article's Figure 6: target, input, and for every layer and magnitude the text that the moved activation is.
+
+    A row "target" says where the moves lead, with the name of the set (the concept word, where it is one) in the moved
+    word's place: "target +" the positive set, which positive magnitudes lead to, "target -" the negative one; controls
+    that lead nowhere have none. Words that changed with the concept are green, bold and in a round solid frame; those
+    that changed otherwise red, italic and in a square dashed frame; all others black, the moved word underlined. On the
+    right is the reachability gap.
+
+    Args:
+        edit: the result of `edit_concept`.
+        layers: which; None for all.
+        control: draw a control's rows instead of the concept's.
+        ax: the Axes whose place to fill; None makes a figure of the right size.
+
+    Returns:
+        The Axes whose place is filled; the rows are in the panel labelled "rows".
+
+    Raises:
+        DreamError: a layer or control that the result has not got.
+    """
+    if control not in edit.controls:
+        raise unknown("control", control, [name for name in edit.controls if name])
+    found = [row for row in edit.rows if row.control == control]
+    every = list(dict.fromkeys(row.layer for row in found))
+    chosen = every if layers is None else list(layers)
+    for layer in chosen:
+        require(layer in every, f"the result has no layer {layer!r}; it has {every}")
+    blocks = [(layer, [row for row in found if row.layer == layer]) for layer in chosen]
+    columns = _columns(edit, [row for _, rows in blocks for row in rows])
+    sides = _widths(edit, [row for _, rows in blocks for row in rows], columns)
+    left, right = 1.15, 0.45
+    width = left + sum(sides) + right
+    ways = _ways(edit, control, [row.magnitude for _, rows in blocks for row in rows])
+    targets = {
+        f"target {mark}": tuple(name if at in edit.pos else token for at, token in enumerate(edit.tokens))
+        for mark, name in ways.items()
+    }
+    count = 1 + len(targets) + sum(len(rows) for _, rows in blocks)
+    body = ROW * (count + 0.6 * len(blocks) + 1)
+    name = "" if control is None else f" ({CONTROLS.get(control, (control,))[0]})"
+    title = "\n".join(
+        [
+            *wrapped(f"{edit.concept}{name} at {edit.hook} on {edit.model}", max(width, NARROWEST)).split("\n"),
+            "magnitudes in natural units" + "".join(f", {mark} towards {name}" for mark, name in ways.items()),
+        ]
+    )
+    head, foot = 0.17 * (1 + title.count("\n")) + 0.12, 2 * ROW + 0.1
+    host = fill_axes(ax, max(width, NARROWEST), head + body + foot)
+    grid = grid_in(host, 3, 1, height_ratios=[head, body, foot])
+    caption(host, grid[0], "title", title)
+    table = add_panel(host, grid[1], "rows")
+    table.set_axis_off()
+    table.set(xlim=(0, max(width, NARROWEST)), ylim=(body / ROW, 0))
+    starts = [left + sum(sides[:i]) for i in range(len(sides))]
+    y = 0.6
+    table.text(left + sum(sides) + right - 0.05, y, "gap", ha="right", va="center", color=GREY)
+    for label, tokens in targets.items():
+        table.text(left - 0.12, y, label, ha="right", va="center")
+        _write(table, y, tokens, columns, starts, dict.fromkeys(edit.pos, "target"), ())
+        y += 1
+    table.text(left - 0.12, y, "input", ha="right", va="center")
+    _write(table, y, edit.tokens, columns, starts, {}, edit.pos)
+    y += 0.4
+    for layer, rows in blocks:
+        y += 0.6
+        table.plot([0.02, left + sum(sides) + right], [y, y], color=PALE, linewidth=0.8)
+        for i, row in enumerate(rows):
+            y += 1 if i else 0.6
+            if i == 0 and layer is not None:
+                table.text(0.05, y, f"layer {layer}", va="center", weight="bold")
+            table.text(left - 0.12, y, f"{row.magnitude:+g}" if row.magnitude else "0", ha="right", va="center")
+            kinds = {change.pos: change.kind for change in row.changed}
+            _write(table, y, row.tokens, columns, starts, kinds, edit.pos)
+            table.text(left + sum(sides) + right - 0.05, y, f"{row.gap:.2f}", ha="right", va="center", color=GREY)
+        y += 0.4
+    _key(add_panel(host, grid[2], "legend"), max(width, NARROWEST), foot)
+    return host
+
+
+def _ways(edit: ConceptEdit, control: str | None, magnitudes: Sequence[float]) -> dict[str, str]:
+    """The set that magnitudes of either sign lead to, by sign; none where a control leads to neither."""
+    turn = {None: 1, "opposite": -1}.get(control, 0)
+    return {
+        mark: edit.positive if sign * turn > 0 else edit.negative
+        for sign, mark in ((1, "+"), (-1, "-"))
+        if turn and any(magnitude * sign > 0 for magnitude in magnitudes)
+    }
+
+
+def _columns(edit: ConceptEdit, rows: Sequence[EditRow]) -> list[int | None]:
+    """The positions shown, without the special tokens at the ends; None stands for left-out ones."""
+    count = len(edit.tokens)
+    inner = [i for i in range(count) if not (i in (0, count - 1) and edit.tokens[i] in ("[CLS]", "[SEP]"))]
+    if sum(_widths(edit, rows, list(inner))) <= WIDEST:
+        return list(inner)
+    marked = {change.pos for row in rows for change in row.changed} | set(edit.pos)
+    near = [i for i in inner if any(abs(i - at) <= 3 for at in marked)]
+    shown: list[int | None] = []
+    for i in near:
+        if i != inner[0] and i - 1 not in near:
+            shown.append(None)
+        shown.append(i)
+    return shown + ([None] if near[-1] != inner[-1] else [])
+
+
+def _widths(edit: ConceptEdit, rows: Sequence[EditRow], columns: Sequence[int | None]) -> list[float]:
+    """Inches, of every column."""
+    named = [
+        tuple(name if at in edit.pos else "" for at in range(len(edit.tokens)))
+        for name in (edit.negative, edit.positive)
+    ]
+    texts = [edit.tokens, *named, *(row.tokens for row in rows)]
+    return [
+        0.2 if at is None else 0.14 + max(text_width(readable(tokens[at]), bold=True) for tokens in texts) / 72
+        for at in columns
+    ]
+
+
+def _write(
+    ax: Axes,
+    y: float,
+    tokens: Sequence[str],
+    columns: Sequence[int | None],
+    starts: Sequence[float],
+    kinds: dict[int, str],
+    moved: Sequence[int],
+) -> None:
+    """One sentence, its changed words in their style."""
+    for at, x in zip(columns, starts, strict=True):
+        if at is None:
+            ax.text(x, y, "…", va="center", color=GREY)
+            continue
+        look = KINDS.get(kinds.get(at, ""), {})
+        word = readable(tokens[at])
+        options = {key: look[key] for key in ("weight", "style") if key in look}
+        ax.text(x, y, word, va="center", color=look.get("color", INK), **options)
+        size = text_width(word, bold="weight" in look) / 72
+        if "boxstyle" in look:
+            frame = FancyBboxPatch(
+                (x - 0.03, y - 0.42),
+                size + 0.06,
+                0.84,
+                boxstyle=look["boxstyle"],
+                linestyle=look["linestyle"],
+                facecolor="none",
+                edgecolor=look["color"],
+                linewidth=0.9,
+            )
+            ax.add_patch(frame)
+        elif at in moved:
+            ax.plot([x, x + size], [y + 0.4, y + 0.4], color=INK, linewidth=0.8)
+
+
+def _key(ax: Axes, width: float, height: float) -> None:
+    """What the marks mean, each written as it is above; two lines of two."""
+    ax.set_axis_off()
+    ax.set(xlim=(0, width), ylim=(height / ROW, 0))
+    entries = [
+        ("green", "changed with the concept", "concept", False),
+        ("red", "changed otherwise", "other", False),
+        ("black", "did not change", "", False),
+        ("black", "moved, did not change", "", True),
+    ]
+    for i, (sample, meaning, kind, moved) in enumerate(entries):
+        x, y = 0.05 + (i % 2) * 2.2, 0.6 + (i // 2) * 1.1
+        _write(ax, y, [sample], [0], [x], {0: kind}, (0,) if moved else ())
+        ax.text(x + 0.45, y, meaning, va="center")
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+@styled
+def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None = None) -> Axes:
+    """How often the moved word follows the move, and how far the text stays behind, by magnitude; with controls.
+
+    A word follows the move that changes along the concept the way the move went; under the control "opposite" that is
+    the other way. The controls' points stand beside their magnitude, so that curves which run together stay apart. Both
+    are means over the layers, and over the sentences where several edits are given.
+
+    Args:
+        edits: one or several results of `edit_concept`, best with `controls=True`.
+        ax: the Axes whose place to fill; None makes a figure of the right size.
+
+    Returns:
+        The Axes whose place is filled; the panels are labelled "response" and "gap".
+
+    Raises:
+        DreamError: nothing to draw.
+    """
+    given = [edits] if isinstance(edits, ConceptEdit) else list(edits)
+    require(bool(given), "nothing to draw: give at least one result of edit_concept")
+    first = given[0]
+    many = "" if len(given) == 1 else f", {len(given)} sentences"
+    text = wrapped(f"{first.concept} at {first.hook} on {first.model}{many}", 6.4)
+    head = 0.18 * (1 + text.count("\n")) + 0.1
+    host = fill_axes(ax, 6.6, head + 2.9)
+    grid = grid_in(host, 3, 1, height_ratios=[head, 2.5, 0.4])
+    caption(host, grid[0], "title", text)
+    cells = grid[1].subgridspec(1, 2)
+    response, gap = add_panel(host, cells[0], "response"), add_panel(host, cells[1], "gap")
+    sizes = sorted({row.magnitude for edit in given for row in edit.rows})
+    apart = [high - low for low, high in zip(sizes, sizes[1:], strict=False)]
+    step = min(BESIDE * sum(apart), min(apart) / 5) if apart else 0.0
+    handles = []
+    for control, (name, colour, marker, line, slot) in CONTROLS.items():
+        points: dict[float, list[tuple[bool, float]]] = {}
+        for edit in given:
+            for row in edit.rows:
+                if row.control == control or row.magnitude == 0:  # a move of nothing is the same for all
+                    hit = any(change.pos in edit.pos and change.kind == "concept" for change in row.changed)
+                    points.setdefault(row.magnitude, []).append((hit, row.gap))
+        if not points or all(magnitude == 0 for magnitude in points) and control is not None:
+            continue
+        drawn = sorted(points)
+        x = [magnitude + step * slot for magnitude in drawn]
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5, "label": name}
+        look |= {"markeredgecolor": colour, "markeredgewidth": 1.2}
+        look |= {} if control is None else {"markerfacecolor": "none", "markersize": 5.5, "linewidth": 1.1}
+        handles += response.plot(x, [sum(hit for hit, _ in points[m]) / len(points[m]) for m in drawn], **look)
+        gap.plot(x, [sum(value for _, value in points[m]) / len(points[m]) for m in drawn], **look)
+    response.set(
+        xlabel="magnitude, natural units", ylabel="moved word changed\nthe way of the move", ylim=(-0.04, 1.04)
+    )
+    response.yaxis.set_major_formatter(PercentFormatter(1.0))
+    gap.set(xlabel="magnitude, natural units", ylabel="reachability gap")
+    gap.set_ylim(bottom=0)
+    for axes in (response, gap):
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    key = add_panel(host, grid[2], "legend")
+    key.set_axis_off()
+    key.legend(handles=[handles[-1], *handles[:-1]], loc="center", ncols=4, frameon=False, borderaxespad=0)
+    return host

@@ -1,0 +1,348 @@
+"""`reconstruct`: read the real tokens back from a recorded or edited activation, and say whether they are certain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tl_dream._arguments import whole_fields, whole_number
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.dreaming import ARTICLE, ascend
+from tl_dream.models import Host, attached
+from tl_dream.reconstruction.certificates import Examined, examine
+from tl_dream.reconstruction.inversion import invert
+from tl_dream.reconstruction.problem import Problem, read_problem, read_target
+from tl_dream.reconstruction.targets import Target, masked
+from tl_dream.reconstruction.token_space import TokenSpace
+from tl_dream.reconstruction.token_swaps import TokenLedger
+from tl_dream.results import Certificate, Cost, History, Reconstruction, ScoredText
+from tl_dream.search import Batch
+from tl_dream.text import Allowed, Positions, Prompt, Sentence
+
+METHODS = ("auto", "article")
+
+RIVALS = 12
+"""Other tokens tried at every position. On MiniLM the five cheapest of the vocabulary are nearly always among them."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search; see `reconstruct`."""
+
+    method: str = "auto"
+    steps: int | None = None
+    starts: int = 1
+    patience: int = 2
+    rivals: int | str = RIVALS
+    budget: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
+        object.__setattr__(self, "rivals", _rivals(self.rivals))
+        require(
+            self.steps is None or self.method == "article",
+            'steps= goes with method="article"; "auto" has budget=',
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What matters to the method, for a receipt."""
+        given = asdict(self)
+        unused = ("steps",) if self.method == "auto" else ("patience", "budget")
+        if self.method == "article":
+            given["steps"] = self.steps or ARTICLE.steps
+        return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
+
+
+def _rivals(rivals: int | str) -> int | str:
+    return rivals if rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
+
+
+def reconstruct(
+    model: Any,
+    target: Tensor | str | Prompt,
+    start: str | Prompt | None = None,
+    *,
+    hook: str = "block_out",
+    layer: int | None = None,
+    positions: Positions = None,
+    units: int | Sequence[int] | None = None,
+    length: int | Sequence[int] | None = None,
+    method: str = "auto",
+    steps: int | None = None,
+    starts: int = 1,
+    patience: int = 2,
+    allowed: Allowed = "no_unused",
+    truth: str | Prompt | None = None,
+    rivals: int | str = RIVALS,
+    budget: int = 10_000,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Reconstruction:
+    """Find the real tokens whose activation equals a target, or comes closest to it.
+
+    "auto" moves free embeddings by L-BFGS from a linear guess, decodes them in the directions that the target can tell
+    apart, and searches real tokens among the neighbours, each measured exactly; it starts again until the target is
+    matched, nothing improves, or the budget is spent. "article" is the method of "What does BERT dream of?": a soft
+    sentence from standard normal logits, mean squared error, a falling temperature.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        target: an activation as `run_with_cache` gives it, with or without its batch axis, or edited by you; or a text,
+            whose own activation is recorded first.
+        start: a text of the target's length to search from, for a target near one; of a Prompt, only the positions
+            that are `free` are searched, and the other tokens stay. "article" begins at random all the same, and
+            returns the start where it finds nothing better.
+        hook: a short name with `layer`, or a full name; any hook with a row of units for every position.
+        layer: of a short name.
+        positions: the positions that must match; the target holds all positions, or a row for each of these, in the
+            order you name them. None for all, [CLS] and [SEP] too. A target without a row for every searched position
+            is never certified.
+        units: the units that must match (heads counted through); the target holds all units, or these in the order
+            you name them.
+        length: tokens of the sentence, special ones included, where the target does not tell; several are tried.
+        method: "auto" or "article".
+        steps: of "article"; None takes the article's 3,000.
+        starts: starts in one batch, in the first round of "auto" and for "article".
+        patience: rounds of "auto" in a row that bring nothing better before it settles; 0 for one round in all, which
+            is quick, and enough for a target that no text reaches.
+        allowed: tokens that may be chosen.
+        truth: the sentence, where it is known: then the result counts the right tokens. It is never used to search.
+        rivals: other tokens measured at every position, for the certificate and the cheapest swaps (`alternatives`):
+            those that the target tells apart least, and a quarter as many of the closest embeddings. 0 for none, and no
+            certificate; "all" for every allowed token, which takes minutes.
+        budget: forwards of the search of "auto" (a sentence through the model; with its gradient it counts as two).
+            The certificate's come on top of it.
+        seed: of the local random generator.
+        progress: show a progress bar; None shows it on a terminal only.
+
+    Returns:
+        The best real tokens ever measured, their certificate, and what remains where they do not match.
+
+    Raises:
+        DreamError: a target of another shape, dtype or device than the hook's, NaNs in it, a hook without positions, an
+            impossible length, a truth or start that can't be it.
+    """
+    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)
+    with attached(model) as host:
+        task = read_problem(
+            host,
+            target,
+            start,
+            hook=hook,
+            layer=layer,
+            positions=positions,
+            units=units,
+            length=length,
+            truth=truth,
+        )
+        return solve(host, task, search, allowed, progress=progress)
+
+
+def certify(
+    model: Any,
+    candidate: str | Prompt,
+    target: Tensor,
+    *,
+    hook: str = "block_out",
+    layer: int | None = None,
+    positions: Positions = None,
+    units: int | Sequence[int] | None = None,
+    rivals: int | str = RIVALS,
+    allowed: Allowed = "no_unused",
+    seed: int = 0,
+) -> Certificate:
+    """Whether a text is the one a target was recorded from, as far as it can be told; nothing is searched.
+
+    Args:
+        candidate: the text (or ids, as a Prompt) to check.
+        target, hook, layer, positions, units: as in `reconstruct`.
+        rivals: other tokens measured at every position, as in `reconstruct`.
+        allowed: what they may be.
+        seed: of the choice of rivals.
+
+    Raises:
+        DreamError: as in `reconstruct`, and a candidate of another length than the target.
+    """
+    with attached(model) as host:
+        question = read_target(host, target, hook, layer, positions, units)
+        sentence = host.vocabulary.read(candidate)
+        require(
+            question.length in (None, len(sentence)),
+            f"the candidate has {len(sentence)} tokens, the target {question.length} positions: it can't be it",
+        )
+        goal = question.target(host, masked(host, sentence))
+        space = TokenSpace(host, goal, host.vocabulary.allowed(allowed))
+        tokens = goal.searched(host, sentence)
+        draw = torch.Generator().manual_seed(seed)
+        return examine(host, goal, space, tokens, _rivals(rivals), draw, keep=True).certificate
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One length's outcome."""
+
+    target: Target
+    found: Examined
+    history: History | None
+    stopped: str
+
+    @property
+    def loss(self) -> float:
+        return self.target.loss(self.found.errors)
+
+
+def solve(
+    host: Host,
+    task: Problem,
+    search: SearchSettings,
+    allowed: Allowed,
+    *,
+    progress: bool | None = None,
+    enough: float = -float("inf"),
+) -> Reconstruction:
+    """Answer a task.
+
+    Args:
+        enough: a loss that ends the search, as a match does.
+
+    Raises:
+        DreamError: see `reconstruct`.
+    """
+    before = host.meter.now()
+    mask = host.vocabulary.allowed(allowed)
+    _check_allowed(task, mask, allowed)
+    attempts: list[_Attempt] = []
+    with tqdm(disable=None if progress is None else not progress, desc="reconstruct", leave=False) as bar:
+
+        def tick(loss: float) -> None:
+            bar.update(host.meter.forwards - before.forwards - bar.n)
+            bar.set_postfix(loss=f"{loss:.2e}")
+
+        for sentence in task.frames:
+            target = task.question.target(host, sentence)
+            start = None if task.start is None else target.searched(host, task.start)
+            if search.method == "article":
+                attempt = _anneal(host, target, mask, search, start, tick)
+            else:
+                budget = search.budget // len(task.frames)
+                attempt = _invert(host, target, mask, search, budget, start, enough, tick)
+            attempts.append(attempt)
+            if attempt.found.certificate.matched:
+                break
+    best = min(attempts, key=lambda attempt: attempt.loss)
+    settings = {**search.settings, "allowed": allowed if isinstance(allowed, str) else f"{int(mask.sum())} tokens"}
+    cost = host.meter.now() - before
+    lengths = tuple((len(attempt.target.sentence), attempt.loss) for attempt in attempts)
+    return _result(host, task, best, search, settings, lengths, cost)
+
+
+def _check_allowed(task: Problem, mask: Bool[Tensor, " vocab"], allowed: Allowed) -> None:
+    for sentence in filter(None, (task.start, task.truth)):
+        for i in sentence.free:
+            require(
+                bool(mask[sentence.ids[i]]),
+                f"the text holds {sentence.tokens[i]!r} at position {i}, which allowed={allowed!r} rules out",
+            )
+
+
+def _invert(
+    host: Host,
+    target: Target,
+    mask: Bool[Tensor, " vocab"],
+    search: SearchSettings,
+    budget: int,
+    start: Int[Tensor, " free"] | None,
+    enough: float,
+    tick: Callable[[float], object],
+) -> _Attempt:
+    """Method "auto"."""
+    space = TokenSpace(host, target, mask)
+    draw = torch.Generator().manual_seed(search.seed)
+    judge = TokenLedger(host, target, host.meter.forwards + budget, enough, tick)
+    stopped = invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
+    tokens = target.searched(host) if judge.best is None else judge.best
+    found = examine(host, target, space, tokens, search.rivals, draw, budget=judge.budget)
+    return _Attempt(target, found, None, "matched" if found.certificate.matched else stopped)
+
+
+def _anneal(
+    host: Host,
+    target: Target,
+    mask: Bool[Tensor, " vocab"],
+    search: SearchSettings,
+    start: Int[Tensor, " free"] | None,
+    tick: Callable[[float], object],
+) -> _Attempt:
+    """Method "article"."""
+    settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
+    batch = Batch.of(host, [target.sentence] * search.starts, mask, retokenize=False)
+    outcome = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
+    if outcome.failure is not None:
+        raise DreamError(f"{outcome.failure}: the target or the model holds numbers too large for its dtype")
+    # `run.best` will not do: it counts the frame as the start, which is no text that the soft sentence ever stood at
+    number = host.vocabulary.tokenizer.convert_tokens_to_ids
+    found = [
+        (score, torch.tensor([number(tokens[i]) for i in target.sentence.free], device=host.device), run.history)
+        for run in outcome.runs
+        for score, tokens in zip(run.history.hard_score, run.history.tokens, strict=True)
+    ]
+    _, tokens, history = max(found, key=lambda one: one[0])
+    if start is not None:
+        rows = torch.stack([tokens, start])
+        tokens = rows[int(target.score(host, target.fill(host, rows)).argmax())]
+    draw = torch.Generator().manual_seed(search.seed)
+    examined = examine(host, target, TokenSpace(host, target, mask), tokens, search.rivals, draw, keep=True)
+    return _Attempt(target, examined, history, "matched" if examined.certificate.matched else outcome.stopped)
+
+
+def _result(
+    host: Host,
+    task: Problem,
+    attempt: _Attempt,
+    search: SearchSettings,
+    settings: dict[str, Any],
+    lengths: tuple[tuple[int, float], ...],
+    cost: Cost,
+) -> Reconstruction:
+    target = attempt.target
+    ids = target.fill(host, attempt.found.tokens[None])[0].tolist()
+    _, _, block = target.name.partition("blocks.")
+    return Reconstruction(
+        model=host.name,
+        hook=target.name,
+        layer=int(block.split(".")[0]) if block else None,
+        method=search.method,
+        positions=None if target.pos == tuple(range(len(ids))) else target.pos,
+        units=target.units,
+        settings=settings,
+        seed=search.seed,
+        scale=target.scale,
+        best=host.scored_text(ids, -attempt.loss),
+        start=None if task.start is None else _measured(host, task, task.start),
+        truth=None if task.truth is None else _measured(host, task, task.truth),
+        free=target.sentence.free,
+        errors=tuple(attempt.found.errors.tolist()),
+        certificate=attempt.found.certificate,
+        alternatives=attempt.found.swaps,
+        history=attempt.history,
+        lengths=lengths,
+        cost=cost,
+        stopped=attempt.stopped,
+    )
+
+
+def _measured(host: Host, task: Problem, sentence: Sentence) -> ScoredText:
+    """A sentence with minus its mean squared error; the truth's is 0 but for rounding, if the target is as recorded."""
+    target = task.question.target(host, sentence)
+    errors = target.compare(host, torch.tensor([sentence.ids], device=host.device)).errors[0]
+    return host.scored_text(sentence.ids, -target.loss(errors))

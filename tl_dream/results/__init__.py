@@ -1,0 +1,29 @@
+"""What comes back: plain data that prints, saves and loads. Nothing here knows a model."""
+
+from tl_dream.results.base import (
+    VERSION,
+    Cost,
+    check_kind,
+    check_writable,
+    read_json,
+    read_value,
+    same_file,
+    table,
+    write_bytes,
+    write_json,
+)
+from tl_dream.results.concepts import HEAD, ConceptReading, Evidence, ReadWord, Sensitivity
+from tl_dream.results.corpora import CorpusHit, CorpusResult
+from tl_dream.results.dreams import Dream, Frontier, FrontPoint, History, Run, ScoredText, get_run
+from tl_dream.results.edits import WITH_CONCEPT, Change, ConceptEdit, EditRow, Steering
+from tl_dream.results.layers import Kept, KeptTokens, LayerReconstructions
+from tl_dream.results.reconstructions import Certificate, Reconstruction, Swap
+from tl_dream.results.scans import (
+    MaskedPredictions,
+    Neighbour,
+    NeighbourTable,
+    Place,
+    Prediction,
+    TokenScore,
+    TokenTable,
+)

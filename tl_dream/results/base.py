@@ -1,0 +1,226 @@
+"""What all results share: printing, cost, saving, reading. Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+
+from tl_dream._errors import DreamError, require
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a result cost.
+
+    Attributes:
+        forwards: sentences put through the model; one with its gradient counts as two.
+        forward_tokens: rows x positions x layers run, the same unit for every method.
+        seconds: wall-clock time.
+    """
+
+    forwards: int
+    forward_tokens: int
+    seconds: float
+
+    def __sub__(self, before: Cost) -> Cost:
+        """What was spent since."""
+        return Cost(
+            self.forwards - before.forwards, self.forward_tokens - before.forward_tokens, self.seconds - before.seconds
+        )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, the last one ragged."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip()
+        for row in (head, *rows)
+    )
+
+
+def free_spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
+    style = "background:#fde0a8;text-decoration:underline"
+    return " ".join(
+        f'<span style="{style}">{html.escape(t)}</span>' if m else f"<span>{html.escape(t)}</span>"
+        for t, m in zip(tokens, marked, strict=True)
+    )
+
+
+def check_kind(data: Any, kind: str) -> None:
+    """Raise unless `data` is a result of this kind, in a version this release reads."""
+    given = data.get("kind") if isinstance(data, Mapping) else None
+    require(
+        given == kind,
+        f"the file holds {given!r}, not a {kind!r} result: load it with the class that wrote it",
+    )
+    require(
+        data.get("version") == VERSION,
+        f"the file has format version {data.get('version')!r}; this release reads version {VERSION}",
+    )
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Raise before any work starts if `path` could not be written at its end; nothing is created or changed."""
+    target = Path(path)
+    require(not target.is_dir(), f"{str(target)!r} is a folder: give the name of a file in it")
+    require(target.parent.is_dir(), f"the folder {str(target.parent)!r} does not exist: create it first")
+    probe = target if target.exists() else target.parent
+    require(os.access(probe, os.W_OK), f"{str(target)!r} can't be written: no permission for {str(probe)!r}")
+    return target
+
+
+def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file, by whatever names; it need not be there."""
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary file beside it, then rename."""
+    target = check_writable(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+            os.chmod(temporary, mode)
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:  # a full disk, a quota, a limit on the size of files
+        raise DreamError(
+            f"{str(target)!r} can't be written ({error.strerror or error}); what it held before, if anything, is "
+            "untouched: make room, or give another place"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Write JSON (UTF-8, no NaN), whole or not at all."""
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
+    except ValueError as error:
+        raise DreamError(f"a result with NaN or infinite numbers can't be saved as JSON: {error}") from error
+    write_bytes(path, text.encode() + b"\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read JSON, saying which file is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DreamError(f"can't read {str(path)!r} as JSON: {error}") from error
+
+
+S = TypeVar("S", bound="SavedResult")
+D = TypeVar("D")
+
+
+class SavedResult:
+    """A frozen dataclass that goes to versioned JSON and back; `kind` is its name in the file."""
+
+    kind: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the keys are part of the file format, whose version is `version`."""
+        data = asdict(self)  # type: ignore[call-overload]
+        cost = data.pop("cost", {})
+        return {"kind": self.kind, "version": VERSION, **data, **cost}
+
+    @classmethod
+    def from_json(cls: type[S], data: Any) -> S:
+        """The inverse of `to_json`.
+
+        Raises:
+            DreamError: of another kind or version, or a part is missing or of another type.
+        """
+        check_kind(data, cls.kind)
+        try:
+            return read_fields(
+                cls, {"cost": {key: data[key] for key in declared(Cost) if key in data}, **data}, exactly=False
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write versioned JSON; the file appears whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls: type[S], path: str | os.PathLike[str]) -> S:
+        """Read what `save` wrote."""
+        return cls.from_json(read_json(path))
+
+
+def read_fields(kind: type[D], data: Mapping[str, Any], exactly: bool = True) -> D:
+    """A dataclass out of the mapping that `dataclasses.asdict` and JSON made of it.
+
+    Args:
+        exactly: with other keys it is none.
+
+    Raises:
+        KeyError, TypeError, ValueError: a field without a default is missing, or one is of another type.
+    """
+    types = declared(kind)  # type: ignore[arg-type]
+    own = fields(kind)  # type: ignore[arg-type]
+    if exactly and set(data) - {field.name for field in own}:
+        raise ValueError(f"{kind.__name__} has no {sorted(set(data) - {field.name for field in own})}")
+    return kind(
+        **{
+            field.name: read_value(field.name, types[field.name], data[field.name])
+            for field in own
+            if field.name in data or field.default is MISSING
+        }
+    )
+
+
+@cache
+def declared(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, by name."""
+    return get_type_hints(kind)
+
+
+LEAVES = {str: "a text", bool: "true or false", int: "a whole number", float: "a finite number"}
+
+
+def read_value(name: str, kind: Any, value: Any) -> Any:
+    """A value of a file as the type that a dataclass declares: tuples out of lists, dataclasses out of mappings."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any or value is None and NoneType in inner:
+        return value
+    if origin is UnionType:
+        (kind,) = (one for one in inner if one is not NoneType)
+        return read_value(name, kind, value)
+    if origin is tuple:
+        items = list(value) if isinstance(value, list | tuple) else None
+        if items is None or inner[-1] is not Ellipsis and len(items) != len(inner):
+            raise ValueError(f"{name} = {value!r:.60} is not a list that fits")
+        kinds = [inner[0]] * len(items) if inner[-1] is Ellipsis else inner
+        return tuple(read_value(name, one, item) for one, item in zip(kinds, items, strict=True))
+    if origin is Mapping:
+        return {key: read_value(f"{name}[{key!r}]", inner[1], item) for key, item in value.items()}
+    if kind not in LEAVES:
+        return kind.from_json(value) if hasattr(kind, "from_json") else read_fields(kind, value)
+    fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    if not fits or kind is float and not math.isfinite(value):
+        raise ValueError(f"{name} = {value!r:.60} is not {LEAVES[kind]}")
+    return value

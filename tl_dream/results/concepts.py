@@ -1,0 +1,161 @@
+"""What is known about concepts: the evidence for a direction, readings and sensitivities. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tl_dream._errors import require
+from tl_dream.results.base import Cost, SavedResult, read_fields, table
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How far a direction can be trusted.
+
+    Attributes:
+        layer: None where the hook is not one of every layer.
+        estimator: that made the direction.
+        accuracy: share of held-out sentences on their own side.
+        interval: its 95% interval (Wilson; a pair of sentences counts as one observation).
+        held_out, held_out_groups: sentences held out, and how many differ in more than the concept word.
+        fitted: sentences the direction was fitted to.
+        p_value: share of random-label concepts at least as accurate (with the usual + 1).
+        p_corrected: the same against the best layer of every random labelling.
+        random_concepts, random_mean, random_best: how many random-label concepts, their mean and best accuracy.
+        accuracies, intervals: of every estimator that found a direction, by name.
+        agreement: cosine between the estimators' directions, {one: {other: cosine}}.
+        stability, stability_low: mean and 5% quantile of the cosine with directions of bootstrap samples.
+        bootstraps, bootstraps_drawn: of how many samples, and how many were drawn (on the others the estimator found
+            nothing).
+    """
+
+    layer: int | None
+    estimator: str
+    accuracy: float
+    interval: tuple[float, float]
+    held_out: int
+    held_out_groups: int
+    fitted: int
+    p_value: float
+    p_corrected: float
+    random_concepts: int
+    random_mean: float
+    random_best: float
+    accuracies: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    agreement: Mapping[str, Mapping[str, float]]
+    stability: float
+    stability_low: float
+    bootstraps: int
+    bootstraps_drawn: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
+        """The inverse of `dataclasses.asdict` through JSON.
+
+        Raises:
+            DreamError: a number that is none, or estimators that do not fit together. KeyError, TypeError, ValueError:
+                a part that is missing or of another kind.
+        """
+        made = read_fields(cls, data)
+        known = set(made.accuracies)
+        require(
+            made.estimator in known and known == set(made.intervals) == set(made.agreement),
+            f"accuracies, intervals and agreement are of the estimators {sorted(known)}, {sorted(made.intervals)} and "
+            f"{sorted(made.agreement)}, and the direction's is {made.estimator!r}: they do not fit together",
+        )
+        return made
+
+    def row(self) -> tuple[str, ...]:
+        """What a receipt prints of it, in the columns of HEAD."""
+        others = [cosine for name, cosine in self.agreement[self.estimator].items() if name != self.estimator]
+        return (
+            "-" if self.layer is None else str(self.layer),
+            f"{self.accuracy:.1%} [{self.interval[0]:.1%}, {self.interval[1]:.1%}]",
+            f"{self.random_mean:.1%} / {self.random_best:.1%}",
+            f"{self.p_value:.2g} / {self.p_corrected:.2g}",
+            f"{min(others):.2f} to {max(others):.2f}" if others else "-",
+            f"{self.stability:.3f} ({self.stability_low:.3f})",
+        )
+
+
+HEAD = (
+    "layer",
+    "held-out accuracy [95%]",
+    "random labels mean / best",
+    "p / corrected",
+    "cosine with other estimators",
+    "bootstrap cosine (5%)",
+)
+
+
+@dataclass(frozen=True)
+class ReadWord:
+    """A word as a concept sees it: its coordinate (0 on the boundary, 1 is the distance between the sets' means)."""
+
+    layer: int | None
+    pos: int
+    token: str
+    value: float
+    label: str
+
+
+@dataclass(frozen=True)
+class ConceptReading(SavedResult):
+    """The outcome of `classify`: where words of a text lie on a concept."""
+
+    model: str
+    concept: str
+    hook: str
+    text: str
+    rows: tuple[ReadWord, ...]
+    cost: Cost
+
+    kind = "concept_reading"
+
+    def __str__(self) -> str:
+        lines = [
+            ("-" if row.layer is None else str(row.layer), str(row.pos), row.token, f"{row.value:+.3f}", row.label)
+            for row in self.rows
+        ]
+        return (
+            f"{self.concept} at {self.hook} on {self.model}: {self.text}\n"
+            f"{table(('layer', 'pos', 'token', 'coordinate', 'side'), lines)}\n"
+            "coordinate: 0 on the boundary, 1 is the distance between the means of the two sets"
+        )
+
+
+@dataclass(frozen=True)
+class Sensitivity(SavedResult):
+    """How an objective answers to a small step along a concept (TCAV), and to steps of equal length at random.
+
+    Attributes:
+        objective, concept: as they print.
+        values: of every text, the objective's change for a step of one natural unit, to first order.
+        share: of the texts with a positive value (the TCAV score).
+        interval: its 95% interval (Wilson).
+        random_share: mean share of `random_directions` random directions of equal length.
+        p_value: share of random directions whose mean value is at least as far from 0.
+    """
+
+    objective: str
+    concept: str
+    texts: tuple[str, ...]
+    values: tuple[float, ...]
+    share: float
+    interval: tuple[float, float]
+    random_share: float
+    random_directions: int
+    p_value: float
+
+    kind = "sensitivity"
+
+    def __str__(self) -> str:
+        mean = sum(self.values) / len(self.values)
+        return (
+            f"{self.objective} along {self.concept}: {mean:+.4g} a natural unit on average over {len(self.values)} "
+            f"text(s); positive for {self.share:.0%} [{self.interval[0]:.0%}, {self.interval[1]:.0%}], random "
+            f"directions {self.random_share:.0%}; p = {self.p_value:.2g} against {self.random_directions} of them"
+        )

@@ -1,0 +1,177 @@
+"""What `reconstruct_layers` and `kept_tokens` give back: a sentence from every layer, and what damage leaves of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tl_dream._errors import require
+from tl_dream.results.base import Cost, SavedResult, table
+from tl_dream.results.reconstructions import Reconstruction, Swap
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class LayerReconstructions(SavedResult):
+    """One sentence read back from several layers (the article's Figure 5).
+
+    Attributes:
+        text: the sentence.
+        damage: what was done to every target before (see `damaged`); None for nothing.
+        layers: a reconstruction a layer.
+    """
+
+    text: str
+    damage: str | None
+    layers: tuple[Reconstruction, ...]
+
+    kind = "layer_reconstructions"
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all layers."""
+        return sum(layer.cost.seconds for layer in self.layers)
+
+    def __str__(self) -> str:
+        first = self.layers[0]
+        hook = first.hook.split(".", 2)[-1] if first.layer is not None else first.hook
+        rows = [
+            (
+                str(r.layer if r.layer is not None else r.hook),
+                f"{r.right}/{r.total}",
+                "yes" if r.certified else "no",
+                f"{r.loss:.1e}",
+                f"{r.cost.seconds:.1f}",
+                r.text,
+            )
+            for r in self.layers
+        ]
+        notes = [f"{hook} on {first.model}: {self.text}"]
+        if self.damage is not None:
+            notes.append(f"every target damaged first: {self.damage}")
+        notes.append(table(("layer", "right", "certified", "loss", "seconds", "read back"), rows))
+        return "\n".join(notes)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a layer, with the columns of `Reconstruction.summary`."""
+        import pandas
+
+        return pandas.DataFrame([layer.summary() for layer in self.layers])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `layers` holds a whole reconstruction each, their summary among its keys."""
+        return {**super().to_json(), "layers": [layer.to_json() for layer in self.layers]}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was read back from one damaged activation.
+
+    Attributes:
+        text: number of the sentence.
+        layer, damage: where, and what was done to the target.
+        total: tokens searched.
+        right: of these, right in the blind search.
+        kept: of these, in the text that fits the damaged target best, wherever the search for it began.
+        missed: whether the blind search ended at a text that fits worse than another that is known.
+        truth_gap: how far the true text's activation is from the damaged target, as a share of the target's scale.
+        gap: the same of the text that fits best.
+        text_found: what was read back.
+        seconds: of both searches and the measurement of other tokens.
+        alternatives: at every searched position of the text that fits best the other tokens that cost least there,
+            cheapest first (five at most).
+    """
+
+    text: int
+    layer: int
+    damage: str
+    total: int
+    right: int
+    kept: int
+    missed: bool
+    truth_gap: float
+    gap: float
+    text_found: str
+    seconds: float
+    alternatives: tuple[tuple[Swap, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class KeptTokens(SavedResult):
+    """Which share of its tokens a layer keeps under damage, over several sentences.
+
+    Attributes:
+        model: name of the model and its backend.
+        hook: short name of the hook.
+        texts: the sentences.
+        records: one a sentence, layer and damage.
+        seed: of the search, and with the sentence's number of the damage.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    hook: str
+    texts: tuple[str, ...]
+    records: tuple[Kept, ...]
+    seed: int
+    cost: Cost
+
+    kind = "kept_tokens"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """In the order asked for."""
+        return tuple(dict.fromkeys(record.layer for record in self.records))
+
+    @property
+    def damages(self) -> tuple[str, ...]:
+        """In the order asked for."""
+        return tuple(dict.fromkeys(record.damage for record in self.records))
+
+    def share(self, layer: int, damage: str, what: str = "kept") -> float:
+        """The share of all sentences' tokens that are "kept", or "right" in the blind search."""
+        require(what in ("kept", "right"), f'what = {what!r}: give "kept" or "right"')
+        found = [record for record in self.records if (record.layer, record.damage) == (layer, damage)]
+        require(bool(found), f"no record of layer {layer!r} under {damage!r}: there are {self.layers}, {self.damages}")
+        return sum(getattr(record, what) for record in found) / sum(record.total for record in found)
+
+    def __str__(self) -> str:
+        total = sum({record.text: record.total for record in self.records}.values())
+        rows = [(d, *(f"{self.share(layer, d):.1%}" for layer in self.layers), "") for d in self.damages]
+        missed = sum(record.missed for record in self.records)
+        return "\n".join(
+            [
+                f"tokens kept by {self.hook} of {self.model}: {len(self.texts)} sentence(s), {total} tokens",
+                table(("damage", *(f"layer {layer}" for layer in self.layers), ""), rows),
+                f"the blind search ended at a text that fits worse in {missed} of {len(self.records)} cases",
+                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
+                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+            ]
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a record; the other tokens are in `alternatives_frame`."""
+        import pandas
+
+        rows = [asdict(record) for record in self.records]
+        return pandas.DataFrame([{key: row[key] for key in row if key != "alternatives"} for row in rows])
+
+    def alternatives_frame(self) -> pandas.DataFrame:
+        """A pandas frame of the tokens that could replace a kept one at the least cost, one row each, cheapest first
+        at every position: text, layer, damage, pos, token, other, cost (see `Swap.cost`), error."""
+        import pandas
+
+        rows = [
+            {
+                "text": record.text,
+                "layer": record.layer,
+                "damage": record.damage,
+                **{key: getattr(swap, key) for key in ("pos", "token", "other", "cost", "error")},
+            }
+            for record in self.records
+            for swaps in record.alternatives
+            for swap in swaps
+        ]
+        return pandas.DataFrame(rows)

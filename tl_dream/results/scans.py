@@ -1,0 +1,219 @@
+"""What the scans bring back: tables of tokens, neighbours and predictions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from tl_dream.results.base import Cost, SavedResult, table
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position of a sentence.
+
+    Attributes:
+        text: plain text of the sentence.
+        tokens: the vocabulary's own strings, special ones included.
+        ids: token ids, as many as tokens.
+        pos: the position, [CLS] being 0.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    ids: tuple[int, ...]
+    pos: int
+
+    def __str__(self) -> str:
+        marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(self.tokens)]
+        return f"position {self.pos} of: {' '.join(marked)}"
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token and what the sentence scores with it in place, in the objective's own units."""
+
+    token: str
+    id: int
+    score: float
+
+
+@dataclass(frozen=True)
+class TokenTable(SavedResult):
+    """The best tokens at a position of a sentence, out of the whole allowed vocabulary (the article's Figure 3).
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        place: the sentence and the position.
+        chosen: the sentence's own token there.
+        top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
+        evaluated: tokens that were searched.
+        allowed: a fingerprint of these, which tells two searches of different tokens apart.
+        screen: how they were searched.
+        bound: by how much that is taken to be off at most, in the objective's units: four times the largest error
+            measured (no proof, see `token_search`); None where no error could be measured.
+        shortlisted: tokens scored again in the model's own precision: a sample, and all within the bound of the cut.
+        rescored: how many of these were scored one at a time.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    objective: str
+    place: Place
+    chosen: TokenScore
+    top: tuple[TokenScore, ...]
+    evaluated: int
+    allowed: str
+    screen: str
+    bound: float | None
+    shortlisted: int
+    rescored: int
+    cost: Cost
+
+    kind = "token_table"
+
+    def __str__(self) -> str:
+        rows = [(str(i + 1), f"{row.score:.4f}", str(row.id), row.token) for i, row in enumerate(self.top)]
+        own = ("", f"{self.chosen.score:.4f}", str(self.chosen.id), f"{self.chosen.token} (the sentence's own)")
+        off = "" if self.bound is None else f"; off by {self.bound:.2g} at most, as measured"
+        return "\n".join(
+            (
+                f"{self.objective} on {self.model}",
+                str(self.place),
+                table(("", "score", "id", "token"), [*rows, own]),
+                f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}{off}); "
+                f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them one at a time",
+            )
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a token: token, id, score."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) for row in self.top])
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A token near the chosen one.
+
+    Attributes:
+        token: the vocabulary's own string.
+        id: its id.
+        distance: from the chosen one in embedding space.
+        score: of the sentence with it in place.
+        found: whether it is itself among the token search's best; None where there was none to compare with.
+    """
+
+    token: str
+    id: int
+    distance: float
+    score: float
+    found: bool | None = None
+
+
+@dataclass(frozen=True)
+class NeighbourTable(SavedResult):
+    """The tokens nearest to a sentence's own at a position, and what they score there (the article's Figure 4).
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        place: the sentence and the position.
+        metric: "euclidean" (in embedding units) or "cosine" (1 - cosine similarity, 0 to 2).
+        chosen: the sentence's own token, at distance 0.
+        neighbours: the nearest others, nearest first, equal distances by id.
+        best: how many of the token search's best they are compared with; 0 where they were not.
+        cut: the score of the last of those; None where they were not.
+        share: the share of the neighbours that are among those (`found`), 0 to 1; None where they were not compared.
+            One that scores just what the last of them does may have been left out, the lower id being the better.
+        cost: forwards, forward-tokens, seconds, the token search included.
+    """
+
+    model: str
+    objective: str
+    place: Place
+    metric: str
+    chosen: Neighbour
+    neighbours: tuple[Neighbour, ...]
+    best: int
+    cut: float | None
+    share: float | None
+    cost: Cost
+
+    kind = "neighbour_table"
+
+    def __str__(self) -> str:
+        rows = [
+            (str(i) if i else "", f"{row.distance:.4f}", f"{row.score:.4f}", row.token)
+            for i, row in enumerate((self.chosen, *self.neighbours))
+        ]
+        notes = [
+            f"{self.objective} on {self.model}",
+            str(self.place),
+            table(("", "distance", "score", "token"), rows),
+        ]
+        if self.share is not None:
+            notes.append(
+                f"{self.share:.0%} of the {len(self.neighbours)} nearest ({self.metric}) are among the token search's "
+                f"best {self.best} (which score {self.cut:.4f} or more)"
+            )
+        return "\n".join(notes)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a neighbour: token, id, distance, score, found."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) for row in self.neighbours])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A token the model predicts: its logit, and its probability over the whole vocabulary."""
+
+    token: str
+    id: int
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class MaskedPredictions(SavedResult):
+    """What a masked language model puts in place of each [MASK].
+
+    Attributes:
+        model: name of the model and its backend.
+        places: the sentence, once a [MASK].
+        predictions: for each [MASK] the most likely tokens, most likely first, equal logits by id.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    places: tuple[Place, ...]
+    predictions: tuple[tuple[Prediction, ...], ...]
+    cost: Cost
+
+    kind = "masked_predictions"
+
+    def __str__(self) -> str:
+        parts = [self.model]
+        for place, rows in zip(self.places, self.predictions, strict=True):
+            cells = [(f"{row.probability:.4f}", f"{row.logit:.3f}", row.token) for row in rows]
+            parts += [str(place), table(("probability", "logit", "token"), cells)]
+        return "\n".join(parts)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a prediction: pos, token, id, logit, probability."""
+        import pandas
+
+        return pandas.DataFrame(
+            [
+                {"pos": place.pos, **asdict(row)}
+                for place, rows in zip(self.places, self.predictions, strict=True)
+                for row in rows
+            ]
+        )

@@ -1,0 +1,323 @@
+"""Exhaustive looks at one position: the best of all tokens, the nearest tokens, the model's own predictions.
+
+`corpus_search`, the look through a corpus, has its own room (`corpus`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tl_dream._arguments import whole_number
+from tl_dream._errors import require, unknown
+from tl_dream.models import Host, attached, forward
+from tl_dream.objectives import Objective, check
+from tl_dream.results import (
+    MaskedPredictions,
+    Neighbour,
+    NeighbourTable,
+    Place,
+    Prediction,
+    TokenScore,
+    TokenTable,
+)
+from tl_dream.scans.screening import exact_best
+from tl_dream.scans.substitutions import Substitution, numbered
+from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
+
+METRICS = ("euclidean", "cosine")
+
+
+def token_search(
+    model: Any,
+    objective: Objective,
+    prompt: str | Prompt,
+    *,
+    pos: int | str | None = None,
+    top: int = 20,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    precision: str = "auto",
+    batch_tokens: int | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> TokenTable:
+    """The exact best tokens at one position of a sentence, over the whole allowed vocabulary (the article's Figure 3).
+
+    Exact: the same tokens in the same order as a loop that scores one sentence at a time in the model's own precision,
+    equal scores by id. The vocabulary is screened in large batches, in bf16 where that is faster, reusing the rows that
+    a changed token leaves as they were; what comes near the cut is scored one at a time. Where memory runs out, batches
+    get smaller.
+
+    What "near" is: a token is left out only if its screened score lies below the cut by more than the screen's error
+    bound, four times the largest error on 256 random tokens and on all that came near (an offset common to all is no
+    error). The bound is measured, not proved. It holds for scores that are continuous in the activations, as those of
+    this package's objectives are. A function of yours (`custom`) may jump, and so may your hooks and modules: these
+    are screened in the model's own precision alone, where only a jump within rounding of a token's activation (about
+    one part in a million in float32) can deceive the screen.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        objective: what to measure; higher is better. It may read another position than the one that changes; a word
+            it names is found in the sentence as given.
+        prompt: the sentence.
+        pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
+        top: tokens to return.
+        allowed: tokens to search.
+        precision: of the screen: "auto", "bf16", or "full" for the model's own. The result is the same, but for scores
+            that jump: there "bf16", which takes you at your word, may miss tokens.
+        batch_tokens: tokens a forward pass at most; None fits the device. Only speed and memory depend on it.
+        seed: of the sample that measures the screen.
+        progress: show a progress bar; None shows it on a terminal only.
+
+    Raises:
+        DreamError: a position outside the sentence, more tokens asked for than are allowed, or bad input (see the
+            message).
+    """
+    with attached(model) as host:
+        before = host.meter.now()
+        check(host, objective)
+        sentence, position = _place(host, prompt, pos)
+        tokens = host.vocabulary.allowed(allowed).nonzero().flatten()
+        top = whole_number("top", top)
+        seed = whole_number("seed", seed, 0, 2**63 - 1)
+        require(
+            top <= len(tokens), f"top = {top} is more than the {len(tokens)} tokens that are allowed: ask for fewer"
+        )
+        swap = Substitution(host, objective, sentence, position, batch_tokens)
+        chosen = float(swap.exact(torch.tensor([sentence.ids[position]])))
+        require(math.isfinite(chosen), f"the sentence {sentence.text!r} itself scores {chosen}: check the objective")
+        screen, functions = swap.screens(precision)
+        with tqdm(
+            total=len(tokens),
+            disable=None if progress is None else not progress,
+            desc="token search",
+            unit="token",
+            leave=False,
+        ) as bar:
+            found = exact_best(
+                len(tokens),
+                top,
+                [numbered(tokens, function, bar.update if i == 0 else None) for i, function in enumerate(functions)],
+                numbered(tokens, swap.exact),
+                seed=seed,
+            )
+        best = tokens[list(found.best)].tolist()
+        return TokenTable(
+            model=host.name,
+            objective=repr(objective),
+            place=_as_place(sentence, position),
+            chosen=TokenScore(sentence.tokens[position], sentence.ids[position], chosen),
+            top=tuple(
+                TokenScore(token, id, score)
+                for token, id, score in zip(host.vocabulary.tokens(best), best, found.scores, strict=True)
+            ),
+            evaluated=len(tokens),
+            allowed=_fingerprint(tokens),
+            screen=screen,
+            bound=found.bound if math.isfinite(found.bound) else None,
+            shortlisted=found.passed,
+            rescored=found.scored,
+            cost=host.meter.now() - before,
+        )
+
+
+def _fingerprint(tokens: Tensor) -> str:
+    """What tells one set of allowed tokens from another."""
+    return hashlib.blake2b(tokens.numpy().tobytes(), digest_size=8).hexdigest()
+
+
+def _place(host: Host, prompt: Any, pos: Any) -> tuple[Sentence, int]:
+    """A sentence and one position of it."""
+    sentence = _read(host, prompt)
+    if pos is None:
+        named = isinstance(prompt, Prompt) and prompt.free is not None
+        require(
+            named and len(sentence.free) == 1,
+            f"which position? give pos= (one of {sentence.listing()}), or a Prompt with exactly one free position",
+        )
+        return sentence, sentence.free[0]
+    one = (isinstance(pos, str) and pos != "all") or (hasattr(pos, "__index__") and not isinstance(pos, bool))
+    require(one, f"pos = {pos!r}: give one position or one word")
+    return sentence, host.vocabulary.locate(sentence, pos)[0]
+
+
+def _read(host: Host, prompt: Any) -> Sentence:
+    require(isinstance(prompt, str | Prompt), f"a sentence is text or a Prompt, not {type(prompt).__name__}")
+    return host.vocabulary.read(prompt)
+
+
+def _as_place(sentence: Sentence, pos: int) -> Place:
+    return Place(sentence.text, sentence.tokens, sentence.ids, pos)
+
+
+def similar_tokens(
+    model: Any,
+    objective: Objective,
+    prompt: str | Prompt,
+    *,
+    pos: int | str | None = None,
+    k: int = 30,
+    metric: str = "euclidean",
+    search: TokenTable | bool = True,
+    best: int = 30,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    progress: bool | None = None,
+) -> NeighbourTable:
+    """The tokens nearest to a sentence's own in embedding space, and what they score in its place (Figure 4).
+
+    If meaning were all a unit looked for, near tokens would score alike; the share of them that the token search finds
+    too tells how far that holds. A neighbour counts as found if it is one of the search's best tokens itself: of
+    several that score the same at the cut, those with the lowest ids are.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        objective: what to measure.
+        prompt: the sentence.
+        pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
+        k: neighbours to return, the token itself not counted.
+        metric: "euclidean", or "cosine" (1 - cosine similarity).
+        search: a `token_search` of the same place and allowed tokens with at least `best` tokens, to compare with;
+            True runs it, False leaves the comparison out.
+        best: how many of the search's tokens to compare with.
+        allowed: tokens that count as neighbours.
+        progress: show a progress bar for the search; None shows it on a terminal only.
+
+    Raises:
+        DreamError: an unknown metric, more neighbours asked for than there are, a search of another place or of other
+            tokens, or bad input (see the message).
+    """
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    with attached(model) as host:
+        before = host.meter.now()
+        check(host, objective)
+        sentence, position = _place(host, prompt, pos)
+        own = sentence.ids[position]
+        every = host.vocabulary.allowed(allowed).nonzero().flatten()
+        others = every[every != own]
+        k, best = whole_number("k", k), whole_number("best", best)
+        require(
+            k <= len(others), f"k = {k} is more than the {len(others)} other tokens that are allowed: ask for fewer"
+        )
+        require(
+            isinstance(search, bool | TokenTable),
+            f"search = {search!r}: give True, False, or the result of a token_search",
+        )
+        if search is True:
+            require(
+                best <= len(every),
+                f"best = {best} is more than the {len(every)} tokens that are allowed: compare with fewer",
+            )
+            search = token_search(host, objective, prompt, pos=position, top=best, allowed=allowed, progress=progress)
+        elif isinstance(search, TokenTable):
+            _check_same(search, host, objective, sentence, position, best)
+            require(
+                search.allowed == _fingerprint(every),
+                f"the token search looked at {search.evaluated:,} tokens that are not the {len(every):,} allowed here: "
+                "give both the same allowed=",
+            )
+        distances = _distances(host.W_E, own, metric)[others]
+        order = distances.sort(stable=True).indices[:k]
+        near, far = others[order], distances[order].tolist()
+        scores = Substitution(host, objective, sentence, position).batched(torch.cat([near, torch.tensor([own])]))
+        require(
+            bool(torch.isfinite(scores).all()),
+            f"{int((~torch.isfinite(scores)).sum())} of the {k} neighbours and the token itself score NaN or infinity: "
+            "check the objective",
+        )
+        *each, own_score = scores.tolist()
+        cut = search.top[best - 1].score if isinstance(search, TokenTable) else None
+        found = {row.id for row in search.top[:best]} if isinstance(search, TokenTable) else None
+        names = host.vocabulary.tokens(near.tolist())
+        return NeighbourTable(
+            model=host.name,
+            objective=repr(objective),
+            place=_as_place(sentence, position),
+            metric=metric,
+            chosen=Neighbour(sentence.tokens[position], own, 0.0, own_score, None if found is None else own in found),
+            neighbours=tuple(
+                Neighbour(token, id, distance, score, None if found is None else id in found)
+                for token, id, distance, score in zip(names, near.tolist(), far, each, strict=True)
+            ),
+            best=best if found is not None else 0,
+            cut=cut,
+            share=sum(id in found for id in near.tolist()) / k if found is not None else None,
+            cost=host.meter.now() - before,
+        )
+
+
+def _check_same(search: TokenTable, host: Host, objective: Objective, sentence: Sentence, pos: int, best: int) -> None:
+    """A token search to compare with is one of the same question."""
+    asked = (host.name, repr(objective), sentence.ids, pos)
+    given = (search.model, search.objective, search.place.ids, search.place.pos)
+    require(
+        asked == given,
+        f"the token search is of another question ({search.objective} on {search.model}, {search.place}): give that of "
+        "this objective, sentence and position, or search=True",
+    )
+    require(
+        len(search.top) >= best,
+        f"the token search holds the best {len(search.top)} tokens, and best = {best}: search with top={best}",
+    )
+
+
+def _distances(W_E: Tensor, own: int, metric: str) -> Tensor:
+    """From one token's embedding to all, on the CPU in float64, a slice of the matrix at a time."""
+    vector = W_E[own].double().cpu()
+    found = []
+    for part in W_E.split(8192):
+        rows = part.double().cpu()
+        if metric == "cosine":
+            found.append(1 - torch.cosine_similarity(rows, vector[None], dim=1))
+        else:
+            found.append((rows - vector).norm(dim=1))
+    return torch.cat(found).clamp_min(0)
+
+
+def predict_masked(model: Any, text: str | Prompt, *, top: int = 5) -> MaskedPredictions:
+    """What a masked language model puts in place of each [MASK]. (To dream of a prediction, maximise `logit`.)
+
+    Args:
+        model: a BERT whose language-model head is trained.
+        text: a sentence with [MASK] in it.
+        top: tokens a [MASK].
+
+    Raises:
+        DreamError: the head is not trained, the model has no mask token, or the text has none or is none.
+    """
+    with attached(model) as host, torch.no_grad():
+        before = host.meter.now()
+        mask = host.vocabulary.tokenizer.mask_token_id
+        require(
+            mask is not None and not host.causal,
+            f"{host.name} has no mask token: predict_masked needs a masked language model, such as a BERT",
+        )
+        logits_hook = host.resolve("logits")
+        name = host.vocabulary.tokenizer.mask_token
+        sentence = _read(host, text)
+        masked = [i for i, id in enumerate(sentence.ids) if id == mask]
+        require(
+            bool(masked), f"the sentence {sentence.text!r} has no {name}: put {name} where a token is to be predicted"
+        )
+        top = whole_number("top", top, 1, host.d_vocab, ", the size of the vocabulary")
+        ids, _ = host.pad([sentence.ids])
+        logits = forward(host, ids, [logits_hook])[logits_hook][0, masked].cpu()
+        order = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
+        shares = logits.double().softmax(1)
+        return MaskedPredictions(
+            model=host.name,
+            places=tuple(_as_place(sentence, pos) for pos in masked),
+            predictions=tuple(
+                tuple(
+                    Prediction(token, id, float(logits[row, id]), float(shares[row, id]))
+                    for token, id in zip(host.vocabulary.tokens(chosen), chosen, strict=True)
+                )
+                for row, chosen in enumerate(order.tolist())
+            ),
+            cost=host.meter.now() - before,
+        )

@@ -1,0 +1,240 @@
+"""The rows that are searched together, and where they start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream._arguments import whole_number
+from tl_dream._errors import require
+from tl_dream.models import BertTrunk, Host, default_batch_tokens, in_batches
+from tl_dream.objectives import BatchContext, Objective, evaluate_each
+from tl_dream.results import CorpusResult
+from tl_dream.text import Allowed, Positions, Prompt, Sentence, Vocabulary
+
+
+def row_generators(seed: int, count: int, draw: int = 0) -> list[torch.Generator]:
+    """A local CPU generator for every row of a draw: what a row draws does not depend on the batch around it, nor on
+    the filling that longer rows brought it in earlier draws."""
+    return [
+        torch.Generator().manual_seed(((seed * 1_000_003 + row) * 1_000_003 + draw) % 2**63) for row in range(count)
+    ]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that dream together: their sentences, and where each is free.
+
+    Attributes:
+        sentences: one a row; a start that is tried several times stands in several rows.
+        ids: their tokens, right-padded.
+        rows: what the objective needs to know of them.
+        free: the free positions of each row, 0 where `valid` is False (rows may have fewer than others).
+        allowed: tokens that free positions may take, Bool[d_vocab].
+        retokenize: whether only tokens whose text tokenizes back to them may be returned. Not asked of a row whose
+            start does not, or where [CLS] or [SEP] is free.
+        max_changes: how many words may differ from the start's at most; None sets no limit.
+    """
+
+    sentences: tuple[Sentence, ...]
+    ids: Int[Tensor, "batch pos"]
+    rows: BatchContext
+    free: Int[Tensor, "batch free"]
+    valid: Bool[Tensor, "batch free"]
+    allowed: Bool[Tensor, " vocab"]
+    retokenize: bool
+    max_changes: int | None = None
+    _kept: dict[tuple[int, int], BatchContext] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        host: Host,
+        sentences: Sequence[Sentence],
+        allowed: Tensor,
+        retokenize: bool,
+        max_changes: int | None = None,
+    ) -> Batch:
+        """A batch of sentences, each with at least one free position."""
+        ids, _ = host.pad([sentence.ids for sentence in sentences])
+        most = max(len(sentence.free) for sentence in sentences)
+        free = torch.zeros(len(sentences), most, dtype=torch.long)
+        valid = torch.zeros(len(sentences), most, dtype=torch.bool)
+        for i, sentence in enumerate(sentences):
+            require(bool(sentence.free), f"no position of {sentence.text!r} is free: free at least one word")
+            free[i, : len(sentence.free)] = torch.tensor(sentence.free)
+            valid[i, : len(sentence.free)] = True
+        device = host.device
+        return cls(
+            tuple(sentences),
+            ids,
+            BatchContext.of(host, sentences),
+            free.to(device),
+            valid.to(device),
+            allowed.to(device),
+            retokenize,
+            max_changes,
+        )
+
+    def fill(self, tokens: Int[Tensor, "batch free"]) -> Int[Tensor, "batch pos"]:
+        """The sentences with `tokens` at their free positions."""
+        filled = self.ids.clone()
+        row, slot = self.valid.nonzero(as_tuple=True)
+        filled[row, self.free[row, slot]] = tokens[row, slot]
+        return filled
+
+    def within_limit(
+        self, filled: Int[Tensor, "batch pos"], strength: Float[Tensor, "batch free"]
+    ) -> Int[Tensor, "batch pos"]:
+        """The sentences with at most `max_changes` words changed: those of the greatest strength."""
+        if self.max_changes is None:
+            return filled
+        changed = (filled != self.ids).gather(1, self.free) & self.valid
+        order = strength.masked_fill(~changed, -math.inf).argsort(dim=1, descending=True, stable=True)
+        keep = torch.zeros_like(changed).scatter_(1, order[:, : self.max_changes], True) & changed
+        return self.fill(torch.where(keep, filled.gather(1, self.free), self.ids.gather(1, self.free)))
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        host: Host,
+        objectives: Sequence[Objective],
+        candidates: Sequence[tuple[int, tuple[int, ...]]],
+        trunk: BertTrunk | None = None,
+    ) -> list[tuple[float, ...]]:
+        """What each objective gives (row, tokens), in forward passes that fit the device. No pass mixes lengths: so
+        nobody pays for padding, and a sentence of a row costs the same whatever it is scored with."""
+
+        def work(part: Sequence[int]) -> list[tuple[float, ...]]:
+            ids = torch.tensor([candidates[i][1] for i in part], device=host.device)
+            rows = self._alike([candidates[i][0] for i in part], host)
+            found = evaluate_each(host, objectives, ids, rows, trunk=trunk)
+            return list(zip(*(values.tolist() for values in found), strict=True))
+
+        lengths: dict[int, list[int]] = {}
+        for i, (_, ids) in enumerate(candidates):
+            lengths.setdefault(len(ids), []).append(i)
+        found: list[tuple[float, ...]] = [()] * len(candidates)
+        for length, numbers in lengths.items():
+            size = max(1, default_batch_tokens(host, None) // length)
+            values = [value for some in in_batches(numbers, size, work) for value in some]
+            for i, value in zip(numbers, values, strict=True):
+                found[i] = value
+        return found
+
+    def _alike(self, members: Sequence[int], host: Host) -> BatchContext:
+        """What an objective may know of some of the rows; of one row many times it is kept, because positions are
+        looked up row by row."""
+        if len(set(members)) > 1:
+            return BatchContext.of(host, [self.sentences[row] for row in members])
+        key = (members[0], len(members))
+        if key not in self._kept:
+            if len(self._kept) > 64:
+                self._kept.clear()
+            self._kept[key] = BatchContext.of(host, [self.sentences[members[0]]]).repeat(len(members))
+        return self._kept[key]
+
+    def evaluate_starts(
+        self, host: Host, objectives: Sequence[Objective]
+    ) -> tuple[list[tuple[float, ...]], list[float]]:
+        """What each objective gives the starts, and what scoring one sentence of each row costs, in forward-tokens."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for row, sentence in enumerate(self.sentences):  # a judge may run a pass a word
+            alike.setdefault((len(sentence), sum(sentence.special)), []).append(row)
+        scores: list[tuple[float, ...]] = [()] * len(self.sentences)
+        costs = [0.0] * len(self.sentences)
+        for rows in alike.values():
+            before = host.meter.forward_tokens
+            values = self.evaluate(host, objectives, [(row, self.sentences[row].ids) for row in rows])
+            for row, value in zip(rows, values, strict=True):
+                scores[row], costs[row] = value, (host.meter.forward_tokens - before) / len(rows)
+        return scores, costs
+
+    def part(self, host: Host, rows: Sequence[int]) -> Batch:
+        """Some of the rows, as a batch of their own."""
+        some = [self.sentences[row] for row in rows]
+        return Batch.of(host, some, self.allowed, self.retokenize, self.max_changes)
+
+    def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> tuple[int, ...]:
+        """One row's tokens without its padding."""
+        return tuple(filled[row, : len(self.sentences[row])].tolist())
+
+
+TOP = 10
+"""Sentences of a corpus search that a dream starts from, as many as the article took."""
+
+Start = str | Prompt | Sequence[str | Prompt] | CorpusResult | None
+"""A sentence, several, or a corpus search."""
+
+
+def read_prompts(host: Host, prompt: Start, free: Positions = None) -> tuple[Sentence, ...]:
+    """One or several starts, tokenized, with their free positions.
+
+    Raises:
+        DreamError: nothing to start from, or a start that is neither text nor a Prompt.
+    """
+    if isinstance(prompt, CorpusResult):
+        prompt = prompt.texts(TOP)
+    require(prompt is not None, "no sentence to start from: give a prompt, or start= with a corpus search")
+    assert prompt is not None
+    given = [prompt] if isinstance(prompt, str | Prompt) else list(prompt)
+    require(bool(given), "no sentence to start from: give at least one")
+    for item in given:
+        require(
+            isinstance(item, str | Prompt),
+            f"a start is text or a Prompt, not {type(item).__name__}: {item!r}",
+        )
+        require(
+            free is None or isinstance(item, str),
+            "free= goes with plain text; a Prompt says itself which of its positions are free",
+        )
+    return tuple(host.vocabulary.read(Prompt(item, free) if isinstance(item, str) else item) for item in given)
+
+
+def allowed_tokens(
+    vocabulary: Vocabulary, objective: Objective, allowed: Allowed, banned: Sequence[str | int] | None
+) -> Bool[Tensor, " d_vocab"]:
+    """The mask of tokens that a dream may write: the allowed ones without the banned.
+
+    Args:
+        banned: exactly these tokens, no other spelling; None bans those whose prediction the objective asks for.
+
+    Raises:
+        DreamError: an unknown token or rule, or nothing left.
+    """
+    require(not isinstance(banned, str), f"banned = {banned!r}: give a list of tokens")
+    mask = vocabulary.allowed(allowed)
+    out = [vocabulary.token_id(token) for token in (objective.answers if banned is None else banned)]
+    mask[out] = False
+    require(bool(mask.any()), "the banned tokens leave nothing of the allowed ones: ban fewer, or allow more")
+    return mask
+
+
+def make_batch(
+    host: Host,
+    objective: Objective,
+    prompt: Start,
+    *,
+    free: Positions = None,
+    starts: int = 1,
+    allowed: Allowed,
+    banned: Sequence[str | int] | None = None,
+    max_changes: int | None = None,
+    retokenize: bool = True,
+) -> Batch:
+    """The rows that dream together: every sentence `starts` times, one after the other.
+
+    Raises:
+        DreamError: bad input (see the message).
+    """
+    starts = whole_number("starts", starts)
+    if max_changes is not None:
+        max_changes = whole_number("max_changes", max_changes)
+    sentences = read_prompts(host, prompt, free)
+    mask = allowed_tokens(host.vocabulary, objective, allowed, banned)
+    return Batch.of(host, [one for one in sentences for _ in range(starts)], mask, retokenize, max_changes)

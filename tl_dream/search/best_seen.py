@@ -1,0 +1,229 @@
+"""Every text scored once; the best of every row and the way there kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_dream.models import BertTrunk, Host
+from tl_dream.objectives import Objective, climbed, trunk_of
+from tl_dream.results import History, Run, ScoredText
+from tl_dream.search.batch import Batch
+
+Ids = tuple[int, ...]
+"""The tokens of a sentence."""
+
+
+class BestSeen:
+    """Scores real tokens, each only once, and keeps the best of every row; the start is the first seen.
+
+    Every text has a score and a height: what the objective declares to be climbed in its place (see
+    `Objective.uphill`), the score itself where it declares nothing. The best is kept by score; a search goes by height.
+
+    Attributes:
+        climb: what gives the height.
+        by_score: go by the score itself for once, whatever is declared: where a unit stays off, its best text may lie
+            down the other side.
+        best: the best that each row has seen.
+        leads: the highest since the row was last started anew, tokens and height.
+        costs: what scoring one sentence of each row costs, in forward-tokens.
+        trunk: runs in place of the model, once `take_trunk` was called and the two agree.
+    """
+
+    def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
+        self._host, self._objective, self._batch = host, objective, batch
+        self._uphill, self.by_score = climbed(host, objective), False
+        self._both = (objective,) if self._uphill is objective else (objective, self._uphill)
+        self.trunk: BertTrunk | None = None
+        self._known: list[dict[Ids, tuple[float, float]]] = [{} for _ in batch.sentences]
+        self.broken: float | None = None
+        values, self.costs = batch.evaluate_starts(host, self._both)
+        start = [value[0] for value in values]
+        for row, value in enumerate(values):
+            self.learn(row, batch.sentences[row].ids, value[0], value[-1])
+        retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
+        self.starts = [
+            ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
+            for sentence, value, again in zip(batch.sentences, start, retokenizes, strict=True)
+        ]
+        self.best = list(self.starts)
+        self.leads = [(sentence.ids, value[-1]) for sentence, value in zip(batch.sentences, values, strict=True)]
+        self._trails: list[list[tuple[int, int, float, Ids]]] = [[] for _ in batch.sentences]
+        self._memories: dict[int, _Memory] = {}
+        self._bound = [
+            batch.retokenize and again and not any(sentence.special[i] for i in sentence.free)
+            for sentence, again in zip(batch.sentences, retokenizes, strict=True)
+        ]
+
+    def take_trunk(self, left: float) -> None:
+        """Compute what the objective reads by `BertTrunk` from now on, where that can stand in for the model, gives the
+        first start's own score, and what is left of the budget covers the look and more."""
+        if left < 4 * self.costs[0] or self.broken is not None:
+            return
+        trunk = trunk_of(self._host, self._both)
+        if trunk is not None:
+            ids = self._batch.sentences[0].ids
+            (found,) = self._batch.evaluate(self._host, self._both, [(0, ids)], trunk)
+            known = (*self._known[0][ids],)
+            if all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-4) for a, b in zip(found, known, strict=False)):
+                self.trunk = trunk  # else a module was exchanged, for one that may do anything
+
+    def record(self, row: int, step: int, spent: int) -> None:
+        """Keep on the way there that a row's best improved."""
+        self._trails[row].append((step, spent, self.best[row].score, self.best[row].ids))
+
+    def runs(self) -> tuple[Run, ...]:
+        """A run a row."""
+        found = []
+        for row, trail in enumerate(self._trails):
+            history = History(
+                step=tuple(step for step, _, _, _ in trail),
+                forward_tokens=tuple(spent for _, spent, _, _ in trail),
+                hard_score=tuple(value for _, _, value, _ in trail),
+                tokens=tuple(self._host.vocabulary.tokens(ids) for _, _, _, ids in trail),
+                free=self._batch.sentences[row].free,
+            )
+            found.append(Run(self.starts[row], self.best[row], None, history))
+        return tuple(found)
+
+    def settle(self, row: int) -> None:
+        """Score the best of a row once more, by the model itself: the trunk stood in for it."""
+        best = self.best[row]
+        if best is not self.starts[row]:
+            ((value, *_),) = self._batch.evaluate(self._host, (self._objective,), [(row, best.ids)])
+            self.best[row] = replace(best, score=value) if value > self.starts[row].score else self.starts[row]
+        step, spent, _, ids = self._trails[row][-1]
+        if ids == self.best[row].ids:
+            self._trails[row][-1] = (step, spent, self.best[row].score, ids)
+
+    def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """The scores of (row, tokens); `height` tells how high they stand."""
+        new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
+        found = self._batch.evaluate(self._host, self._both, new, self.trunk)
+        for (row, ids), value in zip(new, found, strict=True):
+            self.learn(row, ids, value[0], value[-1])
+        return [self._known[row][ids][0] for row, ids in candidates]
+
+    @property
+    def climb(self) -> Objective:
+        return self._objective if self.by_score else self._uphill
+
+    def height(self, row: int, ids: Ids) -> float:
+        """How high tokens stand that were scored."""
+        return self._known[row][ids][not self.by_score]
+
+    def learn(self, row: int, ids: Ids, value: float, height: float) -> None:
+        """Take in the score of real tokens; the first that is NaN or infinite is kept in `broken`."""
+        self._known[row].setdefault(ids, (value, height))
+        if self.broken is None and not math.isfinite(value):
+            self.broken = value
+
+    def memory(self, row: int) -> Float[Tensor, "free vocab"]:
+        """For every free position and token the height of the best text of the row that had it there, -inf where none
+        did."""
+        free = list(self._batch.sentences[row].free)
+        if row not in self._memories:
+            self._memories[row] = _Memory(torch.full((len(free), self._host.d_vocab), -math.inf))
+        memory = self._memories[row]
+        new = list(islice(self._known[row].items(), memory.taken, None))
+        if new:
+            tokens = torch.tensor([ids for ids, _ in new])[:, free].T
+            values = torch.tensor([value[not self.by_score] for _, value in new])
+            values = values.nan_to_num(-math.inf, posinf=-math.inf)
+            memory.best.scatter_reduce_(1, tokens, values.expand(len(free), -1), "amax")
+            memory.taken += len(new)
+        return memory.best
+
+    @property
+    def count(self) -> int:
+        """How many texts were scored."""
+        return sum(len(known) for known in self._known)
+
+    def knows(self, row: int, ids: Ids) -> bool:
+        """Whether these tokens were scored before."""
+        return ids in self._known[row]
+
+    def repaired(self, row: int, candidates: Sequence[Ids]) -> list[Ids]:
+        """The candidates that may be returned. One that does not tokenize back to itself is replaced by what its text
+        does tokenize to, if that fits the row."""
+        if not self._bound[row]:
+            return list(candidates)
+        vocabulary = self._host.vocabulary
+        again = vocabulary.encode_batch(vocabulary.decode_batch(candidates)) if candidates else []
+        changed = [new for old, new in zip(candidates, again, strict=True) if new != old and self._fits(row, new)]
+        stable = {new for new, ok in zip(changed, vocabulary.retokenizes(changed), strict=True) if ok}
+        return [new for old, new in zip(candidates, again, strict=True) if new == old or new in stable]
+
+    def returnable(self, row: int, candidates: Sequence[Ids]) -> list[bool]:
+        """Whether each may be returned: it tokenizes back to itself, where that is asked of the row."""
+        if not self._bound[row]:
+            return [True] * len(candidates)
+        return self._host.vocabulary.retokenizes(candidates)
+
+    def keep(self, row: int, ids: Ids, step: int) -> bool:
+        """Keep scored tokens that may be returned, if they are the row's best; whether they are."""
+        value, height = self._known[row][ids][0], self.height(row, ids)
+        leads, better = height > self.leads[row][1], value > self.best[row].score
+        if not (math.isfinite(value) and (leads or better)):
+            return False
+        scored = self._host.scored_text(ids, value, step)
+        if self._bound[row] and not scored.retokenizes:
+            return False
+        if leads and math.isfinite(height):
+            self.leads[row] = (ids, height)
+        if better:
+            self.best[row] = scored
+        return better
+
+    def start_anew(self, row: int, ids: Ids | None = None, by_score: bool = False) -> None:
+        """Lead from scored tokens, or from the row's start again; the best stays known."""
+        if self.by_score != by_score:
+            self.by_score = by_score
+            self._memories.clear()
+        ids = self._batch.sentences[row].ids if ids is None else ids
+        self.leads[row] = (ids, self.height(row, ids))
+
+    def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> list[float]:
+        """Score the tokens of `rows` (None: of all), keep what is better and may be returned, and give back the scores.
+
+        Where tokens do not survive a round trip through text, what their text tokenizes to is tried in their place, if
+        it is as long and differs at free positions only.
+        """
+        vocabulary = self._host.vocabulary
+        rows = range(len(filled)) if rows is None else rows
+        raw = [tuple(ids[: len(self._batch.sentences[row])]) for row, ids in zip(rows, filled.tolist(), strict=True)]
+        texts = vocabulary.decode_batch(raw)
+        real = vocabulary.encode_batch(texts) if any(self._bound) else raw
+        real = [
+            again if self._bound[row] and self._fits(row, again) else ids
+            for row, ids, again in zip(rows, raw, real, strict=True)
+        ]
+        scores = self.score([*zip(rows, raw, strict=True), *zip(rows, real, strict=True)])
+        for row, ids in zip(rows, real, strict=True):
+            self.keep(row, ids, step)
+        return scores[: len(raw)]
+
+    def _fits(self, row: int, ids: Ids) -> bool:
+        sentence = self._batch.sentences[row]
+        if len(ids) != len(sentence):
+            return False
+        free, limit = set(sentence.free), self._batch.max_changes
+        pairs = list(zip(ids, sentence.ids, strict=True))
+        return (limit is None or sum(new != old for new, old in pairs) <= limit) and all(
+            bool(self._batch.allowed[new]) if i in free else new == old for i, (new, old) in enumerate(pairs)
+        )
+
+
+@dataclass
+class _Memory:
+    """For every free position and token the height of the best text that had it there, Float[free, vocab]."""
+
+    best: Tensor
+    taken: int = 0
+    """How many of the known texts it holds."""

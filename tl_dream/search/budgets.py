@@ -1,0 +1,86 @@
+"""What a search may spend, and what a step of it costs at most."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tl_dream._arguments import whole_number
+from tl_dream.models import Host, Meter
+from tl_dream.objectives import Objective, depth
+from tl_dream.search.batch import Batch
+from tl_dream.search.best_seen import BestSeen
+
+
+class Budget:
+    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit."""
+
+    def __init__(self, meter: Meter, limit: float | None = None) -> None:
+        self._meter, self._before = meter, meter.forward_tokens
+        self.limit = math.inf if limit is None else limit
+
+    @property
+    def spent(self) -> int:
+        """Forward-tokens since the budget was made."""
+        return self._meter.forward_tokens - self._before
+
+    @property
+    def left(self) -> float:
+        return self.limit - self.spent
+
+    @property
+    def share(self) -> float:
+        """How much of it is spent, 0 to 1."""
+        return min(1.0, self.spent / self.limit)
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Forward-tokens, at most.
+
+    Attributes:
+        step: a soft sentence of every row, with its gradient.
+        look: the real tokens as they are, and those that their text reads as.
+    """
+
+    step: float
+    look: float
+
+    @classmethod
+    def of(cls, host: Host, objective: Objective, climb: Objective, batch: Batch, seen: BestSeen) -> StepCosts:
+        """From what scoring the starts has cost: this knows the passes of judges as well.
+
+        Args:
+            objective: scores real tokens.
+            climb: what the gradient climbs: the objective, or the same with more layers read.
+        """
+        deeper = depth(host, climb) - depth(host, objective)
+        climbed = [cost + len(one) * deeper for cost, one in zip(seen.costs, batch.sentences, strict=True)]
+        return cls(2 * _together(climbed, climb), 2 * sum(seen.costs))
+
+    def steps(self, left: float, evaluate_every: int, narrows: bool) -> int:
+        """As many steps as surely fit into what is left of a budget, one at least.
+
+        Args:
+            narrows: whether candidates are chosen by a gradient first, which costs a step.
+        """
+        once = self.step * (2 if narrows else 1) + 2 * self.look  # the last sentence, its look, and the first one's
+        return max(1, int((left - once) / (self.step + self.look / evaluate_every)))
+
+
+def _together(costs: list[float], objective: Objective) -> float:
+    """Of one pass over all rows: padded to the longest, but for objectives that must not see padding."""
+    return sum(costs) if objective.equal_lengths else len(costs) * max(costs)
+
+
+BUDGET = 400_000
+"""Forward-tokens that a search over real tokens may spend where no budget is given."""
+
+
+def search_budget(budget: int | None) -> int:
+    """The forward-tokens a search over real tokens may spend.
+
+    Raises:
+        DreamError: a budget that is no whole number of at least 1.
+    """
+    return BUDGET if budget is None else whole_number("budget", budget)

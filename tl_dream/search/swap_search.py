@@ -1,0 +1,336 @@
+"""Search over real tokens by swaps: the gradient proposes them, exact scores choose.
+
+`Swaps` is the one proposal kernel of `gcg`, `epo` and the default method. No sentence is scored twice (Li et al. 2024,
+Faster-GCG), and none that may not be returned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_dream.models import Host
+from tl_dream.objectives import BatchContext, Objective
+from tl_dream.search.batch import Batch, row_generators
+from tl_dream.search.best_seen import BestSeen, Ids
+from tl_dream.search.budgets import Budget
+from tl_dream.search.hotflip import scored_slopes, slopes
+from tl_dream.search.reporting import Callback, Progress
+
+
+@dataclass
+class Walker:
+    """Where one start has got to: the row of the batch, its tokens now, how high they stand, the slopes on the way."""
+
+    row: int
+    ids: Ids
+    height: float
+    generator: torch.Generator
+    slope: Tensor | None = None
+
+    def smooth(self, slope: Float[Tensor, "free vocab"], inertia: float) -> Float[Tensor, "free vocab"]:
+        """The slopes, averaged over the way: those of one text tell little of tokens far from its own."""
+        self.slope = slope if self.slope is None else torch.lerp(slope, self.slope, inertia)
+        return self.slope
+
+
+class SwapSearch:
+    """A search by swaps: proposals, exact scores, the best seen, the way there.
+
+    Args:
+        objective: scores real tokens, and gives the slopes.
+        budget: what may be spent; scoring the starts is the least that is.
+        seed: of a generator for every row.
+
+    Attributes:
+        costs: what a sentence of each row costs, in forward-tokens.
+        optima: rows and tokens of which every swap was scored, and none is better.
+    """
+
+    def __init__(self, host: Host, objective: Objective, batch: Batch, budget: Budget, seed: int = 0) -> None:
+        self.host, self.objective, self.batch, self.budget = host, objective, batch, budget
+        self.seen = BestSeen(host, objective, batch)
+        self.seen.take_trunk(budget.left)
+        self.costs = list(self.seen.costs)
+        self.optima: set[tuple[int, Ids]] = set()
+        self.steps = 0
+        self._failure: str | None = None
+        self._allowed = batch.allowed.cpu()
+        self._kept: dict[tuple[int, ...], BatchContext] = {}
+        self._draws = row_generators(seed, len(batch.sentences))
+        for row in range(len(batch.sentences)):
+            self.seen.record(row, 0, budget.spent)
+
+    def walker(self, row: int) -> Walker:
+        """A walker at the tokens that lead a row."""
+        return Walker(row, *self.seen.leads[row], self._draws[row])
+
+    def affordable(self, count: int, rows: Sequence[int] | None = None) -> int:
+        """How many of `count` sentences of each of `rows` the budget still covers (None: of the dearest row)."""
+        each = max(self.costs) if rows is None else sum(self.costs[row] for row in rows)
+        last = sum(self.costs) if self.seen.trunk is not None else 0  # the model's own scores of what is returned
+        return int(max(0, min(count, (self.budget.left - last) / each)))
+
+    def settle(self) -> None:
+        """Score the best of every row by the model itself, where others than it were asked."""
+        for row in range(len(self.batch.sentences) if self.seen.trunk is not None else 0):
+            self.seen.settle(row)
+
+    def goes_on(self, searches: int = 1) -> bool:
+        """Whether the budget covers one more step of so many searches, and all scores so far are numbers. A step is a
+        sentence with its gradient, which counts as two, and one without; rows in one gradient are padded, so none
+        costs more than the dearest."""
+        return self.failure is None and self.affordable(3 * searches) >= 3 * searches
+
+    @property
+    def failure(self) -> str | None:
+        """What went wrong, if something did: the search is over then."""
+        if self._failure is None and self.seen.broken is not None:
+            return f"the score of real tokens became {self.seen.broken}"
+        return self._failure
+
+    def fail(self, why: str) -> None:
+        """End the search; the first reason counts."""
+        self._failure = self.failure or why
+
+    def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """Exact scores of (row, tokens); better ones are kept and recorded."""
+        scores = self.seen.score(candidates)
+        for row, ids in candidates:
+            if self.seen.keep(row, ids, self.steps):
+                self.seen.record(row, self.steps, self.budget.spent)
+        return scores
+
+    def heights(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """How high (row, tokens) stand that were scored; -inf where that is no number."""
+        found = [self.seen.height(row, ids) for row, ids in candidates]
+        return [value if math.isfinite(value) else -math.inf for value in found]
+
+    def charge(self, objective: Objective) -> list[float]:
+        """What another objective gives the starts; from now on it counts in what every sentence costs."""
+        found, more = self.batch.evaluate_starts(self.host, (objective,))
+        self.costs = [cost + extra for cost, extra in zip(self.costs, more, strict=True)]
+        return [value for (value,) in found]
+
+    def evaluate(self, objective: Objective, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+        """What another objective gives (row, tokens); nothing is kept."""
+        return [value for (value,) in self.batch.evaluate(self.host, (objective,), candidates)]
+
+    def observe(
+        self,
+        rows: Sequence[int],
+        filled: Int[Tensor, "some pos"],
+        scores: Sequence[float],
+        heights: Sequence[float],
+    ) -> list[bool]:
+        """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new lead."""
+        self.steps += 1
+        best, before = list(self.seen.best), [self.seen.leads[row] for row in rows]
+        for row, ids, value, height in zip(rows, filled.tolist(), scores, heights, strict=True):
+            self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value, height)
+        self.seen.see(filled, self.steps, rows)
+        for row in rows:
+            if self.seen.best[row] is not best[row]:
+                self.seen.record(row, self.steps, self.budget.spent)
+        return [self.seen.leads[row] is not old for row, old in zip(rows, before, strict=True)]
+
+    def slopes(self, states: Sequence[tuple[int, Ids]], climb: Objective | None = None) -> list[Tensor]:
+        """For every (row, tokens) the slope of every token at its free positions, Float[free, vocab] on the CPU."""
+        members = tuple(row for row, _ in states)
+        ids, _ = self.host.pad([ids for _, ids in states])
+        if members not in self._kept:  # kept, because positions are looked up row by row
+            self._kept = {members: BatchContext.of(self.host, [self.batch.sentences[row] for row in members])}
+        rows, free = self._kept[members], self.batch.free[list(members)]
+        own = climb is None
+        found = slopes(self.host, climb or self.seen.climb, ids, rows, free, self.seen.trunk if own else None)
+        found = found.float().cpu()
+        return [found[i, : len(self.batch.sentences[row].free)] for i, row in enumerate(members)]
+
+    def scored_slopes(self, filled: Int[Tensor, "some pos"], batch: Batch) -> tuple[list[float], list[float], Tensor]:
+        """The scores of a batch of texts, their heights, and the slope of every token at their free positions."""
+        climb, trunk = self.seen.climb, self.seen.trunk
+        beside = () if climb is self.objective else (self.objective,)
+        found, steep = scored_slopes(self.host, climb, filled, batch.rows, batch.free, beside=beside, trunk=trunk)
+        return found[-1].tolist(), found[0].tolist(), steep
+
+    def open_swaps(self, row: int, ids: Ids) -> Bool[Tensor, "free vocab"]:
+        """The swaps there are: of another token that is allowed, and does not change too many words."""
+        sentence = self.batch.sentences[row]
+        own = torch.tensor([ids[at] for at in sentence.free])[:, None]
+        found = self._allowed.repeat(len(sentence.free), 1)
+        if self.batch.max_changes is not None:
+            home = torch.tensor([sentence.ids[at] for at in sentence.free])[:, None]
+            found.scatter_(1, home, True)  # the way back is always open
+            changed = (own != home)[:, 0]
+            if int(changed.sum()) >= self.batch.max_changes:  # another word only in place of one changed already
+                found[~changed] = False
+        return found.scatter_(1, own, False)
+
+    def gains(self, row: int, ids: Ids, slope: Float[Tensor, "free vocab"]) -> Float[Tensor, "free vocab"]:
+        """What every swap changes to first order: a finite number where the swap is open, whatever its slope, and -inf
+        elsewhere. So slopes order the swaps, and never decide which there are; where they are all alike, chance does.
+        """
+        own = torch.tensor([ids[at] for at in self.batch.sentences[row].free])[:, None]
+        if not bool(slope.any()):
+            slope = torch.rand(slope.shape, generator=self._draws[row])
+        found = (slope - slope.gather(1, own)).nan_to_num()
+        return found.masked_fill(~self.open_swaps(row, ids), -math.inf)
+
+    def propose(
+        self,
+        walker: Walker,
+        gains: Float[Tensor, "free vocab"],
+        count: int,
+        top_k: int,
+        swaps: int = 1,
+    ) -> list[Ids]:
+        """Up to `count` sentences that were not scored before and may be returned, drawn evenly: `swaps` words
+        exchanged, each by one of the `top_k` most promising tokens of its position."""
+        free = self.batch.sentences[walker.row].free
+        top = gains.topk(min(top_k, gains.shape[1]), dim=1)
+        live = top.values > -math.inf
+        slots = int(live.any(1).sum())
+        if not slots:
+            return []
+        swaps = min(swaps, slots) if self.batch.max_changes is None else 1
+        found: dict[Ids, None] = {}
+        for _ in range(4):
+            missing = count - len(found)
+            if not missing:
+                break
+            drawn = _draw(walker, free, top.indices, live, 2 * missing, swaps)
+            fresh = [one for one in dict.fromkeys(drawn) if one not in found and not self.seen.knows(walker.row, one)]
+            good = self.seen.repaired(walker.row, fresh)
+            good = [one for one in good if one != walker.ids and not self.seen.knows(walker.row, one)]
+            found.update(dict.fromkeys(good[:missing]))
+        return list(found)
+
+    def _remembered(self, walker: Walker, gains: Float[Tensor, "free vocab"], count: int) -> list[Ids]:
+        """Up to `count` sentences with the tokens of the best texts so far, half of them with two at a time: what a
+        local optimum lacks is seldom one word. Of `gains` only which swaps are open."""
+        best = self.seen.memory(walker.row).masked_fill(gains == -math.inf, -math.inf)
+        one = self.propose(walker, best, count // 2, REMEMBERED)
+        two = self.propose(walker, best, count - count // 2, REMEMBERED, 2)
+        return list(dict.fromkeys([*one, *two]))
+
+    def step(
+        self,
+        walkers: Sequence[Walker],
+        candidates: int,
+        top_k: int,
+        *,
+        swaps: int = 1,
+        merge: bool = False,
+        remembered: float = 0.0,
+        inertia: float = 0.0,
+    ) -> list[bool] | None:
+        """Propose, score and move every walker to the best of its proposals, be it worse than where it stands: that is
+        what explores.
+
+        Args:
+            candidates: sentences scored a walker.
+            top_k: tokens a position that are proposed.
+            swaps: words exchanged in each.
+            merge: score the best swaps of the step together as well.
+            remembered: share of the candidates that take tokens of the best texts so far, 0 to 1; the others take
+                those of the steepest slope.
+            inertia: weight of the slopes on the way here against those of this text, 0 to below 1.
+
+        Returns:
+            Whether each walker's row has a new lead; None where nothing was left to propose.
+        """
+        self.steps += 1
+        before = [self.seen.leads[walker.row] for walker in walkers]
+        slopes = self.slopes([(walker.row, walker.ids) for walker in walkers])
+        count = self.affordable(candidates, [walker.row for walker in walkers])
+        found = []
+        for walker, slope in zip(walkers, slopes, strict=True):
+            gains = self.gains(walker.row, walker.ids, walker.smooth(slope, inertia) if inertia else slope)
+            known = self._remembered(walker, gains, round(remembered * count)) if remembered else []
+            steep = self.propose(walker, gains, count - len(known), top_k, swaps)
+            found.append(list(dict.fromkeys([*known, *steep])))
+        if not any(found):
+            return None
+        pairs = [(walker.row, ids) for walker, some in zip(walkers, found, strict=True) for ids in some]
+        self.score(pairs)
+        values = dict(zip(pairs, self.heights(pairs), strict=True))
+        if merge:
+            more = [
+                (walker.row, ids)
+                for walker, some in zip(walkers, found, strict=True)
+                for ids in _merged(walker, {ids: values[walker.row, ids] for ids in some})
+                if not self.seen.knows(walker.row, ids)
+            ]
+            fit = [self.seen.returnable(row, [ids])[0] for row, ids in more]
+            more = [pair for pair, ok in zip(more, fit, strict=True) if ok and self._few_changes(*pair)]
+            more = more[: self.affordable(len(more))]
+            self.score(more)
+            values |= zip(more, self.heights(more), strict=True)
+        for walker in walkers:
+            mine = {ids: value for (row, ids), value in values.items() if row == walker.row and value > -math.inf}
+            if mine:
+                walker.ids = max(mine, key=lambda ids: mine[ids])
+                walker.height = mine[walker.ids]
+        return [self.seen.leads[walker.row] is not old for walker, old in zip(walkers, before, strict=True)]
+
+    def _few_changes(self, row: int, ids: Ids) -> bool:
+        limit = self.batch.max_changes
+        home = self.batch.sentences[row].ids
+        return limit is None or sum(new != old for new, old in zip(ids, home, strict=True)) <= limit
+
+    def progress(self, callback: Callback | None) -> bool:
+        """Tell a callback where the rows are; whether it wants to stop."""
+        if callback is None:
+            return False
+        best = self.seen.best
+        scores = tuple(one.score for one in best)
+        return bool(callback(Progress(self.steps, None, None, (), scores, scores, tuple(one.text for one in best))))
+
+
+def _draw(walker: Walker, free: Sequence[int], tokens: Tensor, live: Tensor, count: int, swaps: int) -> list[Ids]:
+    """Sentences with `swaps` words exchanged, drawn evenly from the tokens that are `live`, Bool[free, choice]."""
+    width = live.shape[1]
+    if swaps == 1:
+        flat = live.flatten().float()
+        picks = torch.multinomial(flat, min(count, int(flat.sum())), generator=walker.generator)[:, None]
+    else:
+        slot = torch.multinomial(live.any(1).float().expand(count, -1), swaps, generator=walker.generator)
+        choice = torch.multinomial(live.float()[slot.flatten()], 1, generator=walker.generator).view(slot.shape)
+        picks = slot * width + choice
+    drawn = []
+    for row in picks.tolist():
+        new = list(walker.ids)
+        for pick in row:
+            new[free[pick // width]] = int(tokens[pick // width, pick % width])
+        drawn.append(tuple(new))
+    return drawn
+
+
+REMEMBERED = 8
+"""Tokens a position that are remembered: those of the best texts so far."""
+
+MERGED = (2, 3, 4, 6)
+"""How many of a step's swaps are tried together."""
+
+
+def _merged(walker: Walker, values: dict[Ids, float]) -> list[Ids]:
+    """The best swaps of a step together, at different positions: the best 2, the best 3, ... of those that help."""
+    better: dict[int, tuple[float, int]] = {}
+    for ids, value in values.items():
+        for at, (new, old) in enumerate(zip(ids, walker.ids, strict=True)):
+            if new != old and value > walker.height and value > better.get(at, (-math.inf, 0))[0]:
+                better[at] = (value, new)
+    ranked = sorted(better.items(), key=lambda item: -item[1][0])
+    found = []
+    for count in MERGED:
+        if count <= len(ranked):
+            merged = list(walker.ids)
+            for at, (_, token) in ranked[:count]:
+                merged[at] = token
+            found.append(tuple(merged))
+    return found

@@ -1,0 +1,308 @@
+"""Text <-> token ids; which positions of a sentence are free; which tokens of the vocabulary are allowed."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import index
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from tl_dream._errors import DreamError, nearest, require, unknown
+from tl_dream.text.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
+
+RULES = ("no_special", "no_unused", "ascii", "whole_words")
+
+_COPIES: weakref.WeakKeyDictionary[Any, tuple[int, Any, dict[str, Tensor]]] = weakref.WeakKeyDictionary()
+
+
+def _own_copy(tokenizer: Any) -> tuple[int, Any, dict[str, Tensor]]:
+    """A private copy, its size and its masks. Calling a tokenizer rewrites its padding and truncation state, and the
+    user's stays as found; a copy is made again when tokens were added."""
+    known = _COPIES.get(tokenizer)
+    if known is None or known[0] != len(tokenizer):
+        known = (len(tokenizer), copy.deepcopy(tokenizer), {})
+        _COPIES[tokenizer] = known
+    return known
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokenizer of a model, seen as text <-> ids.
+
+    Attributes:
+        tokenizer: a Hugging Face tokenizer (a private copy of the model's).
+        d_vocab: rows of the model's embedding matrix; may exceed the tokenizer's own size.
+        n_ctx: longest sentence in tokens, special ones included.
+        prefix: ids put before every sentence that the tokenizer itself does not add (a causal model's BOS).
+    """
+
+    tokenizer: Any
+    d_vocab: int
+    n_ctx: int
+    prefix: tuple[int, ...] = ()
+    _masks: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, tokenizer: Any, d_vocab: int, n_ctx: int, prefix: tuple[int, ...] = ()) -> Vocabulary:
+        """A vocabulary over a private copy of `tokenizer`."""
+        _, own, masks = _own_copy(tokenizer)
+        return cls(own, d_vocab, n_ctx, prefix, masks)
+
+    @property
+    def frame_ids(self) -> frozenset[int]:
+        """Ids that frame a sentence: [CLS], [SEP], [PAD], or a causal model's BOS, EOS, PAD. Fixed unless freed."""
+        t = self.tokenizer
+        ids = (
+            (t.cls_token_id, t.sep_token_id, t.pad_token_id)
+            if t.cls_token_id is not None
+            else (t.bos_token_id, t.eos_token_id, t.pad_token_id)
+        )
+        return frozenset(i for i in ids if i is not None)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Every special id, [MASK] and [UNK] included. By their names: TransformerBridge rewrites the rest."""
+        t = self.tokenizer
+        named = (t.mask_token_id, t.unk_token_id, t.bos_token_id, t.eos_token_id)
+        return self.frame_ids | {i for i in named if i is not None}
+
+    @property
+    def pad_id(self) -> int:
+        """The id used to fill short rows of a batch; any valid id where the tokenizer has no [PAD]."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of `text` with the special tokens around it; never truncated."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """`encode` for many texts in one call of the tokenizer."""
+        rows = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
+        return [
+            tuple(row) if self.prefix and tuple(row[: len(self.prefix)]) == self.prefix else (*self.prefix, *row)
+            for row in rows
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Plain text of `ids`, without the special tokens at its ends."""
+        return self.decode_batch([ids])[0]
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` for many sentences in one call of the tokenizer."""
+        inner, frame = [], self.frame_ids
+        for row in rows:
+            start, stop = 0, len(row)
+            while start < stop and int(row[start]) in frame:
+                start += 1
+            while stop > start and int(row[stop - 1]) in frame:
+                stop -= 1
+            inner.append([int(i) for i in row[start:stop]])
+        texts = [self.tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in inner]
+        return [text.strip() for text in texts]
+
+    def retokenizes(self, rows: Sequence[Sequence[int]]) -> list[bool]:
+        """For each row whether its text tokenizes back to exactly the same ids."""
+        again = self.encode_batch(self.decode_batch(rows)) if len(rows) else []
+        return [tuple(int(i) for i in row) == back for row, back in zip(rows, again, strict=True)]
+
+    def tokens(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """The vocabulary's own strings for `ids` ("##s", "Ġthe"), a number in <> where it has none."""
+        words = self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
+        return tuple(word if word is not None else f"<{int(i)}>" for i, word in zip(ids, words, strict=True))
+
+    def token_id(self, token: str | int) -> int:
+        """The id of one token, given as an id, as the vocabulary writes it, or as a word that is one token."""
+        if not isinstance(token, str):
+            token = index(token)
+            require(
+                0 <= token < self.d_vocab,
+                f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})",
+            )
+            return token
+        known = self._id_of(token)
+        if known is not None:
+            return known
+        for text in (token, " " + token):
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
+                return int(ids[0])
+        pieces = " ".join(self.tokens(ids))
+        raise DreamError(
+            f"{token!r} is not one token of this vocabulary (it splits into: {pieces}); "
+            f"nearest tokens: {', '.join(nearest(token, self.tokenizer.get_vocab())) or 'none'}"
+        )
+
+    def _id_of(self, token: str) -> int | None:
+        """The id of one of the vocabulary's own strings. (`get_vocab` copies the whole of it: milliseconds.)"""
+        id = self.tokenizer.convert_tokens_to_ids(token)
+        return int(id) if id is not None and self.tokenizer.convert_ids_to_tokens(int(id)) == token else None
+
+    def _continues(self, token: str, previous: str | None = None) -> bool:
+        """Whether a token continues the word before it, in WordPiece (##), byte-level BPE (Ġ) or SentencePiece (▁)."""
+        if token.startswith("##"):
+            return True
+        if self._marks_starts:
+            return not token.startswith(("Ġ", "▁")) and token[:1].isalnum() and previous is not None
+        return False
+
+    @property
+    def _marks_starts(self) -> bool:
+        if "marks" not in self._masks:
+            vocab = self.tokenizer.get_vocab()
+            self._masks["marks"] = torch.tensor(sum(t.startswith(("Ġ", "▁")) for t in vocab) > len(vocab) // 20)
+        return bool(self._masks["marks"])
+
+    def allowed(self, allowed: Allowed = DEFAULT_ALLOWED) -> Bool[Tensor, " d_vocab"]:
+        """The mask of tokens that a free position may take (on the CPU).
+
+        Raises:
+            DreamError: an unknown rule or token, a mask of the wrong shape, or a mask that leaves nothing.
+        """
+        if isinstance(allowed, Tensor):
+            require(
+                allowed.dtype == torch.bool and tuple(allowed.shape) == (self.d_vocab,),
+                f"an allowed-token mask is a bool tensor of shape ({self.d_vocab},); "
+                f"got {allowed.dtype} of shape {tuple(allowed.shape)}",
+            )
+            mask = allowed.detach().cpu()
+        elif isinstance(allowed, str):
+            mask = self._by_rules(allowed)
+        else:
+            require(
+                isinstance(allowed, Iterable),
+                f"{allowed!r} is no rule for allowed tokens: give rules in a string, a list of tokens, or a mask",
+            )
+            mask = torch.zeros(self.d_vocab, dtype=torch.bool)
+            mask[[self.token_id(token) for token in allowed]] = True
+        require(
+            bool(mask.any()),
+            f"the allowed-token mask {_short(allowed)} leaves no token: give rules that leave some",
+        )
+        return mask
+
+    def _by_rules(self, rules: str) -> Tensor:
+        names = rules.replace(",", " ").split()
+        key = f"{self.d_vocab} " + " ".join(sorted(set(names)))
+        if key not in self._masks:
+            for name in names:
+                if name not in RULES:
+                    raise unknown("allowed-token rule", name, RULES, "For your own words pass a list, not a string.")
+            size = min(len(self.tokenizer), self.d_vocab)
+            words = self.tokens(range(size))
+            mask = torch.zeros(self.d_vocab, dtype=torch.bool)
+            mask[:size] = True
+            if "no_special" in names:
+                mask[[i for i in self.special_ids if i < self.d_vocab]] = False
+            for i, word in enumerate(words):
+                if (
+                    ("no_unused" in names and word.startswith(("[unused", "<unused")))
+                    or ("ascii" in names and not word.replace("Ġ", "").replace("▁", "").isascii())
+                    or ("whole_words" in names and self._continues(word, previous=""))
+                ):
+                    mask[i] = False
+            self._masks[key] = mask
+        return self._masks[key].clone()
+
+    def read(self, prompt: Prompt | str) -> Sentence:
+        """Tokenize a prompt and resolve its free positions.
+
+        Raises:
+            DreamError: an empty, all-special or over-long sentence, an unknown id, a position or word not there.
+        """
+        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+        if prompt.ids is not None:
+            ids = tuple(self.token_id(int(i)) for i in prompt.ids)
+            text = self.decode(ids)
+        else:
+            text = prompt.text or ""
+            ids = self.encode(text)
+        special = tuple(i in self.frame_ids for i in ids)
+        require(
+            not all(special),
+            f"the sentence {text!r} is empty or holds special tokens only: give at least one word",
+        )
+        require(
+            len(ids) <= self.n_ctx,
+            f"the sentence has {len(ids)} tokens with its special ones, the model reads {self.n_ctx}: shorten it",
+        )
+        bare = Sentence(text, ids, self.tokens(ids), special, ())
+        free = self.locate(bare, prompt.free, whole_words=True)
+        return Sentence(bare.text, bare.ids, bare.tokens, bare.special, free)
+
+    def locate(self, sentence: Sentence, pos: Positions, whole_words: bool = False) -> tuple[int, ...]:
+        """Positions as non-negative numbers. With `whole_words` a word of several pieces gives all of them; without,
+        it is an error, because one position was asked for.
+
+        Raises:
+            DreamError: a position outside the sentence, a word that is not in it or is there twice, no position at all.
+        """
+        if pos is None or pos == "all":
+            return tuple(i for i, special in enumerate(sentence.special) if not special)
+        if isinstance(pos, slice):
+            found = tuple(range(len(sentence)))[pos]
+            require(bool(found), f"the slice {pos} holds no position of the sentence: {sentence.listing()}")
+            return found
+        if isinstance(pos, str):
+            return self._find(sentence, pos, whole_words)
+        require(
+            (hasattr(pos, "__index__") or isinstance(pos, Iterable)) and not isinstance(pos, bool),
+            f"{pos!r} is not a position: give a number, a word, a slice, or a list of numbers and words",
+        )
+        if not isinstance(pos, Iterable):
+            pos = index(pos)
+            require(
+                -len(sentence) <= pos < len(sentence),
+                f"position {pos} is outside the sentence of {len(sentence)} tokens: {sentence.listing()}",
+            )
+            return (pos % len(sentence),)
+        require(len(pos) > 0, f"no position given: name at least one of {sentence.listing()}")
+        return tuple(sorted({i for item in pos for i in self.locate(sentence, item, whole_words)}))
+
+    def _find(self, sentence: Sentence, word: str, whole_words: bool) -> tuple[int, ...]:
+        spellings = []
+        for text in (word, " " + word):
+            spelling = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            if spelling and spelling not in spellings:
+                spellings.append(spelling)
+        if word.startswith("##") and (piece := self._id_of(word)) is not None:
+            spellings = [(piece,)]
+        hits = []
+        for at in range(len(sentence)):
+            for spelling in spellings:
+                end = at + len(spelling)
+                if sentence.ids[at:end] != spelling or end > len(sentence):
+                    continue
+                if at > 0 and not word.startswith("##") and not sentence.special[at - 1]:
+                    if self._continues(sentence.tokens[at], sentence.tokens[at - 1]):
+                        continue  # the end of another word
+                follower = sentence.tokens[end] if end < len(sentence) else ""
+                if not sentence.special[min(end, len(sentence) - 1)] and self._continues(follower, sentence.tokens[at]):
+                    continue
+                hits.append(tuple(range(at, end)))
+        if not hits:
+            raise DreamError(
+                f"the word {word!r} is not in the sentence; nearest: "
+                f"{', '.join(nearest(word, sentence.tokens)) or 'none'}; its tokens: {sentence.listing()}"
+            )
+        require(
+            len(hits) == 1,
+            f"the word {word!r} is in the sentence {len(hits)} times, at positions "
+            f"{', '.join(str(hit[0]) for hit in hits)}: give the position instead",
+        )
+        require(
+            whole_words or len(hits[0]) == 1,
+            f"the word {word!r} is {len(hits[0])} tokens, at positions {', '.join(map(str, hits[0]))}: "
+            "give the position of one of them instead",
+        )
+        return hits[0]
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
