@@ -55,7 +55,7 @@ def test_the_default_merges_and_starts_anew(encoder: torch.nn.Module, monkeypatc
     assert all(anew) and any(others) and not all(others) and found.best.score == max(found.history.hard_score)
 
 
-@pytest.mark.parametrize("unit", range(4))
+@pytest.mark.parametrize("unit", range(2))
 def test_a_certified_optimum_is_one(encoder: torch.nn.Module, unit: int) -> None:
     """Brute force over every sentence that differs in one word."""
     goal = td.neuron("block_out", layer=1, unit=unit, pos=1)
@@ -156,7 +156,7 @@ def test_a_better_text_is_found_elsewhere(encoder: torch.nn.Module) -> None:
     assert found.best.tokens[2] == "river" and found.best.score > 1
 
 
-@pytest.mark.parametrize("unit", range(8))
+@pytest.mark.parametrize("unit", range(4))
 def test_three_free_words_end_at_the_best_of_all(encoder: torch.nn.Module, unit: int) -> None:
     """Brute force over 8,000 texts, of which the budget covers two fifths."""
     goal = td.neuron("mlp_post" if unit % 2 else "block_out", layer=2, unit=unit, pos=2)

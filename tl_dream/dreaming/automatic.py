@@ -28,8 +28,7 @@ class AutoSettings:
 
     Attributes:
         round: a round of projected gradient ascent.
-        rounds: rounds from a start, before swaps.
-        starts: texts that they begin at, the first sentence and others.
+        rounds: rounds from the best start, before swaps.
         held: share of the positions that do not move in a round, from the second one on.
         proposing: share of the budget that the first rounds may cost.
         narrow, wide: sentences a step of swaps, at first and at most.
@@ -44,7 +43,6 @@ class AutoSettings:
 
     round: PEZSettings = PEZSettings(steps=40, patience=12)
     rounds: int = 3
-    starts: int = 8
     held: float = 0.4
     proposing: float = 0.2
     narrow: int = 16
@@ -84,7 +82,6 @@ def search_automatically(
     _rounds(search, row, stop, draw, AUTO.rounds - 1)
     if _gained_nothing(search, row):
         _start_anew(search, row, stop, draw, others, 0)
-    _audition(search, row, stop, draw, others)
     order.sort(key=lambda row: -_standing(search, row))
     row, failed, lead, turns, idle = order.pop(0), 0, None, 0, 0
     while not stop.asked() and idle < AUTO.exhausted:
@@ -154,16 +151,6 @@ def _start_anew(
         by_score = off is not None and search.seen.best[row].score <= off and turn % 4 >= 2
         search.seen.start_anew(row, others.best_of(row, draw) if others else None, by_score)
         _rounds(search, row, stop, draw, AUTO.rounds)
-
-
-def _audition(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts) -> None:
-    """Rounds from other texts too, as long as they are cheap, and on from the highest: where a search begins decides
-    more of where it ends than its last steps do."""
-    found = [search.seen.leads[row]]
-    while not stop.why and len(found) < AUTO.starts and search.budget.share <= AUTO.proposing:
-        _start_anew(search, row, stop, draw, others, 0)
-        found.append(search.seen.leads[row])
-    search.seen.leads[row] = max(found, key=lambda lead: lead[1])
 
 
 def _rounds(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, count: int) -> None:
