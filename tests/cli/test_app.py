@@ -16,7 +16,7 @@ from tl_dream import DreamError, cli
 from tl_dream.cli import app
 from tl_dream.cli import dream as cli_dream
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 # ---------------------------------------------------------------- mistakes

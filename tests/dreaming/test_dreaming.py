@@ -572,7 +572,7 @@ def test_mistakes_of_type_are_said_too(tiny_folder: Path) -> None:
         [sys.executable, "-W", "ignore", "-c", TYPE_MISTAKES, str(tiny_folder)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
     )
     assert done.returncode == 0, done.stderr
     expected = [

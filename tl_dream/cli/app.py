@@ -194,7 +194,3 @@ def run_demo(arguments: argparse.Namespace) -> None:
         plotting.save_figure(figure, path)
     print(f"\n{result}\n")
     print_written(*paths)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
