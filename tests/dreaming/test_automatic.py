@@ -60,9 +60,9 @@ def test_a_certified_optimum_is_one(encoder: torch.nn.Module, unit: int) -> None
     """Brute force over every sentence that differs in one word."""
     goal = td.neuron("block_out", layer=1, unit=unit, pos=1)
     words = [word for word in VOCAB if word.isalpha() and len(word) > 2][:40]
-    found = td.dream(encoder, goal, START, allowed=words, budget=200_000, seed=unit)
+    found = td.dream(encoder, goal, START, allowed=words, budget=100_000, seed=unit)
     assert found.optimum and "no single swap of an allowed token is better" in str(found)
-    assert found.stopped == "budget" and found.cost.forward_tokens > 190_000  # it looks elsewhere all the same
+    assert found.stopped == "budget" and found.cost.forward_tokens > 95_000  # it looks elsewhere all the same
     with attached(encoder) as host:
         ids = [host.vocabulary.token_id(word) for word in words]
         best = found.best.ids
@@ -156,7 +156,7 @@ def test_a_better_text_is_found_elsewhere(encoder: torch.nn.Module) -> None:
     assert found.best.tokens[2] == "river" and found.best.score > 1
 
 
-@pytest.mark.parametrize("unit", range(4))
+@pytest.mark.parametrize("unit", range(2))
 def test_three_free_words_end_at_the_best_of_all(encoder: torch.nn.Module, unit: int) -> None:
     """Brute force over 8,000 texts, of which the budget covers two fifths."""
     goal = td.neuron("mlp_post" if unit % 2 else "block_out", layer=2, unit=unit, pos=2)
