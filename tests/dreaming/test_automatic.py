@@ -60,9 +60,9 @@ def test_a_certified_optimum_is_one(encoder: torch.nn.Module, unit: int) -> None
     """Brute force over every sentence that differs in one word."""
     goal = td.neuron("block_out", layer=1, unit=unit, pos=1)
     words = [word for word in VOCAB if word.isalpha() and len(word) > 2][:40]
-    found = td.dream(encoder, goal, START, allowed=words, budget=100_000, seed=unit)
+    found = td.dream(encoder, goal, START, allowed=words, budget=200_000, seed=unit)
     assert found.optimum and "no single swap of an allowed token is better" in str(found)
-    assert found.stopped == "budget" and found.cost.forward_tokens > 95_000  # it looks elsewhere all the same
+    assert found.stopped == "budget" and found.cost.forward_tokens > 190_000  # it looks elsewhere all the same
     with attached(encoder) as host:
         ids = [host.vocabulary.token_id(word) for word in words]
         best = found.best.ids
