@@ -19,9 +19,6 @@ from tl_dream.cli import dream as cli_dream
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# ---------------------------------------------------------------- mistakes
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -103,9 +100,6 @@ def test_ctrl_c_ends_without_a_traceback(command, capsys, monkeypatch):
     assert capsys.readouterr().err == "tl-dream: interrupted\n"
 
 
-# ---------------------------------------------------------------- hooks
-
-
 def test_hooks_lists_every_hook_with_shape_and_short_name(tiny_folder, backend, capsys):
     import tl_dream as td
 
@@ -139,9 +133,6 @@ def test_hooks_says_what_is_untrained(tiny_checkpoint, backend, capsys):
     assert (
         "refused, because the checkpoint does not carry them: the hooks behind the language" in capsys.readouterr().out
     )
-
-
-# ---------------------------------------------------------------- demo
 
 
 @pytest.mark.slow

@@ -12,8 +12,6 @@ from tests.support.cli import TEXT, complaint
 from tl_dream import cli
 from tl_dream.results.dreams import Dream
 
-# ---------------------------------------------------------------- dream
-
 
 def test_dream_prints_and_writes_what_the_library_gives(command, capsys, tmp_path, tiny_folder, backend):
     import tl_dream as td

@@ -6,8 +6,6 @@ import pytest
 
 from tl_dream.cli import options as cli_options
 
-# ---------------------------------------------------------------- parsing, quiet
-
 
 @pytest.mark.parametrize(
     ("text", "expected"),

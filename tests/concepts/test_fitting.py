@@ -15,8 +15,6 @@ from tl_dream.concepts.estimators import ESTIMATORS
 from tl_dream.concepts.examples import read_examples
 from tl_dream.concepts.significance import wilson
 
-# ---------------------------------------------------------------- fit_concept
-
 
 def test_a_concept_and_its_evidence(encoder: torch.nn.Module) -> None:
     concept = td.fit_concept(encoder, SETS, layer=1, **QUICK)

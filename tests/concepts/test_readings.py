@@ -14,8 +14,6 @@ from tl_dream.concepts.readings import vectors_of
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 from tl_dream.results.concepts import ConceptReading
 
-# ---------------------------------------------------------------- classify
-
 
 def test_classify(tiny_encoder: torch.nn.Module, concepts: ConceptVectors, tmp_path: Path) -> None:
     found = td.classify(tiny_encoder, concepts, SENTENCE, pos="he")

@@ -8,8 +8,6 @@ import torch
 
 from tl_dream.concepts.vectors import ConceptVector
 
-# ---------------------------------------------------------------- activations
-
 
 @pytest.mark.parametrize(
     ("pos", "moved"), [(2, [2]), (-1, [8]), ([1, -3], [1, 6]), (slice(3, 5), [3, 4]), (None, list(range(9)))]

@@ -22,9 +22,6 @@ from tl_dream.concepts.significance import (
 VERBS = ("run", "walk", "sing", "see", "love")
 
 
-# ---------------------------------------------------------------- tests of a concept
-
-
 def test_the_split_parts_no_group_and_keeps_both_sets() -> None:
     labels = numpy.arange(40) % 2 == 1
     groups = numpy.arange(40) // 2

@@ -13,8 +13,6 @@ from tests.conftest import says
 from tests.support.concepts import SENTENCE
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 
-# ---------------------------------------------------------------- files
-
 
 def test_files_hold_everything(concepts: ConceptVectors, tiny_encoder: torch.nn.Module, tmp_path: Path) -> None:
     concepts.save(tmp_path / "c.safetensors")

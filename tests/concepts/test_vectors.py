@@ -47,9 +47,6 @@ def test_what_a_concept_refuses(
         call(concept)
 
 
-# ---------------------------------------------------------------- hooks
-
-
 def test_steering_and_erasing_are_transformer_lens_hooks(
     fresh_encoder: Callable[..., torch.nn.Module], concept: ConceptVector
 ) -> None:
@@ -176,9 +173,6 @@ def test_what_is_no_concept_or_number_is_told_without_type_checks_too(
     assert done.returncode == 0, done.stderr[-3000:]
     for part in ("threshold = nan is not a finite number", "torch.int32 of shape (24,)", "held_out = 1.5"):
         assert part in done.stdout
-
-
-# ---------------------------------------------------------------- objectives and sensitivity
 
 
 def test_the_objective_is_the_coordinate(tiny_encoder: torch.nn.Module, concept: ConceptVector) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import tl_dream as td
-from tests.support.dreaming import GOAL, QUICK, START
+from tests.support.search import GOAL, QUICK, START
 from tl_dream.search.swap_search import SwapSearch
 
 
@@ -16,7 +16,7 @@ def plain(encoder: torch.nn.Module) -> td.Dream:
 
 @pytest.fixture
 def proposals(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """What every call of `Swaps.propose` was asked for, when, and what it gave."""
+    """What every call of `SwapSearch.propose` was asked for, when, and what it gave."""
     told: list[dict[str, object]] = []
     propose = SwapSearch.propose
 

@@ -8,7 +8,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tests.support.dreaming import GOAL, START
+from tests.support.search import GOAL, START
 from tl_dream.dreaming.annealing import ARTICLE, Annealing
 from tl_dream.dreaming.ascent import ascend
 from tl_dream.models.host import attached

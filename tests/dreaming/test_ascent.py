@@ -6,7 +6,7 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.ascent import GOAL, TEXTS, batch_of
+from tests.support.search import GOAL, TEXTS, batch_of
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.ascent import _soft_start, ascend
 from tl_dream.models.host import Host
@@ -56,9 +56,6 @@ def test_uniform_and_random_starts_and_copies(host: Host) -> None:
         host, GOAL, batch_of(host, "the dog"), Annealing(candidates=None, start="random"), row_generators(3, 3)[2:], [0]
     )
     assert torch.equal(alone.logits.data[0], random[2, :2])
-
-
-# The climb
 
 
 def run(host: Host, batch: Batch, goal: Objective = GOAL, climb: Objective | None = None, **change: object) -> Outcome:

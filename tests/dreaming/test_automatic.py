@@ -13,8 +13,7 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.any_start import METHODS, UNIT
-from tests.support.search import GOAL, START, goal_of
+from tests.support.search import EVERY_METHOD, GOAL, START, UNIT, goal_of
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
@@ -93,9 +92,6 @@ def within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-# Every search ends
-
-
 def flat(acts: dict[str, Tensor]) -> Tensor:
     return acts["x"].flatten(1).sum(1) * 0.0
 
@@ -124,7 +120,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY_METHOD)
 @pytest.mark.parametrize("kind", STRANGE)
 def test_every_search_ends(encoder: torch.nn.Module, kind: str, method: str) -> None:
     with within(60):  # seconds where nothing else runs; a machine under load gets its time

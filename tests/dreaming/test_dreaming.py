@@ -14,7 +14,7 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import HAS_HOOKED, PLANTS, VOCAB, Plant, says
-from tests.support.dreaming import GOAL, QUICK, START
+from tests.support.search import GOAL, QUICK, START
 from tl_dream.results.dreams import Run
 
 
@@ -26,9 +26,6 @@ def outcome(dream: td.Dream) -> dict[str, object]:
     """All of a dream but the wall clock and the options."""
     data = dream.to_json()
     return {key: value for key, value in data.items() if key not in ("seconds", "settings")}
-
-
-# What was planted is found
 
 
 def ranking(model: torch.nn.Module, goal: td.Objective, pos: int) -> list[str]:
@@ -103,9 +100,6 @@ def test_causal_models_dream(fresh_every: Callable[..., torch.nn.Module]) -> Non
     )
     assert found.gain > 0
     assert found.best.score == pytest.approx(td.score(model, goal, td.Prompt(ids=found.best.ids)).item(), abs=1e-5)
-
-
-# Never below its start, and real
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -226,9 +220,6 @@ def test_your_own_function_dreams_on_unequal_sentences(encoder: torch.nn.Module)
         same_run(run, as_run(td.dream(encoder, goal, run.start.text, **QUICK)))
 
 
-# Seeds
-
-
 @pytest.mark.parametrize("way", [{"noise": True}, {"start": "random"}, {"starts": 3}], ids=str)
 def test_the_same_seed_gives_the_same_dream_and_another_another(
     encoder: torch.nn.Module, way: dict[str, object]
@@ -310,9 +301,6 @@ def test_prompts_say_themselves_what_is_free(encoder: torch.nn.Module) -> None:
     }
     whole = td.dream(encoder, td.neuron("block_out", layer=1, unit=3), "i love kickshaws", free="kickshaws", **QUICK)
     assert whole.history.free == tuple(range(3, len(whole.start.ids) - 1))
-
-
-# History, cost, callback and progress bar
 
 
 def test_history(encoder: torch.nn.Module) -> None:
@@ -407,9 +395,6 @@ def test_the_progress_bar_is_off_where_there_is_no_terminal(
         assert out == "" and ("best=" in err) == shown
 
 
-# Scores that are no numbers
-
-
 def breaking(value: float, above: float) -> td.Objective:
     """A score that is no number once it is above a bound."""
 
@@ -459,9 +444,6 @@ def test_a_start_that_is_no_number(planted: torch.nn.Module) -> None:
     assert len(caught.value.partial.history) == 0 and caught.value.partial.soft_score is None
 
 
-# Surroundings
-
-
 def test_dream_works_where_gradients_are_off(tiny_encoder: torch.nn.Module) -> None:
     expected = outcome(td.dream(tiny_encoder, GOAL, START, **QUICK))
     for mode in (torch.no_grad, torch.inference_mode):
@@ -481,9 +463,6 @@ def test_models_of_other_precision_dream(
     found = td.dream(model, goal, START, **{"free": [3], "steps": 30, "learning_rate": 0.5, **way})
     assert found.best.tokens[3] == "moon"
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
-
-
-# What is refused
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,6 @@ def test_epo_starts_all_again_from_one(encoder: torch.nn.Module, monkeypatch: py
     assert all(len(new) == 1 and new <= old for old, new in zip(before, after, strict=True))
 
 
-# EPO
-
-
 def test_the_front_is_a_front(encoder: torch.nn.Module, tmp_path: Path) -> None:
     judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun", "the dog"]))
     front = td.epo(encoder, GOAL, START, fluency=judge, budget=15_000, restart_every=4, seed=1)

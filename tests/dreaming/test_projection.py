@@ -1,13 +1,10 @@
 """Projected gradient ascent: the steps are those of moving embeddings, and what must stand still does."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 
 import tl_dream as td
-from tests.conftest import VOCAB, _guarded, says
+from tests.conftest import VOCAB, says
 from tl_dream.dreaming.projection import PEZSettings, project
 from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import BatchContext, Objective
@@ -20,12 +17,6 @@ START = "i do see the sun"
 
 
 GOAL = td.neuron("block_out", layer=1, unit=5, pos=2)
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_folder: Path) -> Iterator[torch.nn.Module]:
-    """One backend, for what has nothing to do with it."""
-    yield from _guarded(td.load_model(str(tiny_folder)))
 
 
 def searching(

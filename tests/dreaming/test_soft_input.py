@@ -35,9 +35,6 @@ ALLOWED = torch.ones(SIZE, dtype=torch.bool)
 ALLOWED[[0, 4, 10]] = False
 
 
-# Weights
-
-
 def test_the_weights_are_the_softmax_at_the_temperature() -> None:
     soft = GumbelSoftmaxInput(logits())
     for temperature in (0.1, 1.0, 5.0):
@@ -104,9 +101,6 @@ def test_the_gradient_equals_finite_differences() -> None:
         assert gradient[where].item() == pytest.approx((values[0] - values[1]) / 2e-6, abs=1e-7)
 
 
-# Noise
-
-
 def test_noise_is_the_sample_of_a_relaxed_categorical() -> None:
     """Cold noisy weights choose a token as often as its probability (Gumbel-max)."""
     wanted = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
@@ -142,9 +136,6 @@ def test_noise_needs_a_generator_a_row() -> None:
     for given in (None, generators(1)):
         with says("noise needs one torch.Generator a row, 2 in all: give generators="):
             GumbelSoftmaxInput(logits())(noise=True, generators=given)
-
-
-# Starting at a sentence
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 8.0])
@@ -186,9 +177,6 @@ def test_sharpness_for_refuses_what_is_no_share() -> None:
             sharpness_for(weight, 1.0, 10)
     with says("temperature = 0.0 is not a temperature"):
         sharpness_for(0.5, 0.0, 10)
-
-
-# Candidates
 
 
 def test_all_tokens_as_candidates_equal_the_full_vocabulary() -> None:
@@ -242,9 +230,6 @@ def test_token_ids_of_choices() -> None:
     assert torch.equal(full.token_ids(choice), choice)
 
 
-# A module
-
-
 def test_it_is_a_module_with_one_parameter_of_its_own() -> None:
     given = logits()
     soft = GumbelSoftmaxInput(given, allowed=ALLOWED)
@@ -279,9 +264,6 @@ def test_temperatures_that_are_none(temperature: float) -> None:
             kind(temperature, 0.1)
         with says(f"end = {temperature} is not a temperature"):
             kind(1.0, temperature)
-
-
-# Schedules
 
 
 def test_the_articles_schedule() -> None:
@@ -330,9 +312,6 @@ def test_geometric_refuses_what_is_no_cooling() -> None:
             geometric(decay=decay)
     with says("end = 2.0 is above start = 0.5: a geometric schedule only cools"):
         geometric(0.5, 2.0)
-
-
-# Proposals
 
 
 def test_top_candidates_are_the_steepest_allowed_tokens(host: Host) -> None:

@@ -20,8 +20,6 @@ from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.models.host import attached
 from tl_dream.results.edits import ConceptEdit, EditRow
 
-# ---------------------------------------------------------------- replacing a word's activation
-
 
 def test_a_replaced_activation(encoder: torch.nn.Module) -> None:
     found = td.replaced_activation(encoder, SENTENCE, "she", pos="he", layer=1)

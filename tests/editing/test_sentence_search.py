@@ -54,9 +54,6 @@ def test_a_reachable_target_is_reached_exactly(encoder: torch.nn.Module, goal: s
             assert pool.rows[best] == tuple(ids) and pool.exact(best, 0) < 1e-10
 
 
-# ---------------------------------------------------------------- edit_concept
-
-
 def test_magnitude_zero_changes_nothing(edit: ConceptEdit) -> None:
     rows = [row for row in edit.rows if row.magnitude == 0]
     assert [row.layer for row in rows] == [0, 2]

@@ -41,9 +41,6 @@ def test_soft_tokens_are_cast_to_the_models_dtype(fresh_every: Callable[..., tor
     assert torch.isfinite(value).all() and torch.isfinite(gradient).all() and gradient.abs().max() > 0
 
 
-# Padding and segments
-
-
 def test_a_padded_batch_equals_one_at_a_time(every_model64: torch.nn.Module) -> None:
     texts = ["the red dog", "a cat sees the river and the sun", "moon"]
     names = switched_on(every_model64, 1)
@@ -96,9 +93,6 @@ def test_token_types_change_the_result_as_they_do_in_hugging_face(
         expected = hf(ids, attention_mask=mask.long(), token_type_ids=types).last_hidden_state
     assert (found - expected)[mask].abs().max() <= 1e-10
     assert (found - plain)[mask].abs().max() > 1e-2
-
-
-# Early exit and the user's hooks
 
 
 def test_early_exit_is_bit_identical_and_runs_nothing_deeper(every_model64: torch.nn.Module) -> None:

@@ -16,9 +16,6 @@ def both(names: dict[str, tuple[str | None, ...]], left: int, right: int) -> lis
     return [name for name, row in names.items() if row[left] is not None and row[right] is not None]
 
 
-# The same tensor under the same name on every backend
-
-
 @pytest.fixture(scope="module")
 def encoders(tiny_folder: Path) -> list[torch.nn.Module]:
     if not HAS_HOOKED:
@@ -82,9 +79,6 @@ def test_short_names_are_what_they_say(tiny_encoder64: torch.nn.Module) -> None:
     assert not torch.allclose(total, got["full_embed"], atol=0.1)  # full_embed stands after its LayerNorm
 
 
-# Names
-
-
 def test_a_full_name_means_itself(tiny_encoder: torch.nn.Module) -> None:
     with attached(tiny_encoder) as host:
         assert host.resolve("blocks.1.attn.hook_pattern") == "blocks.1.attn.hook_pattern"
@@ -146,9 +140,6 @@ def test_list_hooks(every_model64: torch.nn.Module) -> None:
                 assert info.shape == tuple(run(every_model64, ["the red dog"], {name: layer})[name].shape)
     order = [info.name for info in hooks]
     assert order.index(shorts["block_in, layer=1"].name) < order.index(shorts["block_out, layer=1"].name)
-
-
-# What it costs
 
 
 def test_layers_run() -> None:

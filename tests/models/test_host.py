@@ -28,9 +28,6 @@ def test_causal_models_equal_hugging_face(tiny_causal: torch.nn.Module, tiny_cau
     assert (logits - expected.logits).abs().max() <= 1e-4
 
 
-# Soft tokens
-
-
 def test_one_hot_soft_tokens_equal_hard_ids(every_model64: torch.nn.Module) -> None:
     texts = ["a red dog sees the moon", "the cat"]
     names = switched_on(every_model64, 1)
@@ -125,9 +122,6 @@ def test_permanent_hooks_of_the_user_live_on(fresh_every: Callable[..., torch.nn
     td.score(model, goal, ["the red dog", "a cat"])
     td.score(model, goal, "the red dog")
     assert seen == [1, 1] and point.fwd_hooks == before
-
-
-# Hooks that do not fire
 
 
 def test_a_hook_that_must_be_switched_on(fresh_every: Callable[..., torch.nn.Module]) -> None:

@@ -24,9 +24,6 @@ LAYOUTS = ["BertModel", "BertForMaskedLM", "BertForPreTraining"]
 PRECISION = [(torch.float32, 1e-4), (torch.float64, 1e-10)]
 
 
-# Parity
-
-
 @pytest.fixture(scope="module", params=LAYOUTS)
 def layout(request: pytest.FixtureRequest) -> str:
     return request.param

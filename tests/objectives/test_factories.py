@@ -13,9 +13,6 @@ from tests.support.objectives import TEXTS, close, raw
 WORDS = [4, 7, 2]  # their tokens without [CLS] and [SEP]; one token a word
 
 
-# Neurons
-
-
 @pytest.mark.parametrize("hook", ["block_out", "block_in", "resid_mid", "attn_out", "mlp_pre", "mlp_post", "mlp_out"])
 def test_a_unit_at_a_position_of_every_kind_of_hook(tiny_encoder64: torch.nn.Module, hook: str) -> None:
     found = td.score(tiny_encoder64, td.neuron(hook, layer=1, unit=7, pos=2), TEXTS)
@@ -68,9 +65,6 @@ def test_hooks_that_stand_before_the_layers(tiny_encoder64: torch.nn.Module) -> 
         )
 
 
-# Positions
-
-
 @pytest.mark.parametrize("reduce", ["max", "mean", "min"])
 @pytest.mark.parametrize(
     ("pos", "rows"),
@@ -91,9 +85,6 @@ def test_positions_in_a_padded_batch(
     values = [raw(tiny_encoder64, text, "block_out", 1)[:, 5] for text in TEXTS]
     found = td.score(tiny_encoder64, td.neuron("block_out", layer=1, unit=5, pos=pos, reduce=reduce), TEXTS)
     close(found, [how(v[list(row)], 0) for v, row in zip(values, rows, strict=True)])
-
-
-# Directions
 
 
 def test_a_direction_is_a_dot_product_whose_length_is_kept(tiny_encoder64: torch.nn.Module) -> None:
@@ -125,9 +116,6 @@ def test_a_direction_is_copied_from_no_graph() -> None:
     )
 
 
-# Logits
-
-
 def test_logit_and_log_probability(tiny_encoder64: torch.nn.Module) -> None:
     dog = tiny_encoder64.tokenizer.get_vocab()["dog"]
     values = [raw(tiny_encoder64, text, "logits")[2] for text in TEXTS]
@@ -143,9 +131,6 @@ def test_a_token_that_is_not_in_the_vocabulary(tiny_encoder: torch.nn.Module) ->
         td.score(tiny_encoder, td.logit("kickshaws", pos=1), "a cat")
     with says("token id 999 is outside the vocabulary (0 to 220)"):
         td.score(tiny_encoder, td.logit(999, pos=1), "a cat")
-
-
-# Normalized
 
 
 def norms(model: torch.nn.Module, text: str) -> Tensor:

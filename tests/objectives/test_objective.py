@@ -186,9 +186,6 @@ def test_sums_of_maxima_have_no_value_at_every_position() -> None:
         assert goal.per_token is None and len(goal.terms) == 2
 
 
-# What an objective knows of its rows
-
-
 def test_rows(tiny_encoder: torch.nn.Module) -> None:
     with attached(tiny_encoder) as host:
         rows = BatchContext.of(host, [host.vocabulary.read(text) for text in ("a cat", "the dog is red")])

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import tl_dream as td
 from tests.conftest import PLANTS, VOCAB
-from tests.support.any_start import METHODS, START
+from tests.support.search import EVERY_METHOD, START
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,7 @@ def relu(planted_folder: Path, backend: str, tmp_path_factory: pytest.TempPathFa
     return model
 
 
-# Units that are off at the start
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY_METHOD)
 @pytest.mark.parametrize("plant", PLANTS[:2], ids=lambda plant: plant.token)
 def test_a_unit_without_a_slope_fires(relu: torch.nn.Module, plant: object, method: str) -> None:
     """relu has none where the unit is off; the best single word is known by trying all."""
@@ -49,7 +46,7 @@ def test_a_unit_without_a_slope_fires(relu: torch.nn.Module, plant: object, meth
     assert "never fired" not in str(found)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY_METHOD)
 def test_a_unit_in_the_left_tail_of_gelu_fires(encoder: torch.nn.Module, method: str) -> None:
     """From starts where GELU's slope leads away from the top."""
     off = 0

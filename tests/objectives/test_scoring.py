@@ -58,9 +58,6 @@ def test_a_position_named_by_its_word(tiny_encoder64: torch.nn.Module) -> None:
         td.score(tiny_encoder64, goal, ["the red dog .", "a cat"])
 
 
-# Your own functions
-
-
 def test_custom(tiny_encoder64: torch.nn.Module) -> None:
     def contrast(acts: dict[str, Tensor]) -> Tensor:
         assert set(acts) == {"early", "late"}
@@ -107,9 +104,6 @@ def test_custom_never_sees_padding(tiny_encoder64: torch.nn.Module) -> None:
     assert gradient[~real].abs().max() == 0 and gradient[real].abs().amax(-1).min() > 0
 
 
-# Scoring
-
-
 def test_scores_come_in_the_order_given_whatever_the_batches(tiny_encoder64: torch.nn.Module) -> None:
     texts = ["the red dog .", "a", "i love my small old house .", "a cat", "the sun", "a cat"]
     expected = [td.score(tiny_encoder64, C, text)[0] for text in texts]
@@ -134,9 +128,6 @@ def test_texts_that_are_refused(tiny_encoder: torch.nn.Module) -> None:
         td.score(tiny_encoder, A, ["a cat", ""])
     with says("the sentence has 42 tokens with its special ones, the model reads 32: shorten it"):
         td.score(tiny_encoder, A, "dog " * 40)
-
-
-# What is refused
 
 
 @pytest.mark.parametrize(

@@ -2,38 +2,10 @@
 
 import pytest
 
+from tests.support.concepts import made_evidence
 from tests.support.plotting import assert_nothing_is_cut_or_covered
 from tl_dream import DreamError
 from tl_dream.plotting.accuracies import accuracy_by_layer
-from tl_dream.results.concepts import Evidence
-
-
-def made_evidence(layer: int | None = 0, accuracy: float = 0.9, **accuracies: float) -> Evidence:
-    every = {"mean": accuracy, **accuracies}
-    return Evidence(
-        layer=layer,
-        estimator="mean",
-        accuracy=accuracy,
-        interval=(accuracy - 0.1, min(1.0, accuracy + 0.05)),
-        held_out=40,
-        held_out_groups=20,
-        fitted=120,
-        p_value=0.01,
-        p_corrected=0.02,
-        random_concepts=100,
-        random_mean=0.5,
-        random_best=0.62,
-        accuracies=every,
-        intervals={name: (value - 0.1, min(1.0, value + 0.05)) for name, value in every.items()},
-        agreement={"mean": dict.fromkeys(every, 1.0)},
-        stability=0.99,
-        stability_low=0.98,
-        bootstraps=50,
-        bootstraps_drawn=50,
-    )
-
-
-# ---------------------------------------------------------------- accuracy
 
 
 def test_accuracies_and_intervals_are_drawn():

@@ -16,9 +16,6 @@ def test_readable_leaves_plain_tokens_alone():
     assert canvas.readable("x" * 30) == "x" * 17 + "…"
 
 
-# ---------------------------------------------------------------- a given Axes, style, files
-
-
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_a_given_axes_is_filled_and_its_neighbour_left_alone(layout):
     figure, (left, right) = plt.subplots(2, 1, figsize=(9, 8), layout=layout)

@@ -24,9 +24,6 @@ ROWS = (
 )
 
 
-# ---------------------------------------------------------------- Figure 6
-
-
 def test_the_table_tells_every_word_and_how_it_changed():
     ax = edit_table(made_edit(*ROWS))
     rows = panel(ax, "rows")
@@ -99,9 +96,6 @@ def test_what_the_table_refuses():
         edit_table(made_edit(*ROWS), layers=[7])
     with pytest.raises(DreamError, match="unknown control 'randomm'; nearest: random"):
         edit_table(made_edit(*ROWS), control="randomm")
-
-
-# ---------------------------------------------------------------- dose and response
 
 
 def test_dose_and_response_are_means_over_rows():

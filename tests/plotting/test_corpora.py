@@ -13,8 +13,6 @@ from tl_dream import DreamError
 from tl_dream.plotting.canvas import VERMILLION, WEIGHTS
 from tl_dream.plotting.corpora import corpus_sentences
 
-# ---------------------------------------------------------------- sentences
-
 
 def shades(ax: Axes) -> list[str]:
     return [to_hex(p.get_facecolor()).upper() for p in ax.patches if isinstance(p, Rectangle) and p.get_height() > 0.8]

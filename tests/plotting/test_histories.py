@@ -25,9 +25,6 @@ def line(ax: Axes, label: str) -> tuple[list[float], list[float]]:
     return [float(x) for x in found.get_xdata()], [float(y) for y in found.get_ydata()]
 
 
-# ---------------------------------------------------------------- Figure 1
-
-
 def test_the_lines_are_the_history():
     dream = made_dream()
     ax = plotting.dream_history(dream)

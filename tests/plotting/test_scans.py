@@ -52,9 +52,6 @@ def ticks(ax: Axes) -> list[str]:
     return [label.get_text() for label in ax.get_yticklabels()]
 
 
-# ---------------------------------------------------------------- Figure 3
-
-
 def test_the_bars_are_the_scores_and_the_own_token_stands_below():
     ax = token_bars(made_table([2.0, 1.5, 1.0]))
     bars = panel(ax, "scores")
@@ -101,9 +98,6 @@ def test_a_long_sentence_is_cut_around_its_position():
     table = replace(made_table([1.0]), place=Place("x", tokens, tuple(range(62)), 30))
     text = words(panel(token_bars(table), "title"))[0]
     assert "… w20" in text and "[w29]" in text and "w38 …" in text
-
-
-# ---------------------------------------------------------------- Figure 4
 
 
 def points(ax: Axes) -> set[tuple[float, float]]:
@@ -170,9 +164,6 @@ def test_names_stand_at_their_points_and_never_over_each_other():
     assert "cosine distance" == panel(neighbours(replace(made_neighbours(), metric="cosine")), "scores").get_xlabel()
 
 
-# ---------------------------------------------------------------- predictions
-
-
 def test_predictions_are_drawn_for_each_mask():
     rows = tuple(Prediction(name, i, 3.0 - i, 0.5 / (i + 1)) for i, name in enumerate(("cat", "$x$", "東京")))
     found = MaskedPredictions(MODEL, tuple(replace(WHERE, pos=pos) for pos in (1, 2, 4, 5)), (rows,) * 4, COST)
@@ -182,9 +173,6 @@ def test_predictions_are_drawn_for_each_mask():
         assert [bar.get_width() for bar in bars.patches] == [0.5, 0.25, 0.5 / 3]
         assert ticks(bars) == ["cat", "$x$", "\\u6771\\u4eac"]
     assert_nothing_is_cut_or_covered(ax)
-
-
-# ---------------------------------------------------------------- a given Axes, style
 
 
 def test_a_given_axes_is_filled_and_the_style_left_alone():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.layer_reconstruction import TEXT
+from tests.support.reconstruction import TEXT
 from tl_dream.results.layers import LayerReconstructions
 
 

@@ -25,9 +25,6 @@ def test_a_match_that_could_be_an_accident_is_not_certified(model):
     )
 
 
-# ---------------------------------------------------------------- certificates
-
-
 def twins(model, gap, word="dog", twin="cat"):
     """Give a word an embedding that is another's plus `gap`."""
     W = model.W_E
@@ -217,9 +214,6 @@ def test_a_target_off_by_more_than_arithmetic_on_minilm(minilm):
         found = td.certify(minilm, text, one, layer=layer, rivals=0)
         assert not found.matched and found.error < found.tolerance, "only that number tells"
         assert "a single number by 1.0e-04" in str(found)
-
-
-# ---------------------------------------------------------------- effort
 
 
 def test_rounding_is_no_gain(model, monkeypatch):

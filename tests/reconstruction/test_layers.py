@@ -7,15 +7,13 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.layer_reconstruction import TEXT
 from tests.support.objectives import raw
+from tests.support.reconstruction import TEXT
 from tl_dream import cli
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
 from tl_dream.reconstruction.layers import read_damage
 from tl_dream.results.layers import KeptTokens
-
-# ---------------------------------------------------------------- layers
 
 
 def test_every_layer_answers_for_itself(model, layers):
@@ -56,9 +54,6 @@ def test_mistakes(model):
         td.kept_tokens(model, [])
     with says("no damage given"):
         td.kept_tokens(model, TEXT, damages=[])
-
-
-# ---------------------------------------------------------------- damage
 
 
 def test_damages():
@@ -172,9 +167,6 @@ def test_a_miss_is_the_searchs(model):
     """With no budget the blind search ends at something worse than the truth, which stays known."""
     (record,) = td.kept_tokens(model, TEXT, layers=[2], damages=["noise 0.01"], budget=60, progress=False).records
     assert record.missed and record.right < record.kept == record.total
-
-
-# ---------------------------------------------------------------- the command
 
 
 def test_the_command(tiny_folder, backend, tmp_path, capsys):

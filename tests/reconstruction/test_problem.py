@@ -59,9 +59,6 @@ def test_special_tokens_in_the_sentence(model):
     assert result.exact and result.certified
 
 
-# ---------------------------------------------------------------- mistakes
-
-
 def test_targets_that_can_not_be(model):
     target = tensor_of(model)
 

@@ -7,8 +7,6 @@ import tl_dream as td
 from tests.support.reconstruction import QUICK, READ, TEXT, error_of, tensor_of
 from tl_dream.models.host import attached
 
-# ---------------------------------------------------------------- the text comes back
-
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_text_comes_back_and_is_certified(tiny_encoder, layer):
@@ -54,9 +52,6 @@ def test_hooks_before_the_layers(model):
 def test_causal_models(tiny_causal):
     result = td.reconstruct(tiny_causal, " the red dog sees a moon", layer=0, **QUICK)
     assert result.exact and result.certified, str(result)
-
-
-# ---------------------------------------------------------------- the article's method
 
 
 def test_the_articles_method(model):

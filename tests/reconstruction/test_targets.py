@@ -1,7 +1,5 @@
 """What must be met: frames without words, and how far tokens are from the numbers recorded."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -12,11 +10,6 @@ from tl_dream.reconstruction.problem import read_target
 from tl_dream.reconstruction.targets import frame, masked, record, shape_at
 
 TEXT = "the cat sees a moon"
-
-
-@pytest.fixture(scope="module")
-def model(tiny_folder: Path) -> torch.nn.Module:
-    return td.load_model(str(tiny_folder))
 
 
 def test_frames(model: torch.nn.Module) -> None:

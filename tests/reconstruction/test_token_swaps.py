@@ -5,8 +5,6 @@ import pytest
 import tl_dream as td
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
 
-# ---------------------------------------------------------------- from a start
-
 
 def test_from_a_start(model):
     """An activation moved from one sentence's to another's word, which no text reaches."""

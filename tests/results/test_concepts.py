@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import says
-from tests.plotting.test_accuracies import made_evidence
+from tests.support.concepts import made_evidence
 from tl_dream.results.base import Cost
 from tl_dream.results.concepts import ConceptReading, Evidence, ReadWord
 
@@ -24,7 +24,10 @@ def test_a_reading_comes_back_from_its_file(tmp_path: Path) -> None:
     ("row", "wrong"),
     [
         ({"pos": 1.0}, "pos = 1.0 is not a whole number"),
+        ({"pos": True}, "pos = True is not a whole number"),
         ({"value": float("nan")}, "value = nan is not a finite number"),
+        ({"token": 7}, "token = 7 is not a text"),
+        ({"more": 1}, "ReadWord has no ['more']"),
     ],
 )
 def test_a_reading_of_other_types_is_none(row: dict[str, object], wrong: str) -> None:
@@ -32,6 +35,12 @@ def test_a_reading_of_other_types_is_none(row: dict[str, object], wrong: str) ->
     data["rows"] = [{**asdict(ROW), **row}]
     with says("not a whole concept_reading result", wrong):
         ConceptReading.from_json(data)
+
+
+@pytest.mark.parametrize("rows", ["he ran", {"0": "he"}, None])
+def test_a_list_is_asked_for_where_there_was_a_tuple(rows: object) -> None:
+    with says("not a whole concept_reading result", f"rows = {rows!r} is not a list that fits"):
+        ConceptReading.from_json({**READING.to_json(), "rows": rows})
 
 
 def test_evidence_of_estimators_that_do_not_fit_together_is_refused() -> None:

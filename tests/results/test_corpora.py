@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import tl_dream as td
+from tests.conftest import says
 from tests.support.corpus_scan import TEXTS, Model, search
+from tests.support.plotting_scans import made_corpus, made_hit
 from tl_dream.results.base import Cost
 from tl_dream.results.corpora import CorpusHit, CorpusResult
 
@@ -35,3 +37,20 @@ def test_html_is_escaped() -> None:
     page = result._repr_html_()
     assert "&lt;b&gt;" in page and ">&amp;<" in page and "&lt;i&gt;m" in page and "&lt;u&gt;goal" in page
     assert not [raw for raw in ("<b>", "<i>", "<u>", ">&<") if raw in page]
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"line": -1}, "don't fit"),
+        ({"ids": [1, 2]}, "don't fit"),
+        ({"activations": [0.5]}, "don't fit"),
+        ({"pos": 8}, "position 8 of 8 tokens"),
+        ({"score": None}, "score = None is not a finite number"),
+    ],
+)
+def test_a_sentence_whose_parts_do_not_fit_is_refused(change: dict[str, object], wrong: str) -> None:
+    data = made_corpus(made_hit()).to_json()
+    data["top"] = [{**data["top"][0], **change}]
+    with says("not a whole corpus_result result", wrong):
+        CorpusResult.from_json(data)

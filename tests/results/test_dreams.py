@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import says
 from tests.support.results import BEST, START, dream, history
 from tl_dream import Dream
 from tl_dream.results.base import VERSION
@@ -37,9 +38,6 @@ def test_the_file_format(tmp_path: Path) -> None:
     assert set(data["history"]) == set(
         "step forward_tokens temperature soft_score hard_score tokens weights top_tokens top_weights free".split()
     )
-
-
-# Print and tabulate
 
 
 def test_results_are_frozen() -> None:
@@ -84,3 +82,8 @@ def test_frames() -> None:
     assert frame["run"].tolist() == [0, 0, 0, 1] and frame["step"].tolist() == [0, 5, 10, 0]
     assert frame["text"][0] == "[CLS] red dog [SEP]"
     assert len(history()) == 3 and history().to_frame()["hard_score"].tolist() == [0.5, 1.5, 2.5]
+
+
+def test_what_a_dream_says_of_its_best_is_true_or_false() -> None:
+    with says("optimum = 1 is not true or false"):
+        Dream.from_json({**dream().to_json(), "optimum": 1})

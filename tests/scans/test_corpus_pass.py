@@ -91,9 +91,6 @@ def test_lines_of_the_same_tokens_are_one_however_they_are_written(tiny_encoder:
     assert result.scored == 5
 
 
-# ---------------------------------------------------------------- what is skipped
-
-
 def test_every_line_is_scored_or_counted(tiny_encoder: Model) -> None:
     texts = ["i hate it", "", "  ", "you " * 50, "b\udc00d", None, *TEXTS[:10]]
     result = search(tiny_encoder, td.neuron("block_out", layer=1, unit=7), texts)
@@ -151,9 +148,6 @@ def test_scores_that_are_no_number_are_counted(tiny_encoder: Model) -> None:
     result = search(tiny_encoder, objective, TEXTS[:60], top=3)
     assert result.scored + result.skipped["scored as not a number"] == 60
     assert 0 < result.scored < 60 and all(hit.score == hit.score for hit in result.top)
-
-
-# ---------------------------------------------------------------- memory, progress
 
 
 def test_too_little_memory_makes_smaller_batches(tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,6 @@ from tests.support.corpus_scan import GOALS, TEXTS, Model, check_result, search
 from tl_dream.scans import corpus_pass
 from tl_dream.scans import corpus_progress as corpus_checkpoints
 
-# ---------------------------------------------------------------- resuming
-
 
 class Stopped(Exception):
     pass

@@ -144,9 +144,6 @@ def test_an_exchanged_module_has_its_say(fresh_encoder: Callable[..., Model]) ->
     assert table.screen == "float32, batches"
 
 
-# ---------------------------------------------------------------- the screens' own parts
-
-
 def test_the_positions_an_objective_reads(tiny_encoder: Model) -> None:
     with attached(tiny_encoder) as host:
         sentence = host.vocabulary.read(SENTENCE)

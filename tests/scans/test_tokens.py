@@ -60,9 +60,6 @@ def check_random_cases(model: Model, seed: int, count: int, size: int | None = N
     check_cases(model, sentence, pos, cases, tokens, [draw.choice(["full", "bf16"])])
 
 
-# ---------------------------------------------------------------- token search: exact
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_the_top_20_are_those_of_the_plain_loop(tiny_encoder: Model, few_samples: None, seed: int) -> None:
     check_random_cases(tiny_encoder, seed, 3, 90)
@@ -132,9 +129,6 @@ def test_equal_scores_come_by_id(tiny_causal: Model) -> None:
     assert [row.id for row in table.top] == first
     assert len({row.score for row in table.top}) == 1
     assert table.rescored < table.evaluated / 2, "a crowd is not scored one by one"
-
-
-# ---------------------------------------------------------------- token search: what comes back, what is refused
 
 
 def test_what_a_token_table_tells(tiny_encoder: Model, tmp_path: Path) -> None:
@@ -225,9 +219,6 @@ def test_scores_that_are_no_numbers(tiny_encoder: Model) -> None:
             similar_tokens(tiny_encoder, objective, SENTENCE, pos=4, k=60, search=False)
 
 
-# ---------------------------------------------------------------- neighbours
-
-
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_neighbours_are_the_nearest(tiny_encoder: Model, metric: str) -> None:
     goal = td.neuron("block_out", layer=1, unit=7, pos=4)
@@ -303,9 +294,6 @@ def test_what_similar_tokens_refuses(tiny_encoder: Model) -> None:
     ):
         with pytest.raises(td.DreamError, match=message):
             inspect.unwrap(similar_tokens)(tiny_encoder, goal, SENTENCE, **{"pos": 4, **options})
-
-
-# ---------------------------------------------------------------- masked predictions
 
 
 def test_predictions_are_hugging_faces(tiny_encoder: Model, tiny_folder: Path, tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from tl_dream.scans import unit_groups
 from tl_dream.scans.unit_groups import grouped
 from tl_dream.text.vocabulary import Vocabulary
 
-# ---------------------------------------------------------------- many objectives
-
 
 def test_many_objectives_in_one_pass(tiny_encoder: Model) -> None:
     goals = [

@@ -7,8 +7,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tests.support.ascent import ALL, TEXTS
-from tests.support.search import GOAL, METHODS, START, goal_of
+from tests.support.search import ALL, GOAL, METHODS, START, TEXTS, goal_of
 from tl_dream.models.host import Host
 from tl_dream.search.batch import Batch, row_generators
 
@@ -86,9 +85,6 @@ def test_bad_input(encoder: torch.nn.Module) -> None:
         td.dream(encoder, GOAL, START, method="pez", learning_rate=-1)
 
 
-# Batches
-
-
 def test_a_batch_fills_free_positions_only(host: Host) -> None:
     sentences = [
         host.vocabulary.read(td.Prompt(text, free)) for text, free in zip(TEXTS, ([2, 4], None, 1), strict=True)
@@ -110,9 +106,6 @@ def test_a_batch_needs_free_positions(host: Host) -> None:
     sentence = replace(host.vocabulary.read("the dog"), free=())
     with says("no position of 'the dog' is free: free at least one word"):
         Batch.of(host, [sentence], ALL, True)
-
-
-# Starts and generators
 
 
 def test_a_rows_draws_are_its_own() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.ascent import ALL, GOAL, batch_of
+from tests.support.search import ALL, GOAL, batch_of
 from tl_dream.models.host import Host
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch

@@ -8,8 +8,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tests.support.any_start import UNIT, searching
-from tests.support.search import GOAL, START, spoiled
+from tests.support.search import GOAL, START, UNIT, searching, spoiled
 from tl_dream.models.host import attached
 from tl_dream.search.exhaustive import texts_of
 
@@ -66,9 +65,6 @@ def test_one_free_word_is_the_token_searchs_everywhere(encoder: torch.nn.Module)
         same_as_token_search(encoder, unit, at)
 
 
-# Every text there is
-
-
 @pytest.mark.parametrize("free, limit", [([2, 4], None), ([1, 2, 3], 2), ([1, 2, 3, 4], 1)])
 def test_every_text_is_scored_where_the_budget_covers_all(
     encoder: torch.nn.Module, free: list[int], limit: int | None
@@ -88,5 +84,5 @@ def test_every_text_is_scored_where_the_budget_covers_all(
     assert found.stopped == "complete" and found.optimum and "every text that may be returned" in str(found)
     assert found.best.score == pytest.approx(scores.max().item(), abs=1e-5)
     with attached(encoder) as host:
-        search = searching(host, free=free, allowed=host.vocabulary.allowed(words), max_changes=limit)
+        search = searching(host, UNIT, free=free, allowed=host.vocabulary.allowed(words), max_changes=limit)
         assert texts_of(search, 0) >= len({tuple(row.ids) for row in rows})

@@ -5,7 +5,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tests.support.ascent import GOAL, TEXTS, batch_of
+from tests.support.search import GOAL, TEXTS, batch_of
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.ascent import ascend
 from tl_dream.models.host import Host

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.support.any_start import searching
+from tests.support.search import UNIT, searching
 from tl_dream.models.host import attached
 from tl_dream.search.other_starts import OtherStarts, ordinary_sentences
 
@@ -17,7 +17,9 @@ def test_the_shipped_sentences_are_ordinary() -> None:
 @pytest.mark.parametrize("limit", [None, 2])
 def test_other_starts_keep_what_is_fixed(encoder: torch.nn.Module, limit: int | None) -> None:
     with attached(encoder) as host:
-        search = searching(host, free=[1, 3, 4], allowed=host.vocabulary.allowed("whole_words"), max_changes=limit)
+        search = searching(
+            host, UNIT, free=[1, 3, 4], allowed=host.vocabulary.allowed("whole_words"), max_changes=limit
+        )
         others, draw, home = OtherStarts(search), torch.Generator().manual_seed(0), search.batch.sentences[0].ids
         found = {others.best_of(0, draw) for _ in range(5)}
         assert len(found) > 1

@@ -23,9 +23,6 @@ def test_a_callback_stops(encoder: torch.nn.Module) -> None:
         assert told[-1].best_scores == pytest.approx((found.best.score,), abs=1e-5) and told[-1].soft_scores == ()
 
 
-# Receipts
-
-
 def test_receipts_hold_what_was_used(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = td.dream(encoder, GOAL, START, method="epo", budget=3000).settings["penalties"]
     assert len(weights) == 8 and weights == sorted(weights) and weights[0] == 0 < weights[-1]

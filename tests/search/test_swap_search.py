@@ -10,23 +10,11 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.search import GOAL, METHODS, START, goal_of
+from tests.support.search import GOAL, METHODS, START, goal_of, searching
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
-from tl_dream.search.batch import Batch
-from tl_dream.search.budgets import Budget
-from tl_dream.search.swap_search import SwapSearch, _merged
-
-
-def searching(host: object, text: str = START, budget: int = 10_000, **options: object) -> SwapSearch:
-    sentence = host.vocabulary.read(text)
-    allowed = options.pop("allowed", host.vocabulary.allowed())
-    batch = Batch.of(host, [sentence], allowed, True, **options)
-    return SwapSearch(host, GOAL, batch, Budget(host.meter, budget))
-
-
-# What was planted is found
+from tl_dream.search.swap_search import _merged
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -80,9 +68,6 @@ def test_without_the_right_gradient_it_does_worse(
     assert sum(run(seed) for seed in seeds) < right - 0.5
 
 
-# Optima
-
-
 def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
         search = searching(host, max_changes=2, budget=100_000)
@@ -99,9 +84,6 @@ def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Mod
         before = search.seen.best[0].score
         assert not automatic._sweep(search, 0, automatic._Stop(search, None, None))
         assert search.seen.best[0].score > before
-
-
-# Proposals
 
 
 def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
@@ -151,9 +133,6 @@ def test_merging_takes_the_best_swap_of_each_place() -> None:
     }
     assert _merged(walker, values) == [(1, 9, 7, 4, 5), (1, 9, 7, 4, 0)]
     assert _merged(walker, {(1, 9, 3, 4, 5): 2.0}) == []
-
-
-# Repeatable, never below its start
 
 
 @pytest.mark.parametrize("method", METHODS)

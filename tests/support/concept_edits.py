@@ -16,9 +16,6 @@ def activation(model: torch.nn.Module, name: str, ids: list[int]) -> torch.Tenso
         return forward(host, torch.tensor([ids]), [name])[name][0]
 
 
-# ---------------------------------------------------------------- pool and search
-
-
 def aims_of(model: torch.nn.Module, text: str, names: list[str], seed: int = 0, size: float = 3.0) -> list[MovedTarget]:
     """Random moves of one position."""
     draw = torch.Generator().manual_seed(seed)
@@ -30,9 +27,6 @@ def aims_of(model: torch.nn.Module, text: str, names: list[str], seed: int = 0, 
             change[2] = size * torch.randn(24, generator=draw)
             made.append(MovedTarget(name, change))
     return made
-
-
-# ---------------------------------------------------------------- results
 
 
 def made_edit(*rows: EditRow, tokens: tuple[str, ...] = ("[CLS]", "he", "lost", "his", "dog", "[SEP]")) -> ConceptEdit:

@@ -30,9 +30,6 @@ def cloud(count: int = 60, width: int = 12, gap: float = 6.0) -> tuple[numpy.nda
     return units, labels
 
 
-# ---------------------------------------------------------------- collecting
-
-
 def collected(model: torch.nn.Module, examples: Examples, **options: object) -> object:
     with attached(model) as host:
         return collect(host, examples, options.get("hook", "block_out"), options.get("layers", [1]))  # type: ignore[arg-type]

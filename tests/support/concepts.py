@@ -4,6 +4,7 @@ import torch
 
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
+from tl_dream.results.concepts import Evidence
 
 SENTENCE = "so the dog can see he run"
 
@@ -12,3 +13,28 @@ def read(model: torch.nn.Module, name: str, text: str = SENTENCE) -> torch.Tenso
     with attached(model) as host, torch.no_grad():
         ids, _ = host.pad([host.vocabulary.encode(text)])
         return forward(host, ids, [name])[name]
+
+
+def made_evidence(layer: int | None = 0, accuracy: float = 0.9, **accuracies: float) -> Evidence:
+    every = {"mean": accuracy, **accuracies}
+    return Evidence(
+        layer=layer,
+        estimator="mean",
+        accuracy=accuracy,
+        interval=(accuracy - 0.1, min(1.0, accuracy + 0.05)),
+        held_out=40,
+        held_out_groups=20,
+        fitted=120,
+        p_value=0.01,
+        p_corrected=0.02,
+        random_concepts=100,
+        random_mean=0.5,
+        random_best=0.62,
+        accuracies=every,
+        intervals={name: (value - 0.1, min(1.0, value + 0.05)) for name, value in every.items()},
+        agreement={"mean": dict.fromkeys(every, 1.0)},
+        stability=0.99,
+        stability_low=0.98,
+        bootstraps=50,
+        bootstraps_drawn=50,
+    )

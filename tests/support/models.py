@@ -31,9 +31,6 @@ def switched_on(model: torch.nn.Module, layer: int | None) -> dict[str, int | No
     return {**{name: None for name, row in WHOLE.items() if row[column]}, **layered}
 
 
-# Evaluation mode, precision, what is accepted
-
-
 def modules_of(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     yield from model.modules()
     if hasattr(model, "original_model"):

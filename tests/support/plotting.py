@@ -96,8 +96,5 @@ def assert_nothing_is_cut_or_covered(ax: Axes) -> None:
 ODD = ("[CLS]", "$x$", "$$", "東京", "தமிழ்", "antidisestablishmentarianism", "_^{", "\u200d", "%", "[SEP]")
 
 
-# ---------------------------------------------------------------- Figure 2
-
-
 def bars(ax: Axes) -> list[float]:
     return [patch.get_width() for patch in ax.patches]

@@ -1,26 +1,42 @@
-"""What the tests of several rooms share (search)."""
+"""What the tests of searches and dreams share: a sentence, units, methods, and searches set up by hand."""
 
 import torch
 from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import PLANTS, VOCAB
+from tl_dream.models.host import Host
 from tl_dream.objectives.objective import TOKENS, Read
+from tl_dream.search.batch import Batch
+from tl_dream.search.budgets import Budget
+from tl_dream.search.swap_search import SwapSearch
 
 START = "i do see the sun"
-
-
+TEXTS = [START, "the dog", "a small cat is here ."]
 GOAL = td.neuron("mlp_post", layer=1, unit=5, pos=2)
-
-
+UNIT = td.neuron("block_out", layer=1, unit=5, pos=2)
 METHODS = ("auto", "gcg", "epo", "pez")
+EVERY_METHOD = (*METHODS, "anneal")
+QUICK = {"steps": 12, "evaluate_every": 3}
+ALL = torch.ones(len(VOCAB), dtype=torch.bool)
 
 
 def goal_of(pos: int, plant: int = 0) -> td.Objective:
     return td.neuron("mlp_post", layer=PLANTS[plant].layer, unit=PLANTS[plant].unit, pos=pos)
 
 
-# Every setting does something
+def batch_of(host: Host, texts: list[str] | str, allowed: Tensor = ALL, free: object = None) -> Batch:
+    texts = [texts] if isinstance(texts, str) else texts
+    return Batch.of(host, [host.vocabulary.read(td.Prompt(text, free)) for text in texts], allowed, True)
+
+
+def searching(
+    host: Host, goal: td.Objective = GOAL, budget: int = 10_000, free: object = None, **options: object
+) -> SwapSearch:
+    """A search from START."""
+    sentence = host.vocabulary.read(td.Prompt(START, free))
+    allowed = options.pop("allowed", host.vocabulary.allowed())
+    return SwapSearch(host, goal, Batch.of(host, [sentence], allowed, True, **options), Budget(host.meter, budget))
 
 
 def spoiled(value: float, *words: str) -> td.Objective:

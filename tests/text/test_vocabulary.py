@@ -41,9 +41,6 @@ def test_a_sentence_as_long_as_the_context_is_read_and_one_longer_is_not(words: 
         words.read("dog " * 11)
 
 
-# Positions
-
-
 @pytest.mark.parametrize(
     ("pos", "found"),
     [
@@ -111,9 +108,6 @@ def test_a_word_is_not_found_inside_another(words: Vocabulary) -> None:
         words.locate(words.read("i hate dogs"), "dog")
 
 
-# Tokens
-
-
 def test_token_id(words: Vocabulary) -> None:
     assert words.token_id("dog") == words.token_id("Dog") == words.token_id(VOCAB.index("dog"))
     assert words.token_id("##s") == VOCAB.index("##s") and words.token_id("[MASK]") == MASK
@@ -170,9 +164,6 @@ def test_ids_beyond_the_tokenizer_have_a_name_and_are_never_allowed(tokenizer: B
     assert mask.shape == (last + 1,) and not mask[len(VOCAB) :].any() and mask[VOCAB.index("dog")]
 
 
-# Allowed tokens
-
-
 def chosen(vocabulary: Vocabulary, allowed: object) -> set[str]:
     return set(vocabulary.tokens(vocabulary.allowed(allowed).nonzero()[:, 0].tolist()))
 
@@ -223,9 +214,6 @@ def test_masks_that_are_refused(words: Vocabulary, allowed: object, parts: list[
         words.allowed(allowed)
 
 
-# A byte-level BPE vocabulary with a BOS that its tokenizer does not add
-
-
 def test_a_causal_models_beginning_is_put_before_the_sentence(causal: Vocabulary) -> None:
     bos = causal.tokenizer.bos_token_id
     sentence = causal.read(" red dog")
@@ -253,9 +241,6 @@ def test_whole_words_of_a_causal_model(causal: Vocabulary) -> None:
     kept = chosen(causal, "whole_words no_special")
     assert {"Ġ" + word for word in CAUSAL_WORDS} <= kept and "Ġdo" in kept
     assert not kept & {"d", "o", "g", "7"} and "<|endoftext|>" not in kept
-
-
-# Leave no trace
 
 
 def test_the_users_tokenizer_stays_as_found() -> None:

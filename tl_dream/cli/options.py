@@ -1,6 +1,6 @@
 """What the subcommands of `tl-dream` share: arguments, what they mean, and the checks before any work starts.
 
-A subcommand lives in `cli.py` or in a station `cli_*.py`; each has `add_commands(subparsers)` and sets `run`:
+Subcommands live in the rooms of GROUPS (`app.py`); each has `add_commands(subparsers)` and sets `run`:
 
     def add_commands(subparsers: Subparsers) -> None:
         parser = subparsers.add_parser("search", help="...")

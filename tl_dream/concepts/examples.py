@@ -119,7 +119,7 @@ def shortened(text: str, most: int = 60) -> str:
 
 
 def listed(faults: Iterable[str]) -> str:
-    """Faults as a message lists them, each of them whole: the sentence in it is `_short` already."""
+    """Faults as a message lists them, each of them whole: the sentence in it is `shortened` already."""
     every = list(faults)
     more = f"; and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return "; ".join(every[:LISTED]) + more

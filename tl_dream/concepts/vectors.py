@@ -17,7 +17,7 @@ from tl_dream.concepts.shifts import with_change
 from tl_dream.concepts.storage import PROBE, away, fingerprint, probe, read_tensors, write_tensors
 from tl_dream.models import Host, attached, user_hooks
 from tl_dream.objectives import Objective, direction
-from tl_dream.results import HEAD, Evidence, read_value, table
+from tl_dream.results import HEAD, Evidence, declared, read_value, table
 from tl_dream.text import Positions
 
 Along = Float[Tensor, " unit"]
@@ -285,17 +285,13 @@ class ConceptVectors:
 
 TENSORS = ("direction", "control", "probe", "embedding")
 PLAIN = tuple(field.name for field in fields(ConceptVector) if field.name not in (*TENSORS, "evidence"))
-PLAIN_TYPES: dict[str, Any] = {
-    **dict.fromkeys(("name", "negative", "positive", "estimator", "model", "hook", "hook_name"), str),
-    **{"layer": int | None, "threshold": float, "scale": float, "seed": int},
-}
 COUNTS = ("negatives", "positives", "groups", "duplicates", "layers", "forwards", "forward_tokens")
 """What `examples` holds, and a receipt prints."""
 
 
 def _vector(data: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor]) -> ConceptVector:
     """One vector of a file, its parts fitting together; looked at before it is made, so that no other file is one."""
-    plain = {name: read_value(name, kind, data[name]) for name, kind in PLAIN_TYPES.items()}
+    plain = {name: read_value(name, declared(ConceptVector)[name], data[name]) for name in PLAIN}
     found = {name: tensors[f"{i}.{name}"] for name in TENSORS}
     for name, tensor in found.items():
         require(
@@ -304,7 +300,7 @@ def _vector(data: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor]) -> C
         )
     widths = {len(found[name]) for name in ("direction", "control", "probe")}
     lengths = [float(found[name].norm()) for name in ("direction", "control")]
-    scale = plain["scale"]
+    scale, about = plain["scale"], plain.pop("examples")
     require(
         len(widths) == 1 and scale > 0 and all(abs(length - 1) < 1e-3 for length in lengths),
         f"the numbers of vector {i} do not fit together (widths {sorted(widths)}, lengths of the direction and its "
@@ -314,7 +310,7 @@ def _vector(data: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor]) -> C
         **plain,
         **found,  # type: ignore[arg-type]
         evidence=Evidence.from_json(data["evidence"]),
-        examples={**data["examples"], **{name: read_value(name, int, data["examples"][name]) for name in COUNTS}},
+        examples=about | {name: read_value(name, int, about[name]) for name in COUNTS},
     )
 
 

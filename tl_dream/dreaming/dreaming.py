@@ -93,7 +93,7 @@ def dream(
         "anneal": the article's annealed Gumbel-Softmax ascent.
         "gcg": greedy coordinate gradient (Zou et al. 2023); `gcg` takes its settings.
         "epo": a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole front.
-        "pez": projected gradient ascent (after Wen et al. 2023; see `Projecting`).
+        "pez": projected gradient ascent (after Wen et al. 2023; see `PEZSettings`).
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -114,7 +114,7 @@ def dream(
             (`Annealing` for "fast", `ARTICLE` for "article").
         steps: gradient steps ("anneal", "pez").
         start_weight: softmax weight of the sentence's tokens at the first step, in (0, 1).
-        learning_rate: logits a step of Adam ("anneal"); for "pez" see `Projecting`.
+        learning_rate: logits a step of Adam ("anneal"); for "pez" see `PEZSettings`.
         schedule: of the temperature: "geometric", "linear", "cosine" or "constant".
         temperature: its start and end, dimensionless, > 0.
         warmup: steps at the start temperature.

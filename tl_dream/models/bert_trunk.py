@@ -221,7 +221,7 @@ class BertTrunk:
     """The forward pass of a BERT up to some hooks.
 
     Args:
-        hooks: from `covers`.
+        hooks: from `can_stand_in`.
     """
 
     @torch.no_grad()

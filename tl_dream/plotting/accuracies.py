@@ -21,9 +21,6 @@ ESTIMATOR_MARKS = {
 }
 
 
-# ---------------------------------------------------------------- Figure 6
-
-
 @styled
 def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -> Axes:
     """Held-out accuracy of every estimator at every layer, with 95% intervals, over what random labels reach.
@@ -72,6 +69,3 @@ def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -
     host.yaxis.set_major_formatter(PercentFormatter(1.0))
     host.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
     return host
-
-
-# ---------------------------------------------------------------- dose and response

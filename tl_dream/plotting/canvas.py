@@ -23,8 +23,6 @@ from matplotlib.textpath import text_to_path
 from tl_dream._errors import unknown
 from tl_dream.results import check_writable, write_bytes
 
-# ---------------------------------------------------------------- style, shared with the stations plotting_*.py
-
 INK, GREY, PALE = "#000000", "#5c5c5c", "#d9d9d9"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
@@ -108,6 +106,12 @@ def readable(token: str, longest: int = 18) -> str:
 
 
 @lru_cache(maxsize=4096)
+def short_number(value: float, digits: int = 3) -> str:
+    """A score with so many digits behind the point; with three that count where it is very small or large."""
+    plain = 10 ** (1 - digits) <= abs(value) < 1000 or value == 0
+    return f"{value:.{digits}f}" if plain else f"{value:.3g}"
+
+
 def text_width(text: str, bold: bool = False, size: float = FONT_SIZE) -> float:
     """The width of a line of text in points."""
     font = FontProperties(family=STYLE["font.family"], weight="bold" if bold else "normal", size=size)
@@ -135,8 +139,6 @@ def spread(count: int, most: int, always: Sequence[int] = ()) -> list[int]:
             return sorted(chosen)
     return fixed
 
-
-# ---------------------------------------------------------------- files
 
 FORMATS = ("png", "pdf", "svg")
 

@@ -237,9 +237,6 @@ def _key(ax: Axes, width: float, height: float) -> None:
         ax.text(x + 0.45, y, meaning, va="center")
 
 
-# ---------------------------------------------------------------- accuracy
-
-
 @styled
 def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None = None) -> Axes:
     """How often the moved word follows the move, and how far the text stays behind, by magnitude; with controls.

@@ -26,6 +26,7 @@ from tl_dream.plotting.canvas import (
     fill_axes,
     grid_in,
     readable,
+    short_number,
     styled,
     text_width,
     wrapped,
@@ -34,10 +35,6 @@ from tl_dream.results import CorpusHit, CorpusResult
 
 WIDTH = 8.0
 """Inches, of a figure made here."""
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
 
 
 @styled
@@ -62,7 +59,7 @@ def corpus_sentences(result: CorpusResult, *, count: int = 10, lines: int = 2, a
     hits = result.top[:count]
     require(bool(hits), f"nothing to draw: no sentence was scored for {result.objective}")
     width = WIDTH if ax is None else max(3.0, ax.get_position().width * ax.figure.figure.get_size_inches()[0])
-    scores = [_number(hit.score) for hit in hits]
+    scores = [short_number(hit.score) for hit in hits]
     side = max(text_width(score, bold=True) for score in scores) + 10
     laid = [_laid_out(hit, 72 * width - side - 8, lines) for hit in hits]
     values = [value for hit in hits for value in hit.activations or () if value is not None]
@@ -159,10 +156,10 @@ def _draw_scale(ax: Axes, x: float, y: float, low: float, high: float) -> None:
     if high <= low:
         return
     small: dict[str, Any] = {"ha": "left", "va": "center", "size": FONT_SIZE - 1}
-    name = f"value at the token: {_number(low)}"
+    name = f"value at the token: {short_number(low)}"
     ax.text(x, y, name, **small)
     x += text_width(name, size=FONT_SIZE - 1) + 5
     for i in range(6):
         ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=WEIGHTS(i / 5), edgecolor=PALE, linewidth=0.4))
         x += 9
-    ax.text(x + 4, y, _number(high), **small)
+    ax.text(x + 4, y, short_number(high), **small)

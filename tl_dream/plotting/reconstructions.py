@@ -43,9 +43,6 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, INK, GREY)
 
 
-# ---------------------------------------------------------------- Figure 5
-
-
 @styled
 def read_back(result: LayerReconstructions | Reconstruction, *, ax: Axes | None = None) -> Axes:
     """The article's Figure 5: a row a layer, right tokens green, wrong ones red, the cost beside it.
@@ -184,9 +181,6 @@ def _draw_key(ax: Axes) -> None:
         Rectangle((0, 0), 1, 1, facecolor=WRONG, edgecolor=VERMILLION, linewidth=1.6, label="× another token"),
     ]
     ax.legend(handles=handles, loc="center left", ncols=2, frameon=False, borderaxespad=0)
-
-
-# ---------------------------------------------------------------- what damage leaves
 
 
 @styled

@@ -26,6 +26,7 @@ from tl_dream.plotting.canvas import (
     fill_axes,
     grid_in,
     readable,
+    short_number,
     styled,
     text_width,
     wrapped,
@@ -34,10 +35,6 @@ from tl_dream.results import MaskedPredictions, Neighbour, NeighbourTable, Place
 
 WIDTH = 6.3
 """Inches, of a figure made here."""
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
 
 
 def _title(result: TokenTable | NeighbourTable, what: str) -> str:
@@ -64,9 +61,6 @@ def _framed(title: str, width: float, height: float, side: float, ax: Axes | Non
     grid = grid_in(host, 2, 1, height_ratios=[head, height])
     caption(host, grid[0], "title", text)
     return host, add_panel(host, grid[1], "scores")
-
-
-# ---------------------------------------------------------------- Figure 3
 
 
 @styled
@@ -101,7 +95,7 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
         bars.text(
             score + math.copysign(0.012 * reach, score),
             at,
-            _number(score),
+            short_number(score),
             ha="left" if score >= 0 else "right",
             va="center",
             size=FONT_SIZE - 1,
@@ -124,9 +118,6 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
     )
     bars.tick_params(axis="y", length=0)
     return host
-
-
-# ---------------------------------------------------------------- Figure 4
 
 
 @styled
@@ -270,9 +261,6 @@ def _name_points(ax: Axes, points: Sequence[Neighbour], inches: tuple[float, flo
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-# ---------------------------------------------------------------- masked predictions
 
 
 @styled

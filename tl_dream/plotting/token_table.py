@@ -17,13 +17,12 @@ from tl_dream.plotting.canvas import (
     WEIGHTS,
     dpi,
     readable,
+    short_number,
     spread,
     text_width,
     wrapped,
 )
 from tl_dream.results import Run
-
-# ---------------------------------------------------------------- Figure 1
 
 MOST_ROWS = 12
 WIDEST = 8.5  # inches of the token table; a longer sentence goes on in a block below
@@ -139,15 +138,11 @@ def _rows(run: Run, most: int) -> tuple[_Row, ...]:
 
 def _side(rows: Sequence[_Row]) -> float:
     """Points for the step and the score, left of the tokens."""
-    return _label_width(rows) + max(text_width(score_text(row.score), bold=True) for row in rows) + 18.0
+    return _label_width(rows) + max(text_width(short_number(row.score, 2), bold=True) for row in rows) + 18.0
 
 
 def _label_width(rows: Sequence[_Row]) -> float:
     return max(text_width(f"★ {row.label}", bold=True) for row in rows)
-
-
-def score_text(value: float) -> str:
-    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
 
 
 def blocks(columns: Sequence[float], count: int) -> tuple[tuple[int, int], ...]:
@@ -186,7 +181,7 @@ def draw_tokens(ax: Axes, layout: Layout, block: int, free: Sequence[int], size:
         star = "★ " if number == len(rows) - 1 else ""
         weight = "bold" if ends else "normal"
         ax.text(at, top + 0.5, star + row.label, ha="right", va="center", size=size, weight=weight)
-        ax.text(left - 8, top + 0.5, score_text(row.score), ha="right", va="center", size=size, weight=weight)
+        ax.text(left - 8, top + 0.5, short_number(row.score, 2), ha="right", va="center", size=size, weight=weight)
         for column, i in enumerate(range(first, last)):
             x, width = edges[column], columns[i]
             if row.weights is not None and i in free:

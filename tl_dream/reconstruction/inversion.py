@@ -152,7 +152,7 @@ def minimise(
     """L-BFGS from a batch of starts; at every glance its embeddings are decoded and their tokens measured and polished.
 
     Raises:
-        Solved, Spent: see `Judge`.
+        Solved, Spent: see `TokenLedger`.
     """
     x = torch.stack([start.embeddings for start in starts])
     minimizer = Minimizer(soft_losses(judge.host, judge.target, starts), x.flatten(1))

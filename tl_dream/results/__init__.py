@@ -5,6 +5,7 @@ from tl_dream.results.base import (
     Cost,
     check_kind,
     check_writable,
+    declared,
     read_json,
     read_value,
     same_file,

@@ -25,7 +25,7 @@ class IncrementalBert:
     Args:
         ids: the sentence.
         pos: the position whose token changes.
-        hooks: from `covers`, of `ROW_POINTS`.
+        hooks: from `can_stand_in`, of `ROW_POINTS`.
         read: the positions that are read in the deepest block; all others are NaN there.
         narrow: dtype of the matrix products.
     """

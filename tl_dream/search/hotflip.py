@@ -62,7 +62,7 @@ def scored_slopes(
         The scores of `climb` and of each one `beside` it, and the slopes.
 
     Raises:
-        DreamError: the scores do not depend on the words; `NoSlope` where scores are numbers and slopes are not.
+        DreamError: the scores do not depend on the words; `BrokenGradient` where scores are numbers and slopes are not.
     """
     weights, every = None, (climb, *beside)
     with torch.enable_grad():

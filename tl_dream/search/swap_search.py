@@ -1,7 +1,7 @@
 """Search over real tokens by swaps: the gradient proposes them, exact scores choose.
 
-`Swaps` is the one proposal kernel of `gcg`, `epo` and the default method. No sentence is scored twice (Li et al. 2024,
-Faster-GCG), and none that may not be returned.
+`SwapSearch` is the one proposal kernel of `gcg`, `epo` and the default method. No sentence is scored twice (Li et al.
+2024, Faster-GCG), and none that may not be returned.
 """
 
 from __future__ import annotations

@@ -1,6 +1,0 @@
-"""What the tests of several rooms share (layer reconstruction)."""
-
-TEXT = "the red dog was old ."
-
-
-# ---------------------------------------------------------------- pictures
