@@ -15,7 +15,7 @@ from tl_dream.models.host import attached
 
 
 def test_minilm_equals_hugging_face(minilm: torch.nn.Module) -> None:
-    from tl_dream.models.loading import _minilm_folder
+    from tl_dream.models.checkpoints import _minilm_folder
 
     hf = BertModel.from_pretrained(_minilm_folder(), attn_implementation="eager").eval()
     tokens = AutoTokenizer.from_pretrained(_minilm_folder())(TEXTS, padding=True, return_tensors="pt")

@@ -14,9 +14,9 @@ from transformers.utils import logging as hf_logging
 import tl_dream as td
 from tests.conftest import HAS_HOOKED, says
 from tests.support.models import TEXTS, modules_of, run
-from tl_dream.models import loading as checkpoints
+from tl_dream.models import checkpoints
+from tl_dream.models.checkpoints import MINILM_SHA256, check_sha256, read_checkpoint
 from tl_dream.models.host import attached
-from tl_dream.models.loading import MINILM_SHA256, check_sha256, read_checkpoint
 
 LAYOUTS = ["BertModel", "BertForMaskedLM", "BertForPreTraining"]
 

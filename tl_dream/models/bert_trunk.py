@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream.models.forward_pass import forward
-from tl_dream.models.host import Host, user_hooks
+from tl_dream.models.handles import user_hooks
+from tl_dream.models.host import Host
 
 POINTS = (
     "block_in",
@@ -47,11 +48,20 @@ twice costs a tenth of the block."""
 def can_stand_in(host: Host, hooks: Sequence[str], points: Sequence[str] = POINTS) -> dict[str, tuple[int, str]] | None:
     """{full hook name: (layer, point)} where these blocks can stand in for the model: a BERT with nobody's hooks on it,
     in float32 or float64, read at known `points` of its blocks. None elsewhere."""
-    bert = not host.causal and getattr(host.model.cfg, "act_fn", None) in ACTIVATIONS
-    if not bert or host.W_E.dtype not in (torch.float32, torch.float64) or user_hooks(host.model):
+    if not _is_plain(host) or host.W_E.dtype not in (torch.float32, torch.float64) or user_hooks(host.model):
         return None
     known = {host.resolve(point, layer): (layer, point) for layer in range(host.n_layers) for point in points}
     return {name: known[name] for name in hooks} if all(name in known for name in hooks) else None
+
+
+def _is_plain(host: Host) -> bool:
+    """Whether the blocks are those of BERT as published. RoBERTa's are, but its positions depend on the tokens."""
+    cfg = host.model.cfg
+    if not host.bert or host.causal or getattr(cfg, "act_fn", None) not in ACTIVATIONS:
+        return False
+    if host.kind == "bridge":
+        return getattr(host.model.original_model.config, "model_type", None) == "bert"
+    return all(abs(block.attn.attn_scale - cfg.d_head**0.5) < 1e-6 for block in host.model.blocks)
 
 
 Norm = tuple[Tensor, Tensor, float]

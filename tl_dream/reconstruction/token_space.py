@@ -35,7 +35,7 @@ class TokenSpace:
         self.allowed = allowed.to(host.device)
         self._host, self._target = host, target
         self._W = host.W_E.to(target.values.dtype)
-        self.normed = not host.causal
+        self.normed = host.bert
         self.offset = torch.zeros(len(target.sentence.free), self._W.shape[1], dtype=self._W.dtype, device=host.device)
         if self.normed:
             self._W = self._W - self._W.mean(1, keepdim=True)

@@ -1,0 +1,60 @@
+"""Forward hooks of a model: our own for the length of a block, and the user's, which stay where they are."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+KINDS_OF_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+def _is_users(hook: Any) -> bool:
+    """TransformerLens' bridge and transformers wire some hooks of their own, which only pass values on."""
+    origin = str(getattr(hook, "__module__", ""))
+    through_point = origin == "transformer_lens.hook_points"  # somebody's function, its repr is the name
+    wired = "_wire_symbolic_hooks" in str(getattr(hook, "__name__", ""))
+    return not (wired if through_point else origin.startswith(("transformer_lens.", "transformers.")))
+
+
+def user_hooks(model: Any) -> bool:
+    """Whether a forward hook of the user's is on the model."""
+    return any(
+        _is_users(hook)
+        for module in model.modules()
+        for kind in KINDS_OF_HOOKS
+        for hook in getattr(module, kind).values()
+    )
+
+
+@contextmanager
+def without_user_hooks(model: Any) -> Iterator[None]:
+    """A pass that the user's hooks neither see nor change; the very same hooks are back in their order after."""
+    kept: list[tuple[Any, str, Any]] = []
+    try:
+        for module in model.modules():
+            for kind in KINDS_OF_HOOKS:
+                hooks = getattr(module, kind)
+                if any(_is_users(hook) for hook in hooks.values()):
+                    kept.append((module, kind, hooks))
+                    rest = OrderedDict((key, hook) for key, hook in hooks.items() if not _is_users(hook))
+                    setattr(module, kind, rest)
+        yield
+    finally:
+        for module, kind, hooks in kept:
+            setattr(module, kind, hooks)
+
+
+@contextmanager
+def owned_hook(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
+    """A hook of our own for the length of a block; that very handle is removed after."""
+    known = {id(handle) for handle in point.fwd_hooks}
+    handle = point.add_hook(function, is_permanent=True, prepend=prepend)
+    if handle is None:  # transformer-lens 3 does not return it
+        handle = next(h for h in point.fwd_hooks if id(h) not in known)
+    try:
+        yield
+    finally:
+        handle.hook.remove()
+        point.fwd_hooks[:] = [h for h in point.fwd_hooks if h is not handle]
