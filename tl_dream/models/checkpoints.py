@@ -126,9 +126,7 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
             config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         except Exception as error:
             if Path(source).is_dir():
-                raise DreamError(
-                    f"the folder {source!r} holds no readable config.json: {_in_a_line(error)}"
-                ) from error
+                raise DreamError(f"the folder {source!r} holds no readable config.json: {_in_a_line(error)}") from error
             raise unknown(
                 "model", name, _KNOWN, f"Give a local folder or a name on the hub ({_in_a_line(error)})"
             ) from error
@@ -159,7 +157,7 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
             raise DreamError(f"the checkpoint {name!r} can't be read: {_in_a_line(error)}") from error
         finally:
             torch.random.set_rng_state(rng)
-    config.architectures = [FAMILIES[config.model_type][1]]  # a folder may name a class that no bridge knows
+    model.config.architectures = [FAMILIES[config.model_type][1]]  # a folder may name a class that no bridge knows
     return Checkpoint(name, model.eval(), tokenizer, _untrained(name, model, report))
 
 
@@ -275,7 +273,7 @@ def _check_size(folder: Path, config: Any) -> None:
     require(
         held == 0 or announced <= held,  # a number takes a byte at least; no weights at all is another error
         f"the config.json of {str(folder)!r} announces {announced:,} numbers, and the weights beside it hold "
-        f"{held:,} bytes: they do not belong together",
+        f"{held:,} bytes: they do not belong together, or were cut off. Get a whole copy",
     )
 
 

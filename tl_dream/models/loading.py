@@ -15,8 +15,10 @@ from tl_dream.models.checkpoints import FAMILIES, Checkpoint, read_checkpoint
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""Largest difference to Hugging Face, relative to the largest activation; 0.1 in the half dtypes."""
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
+"""Largest difference to Hugging Face, relative to the largest activation (measured: 1e-6 in float32)."""
+LOOSE = 0.1
+"""The same in half precision, or where the user lets float32 products be rounded so."""
 
 
 def load_model(
@@ -142,10 +144,12 @@ class _Sample:
             if self.logits is not None:
                 expected[host.resolve("logits")] = self.logits
             found = forward(host, self.ids.to(host.device), list(expected), mask=self.mask.to(host.device))
+        rounded = torch.get_float32_matmul_precision() != "highest" or torch.is_autocast_enabled(host.device.type)
         for name, wanted in expected.items():
+            limit = LOOSE if rounded else TOLERANCE.get(wanted.dtype, LOOSE)
             mine, theirs = found[name].cpu()[self.mask].double(), wanted[self.mask].double()
             off, size = float((mine - theirs).abs().max()), float(theirs.abs().max())
-            if not off <= TOLERANCE.get(wanted.dtype, 0.1) * size:  # NaN is no agreement
+            if not off <= limit * size:  # NaN is no agreement
                 title = type(model).__name__
                 return f"{title} gives values {off:.2g} away from Hugging Face's at {name} (up to {size:.2g})"
         return None
