@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertForMaskedLM, BertForPreTraining, BertModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertModel,
+    BertTokenizerFast,
+)
 
 import tl_dream as td
 from tests.conftest import HAS_HOOKED, says
@@ -227,3 +234,43 @@ def test_the_meter_counts_sentences_and_tokens_times_layers(tiny_encoder: torch.
 def test_an_open_host_is_passed_through(tiny_encoder: torch.nn.Module) -> None:
     with attached(tiny_encoder) as host, attached(host) as again:
         assert again is host
+
+
+@pytest.mark.parametrize("how", ["wrapped", "in place", "a block"])
+def test_a_compiled_model_runs_as_the_plain_one(fresh_encoder: Callable[..., torch.nn.Module], how: str) -> None:
+    """Hooks do not fire in a graph, and to make one takes seconds."""
+    model = fresh_encoder()
+    goal = td.neuron("block_out", layer=1, unit=3, pos=1)
+    texts = ["the red dog", "a cat"]
+    expected = td.score(model, goal, texts)
+    graphs: list[object] = []
+
+    def compiler(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    if how == "wrapped":
+        model = torch.compile(model, backend=compiler)
+    else:
+        (model if how == "in place" else model.blocks[0]).compile(backend=compiler)
+    assert torch.equal(td.score(model, goal, texts), expected)
+    assert not graphs
+
+
+def test_weights_made_in_inference_mode_are_refused(tiny_folder: Path) -> None:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    own = AutoTokenizer.from_pretrained(tiny_folder)
+    goal = td.neuron("block_out", layer=1, unit=3, pos=1)
+    with torch.inference_mode():
+        hf = BertForMaskedLM.from_pretrained(tiny_folder, attn_implementation="eager")
+        model = TransformerBridge.boot_transformers("mine", hf_model=hf, tokenizer=own, device="cpu")
+    with says("made inside torch.inference_mode(), and no gradient can be taken through such weights"):
+        td.score(model, goal, "the red dog")
+
+
+def test_a_tokenizer_that_knows_no_word(fresh_encoder: Callable[..., torch.nn.Module]) -> None:
+    model = fresh_encoder()
+    model.tokenizer = BertTokenizerFast()
+    with says("knows no word but its special tokens", "copy these files from where the model is from"):
+        td.score(model, td.neuron("block_out", layer=1, unit=3), "the red dog")

@@ -271,3 +271,31 @@ def test_no_look_up_copies_the_vocabulary(words: Vocabulary, monkeypatch: pytest
     assert words.locate(sentence, "dog") == (3,) and words.locate(sentence, "##s") == (5,)
     assert words.token_id("##s") == VOCAB.index("##s") and words.token_id("dog") == VOCAB.index("dog")
     assert words.token_id("[UNK]") == VOCAB.index("[UNK]") and words.token_id("Dog") == VOCAB.index("dog")
+
+
+def test_a_tokenizer_changed_in_place_is_read_anew() -> None:
+    """Rules, words and special tokens, the size of the vocabulary staying what it was."""
+    from tokenizers import models, normalizers, processors
+
+    table = {word: i for i, word in enumerate(VOCAB)}
+    own = BertTokenizerFast(vocab=table)
+
+    def now() -> Vocabulary:
+        return Vocabulary.of(own, d_vocab=len(VOCAB), n_ctx=12)
+
+    first = now()
+    assert first.encode("Dog") == (CLS, table["dog"], SEP) and now().tokenizer is first.tokenizer
+    own(["a", "b c"], padding=True)  # a call is no change of words, but costs a copy at most
+    backend = own.backend_tokenizer
+    backend.normalizer = normalizers.Replace("Dog", "cat")
+    assert now().encode("Dog") == (CLS, table["cat"], SEP)
+    swapped = {**table, "cat": table["dog"], "dog": table["cat"]}
+    backend.model = models.WordPiece(swapped, unk_token="[UNK]")
+    assert now().encode("Dog") == (CLS, table["dog"], SEP)
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A [SEP]", special_tokens=[("[SEP]", SEP), ("[CLS]", CLS)]
+    )
+    assert now().encode("Dog") == (table["dog"], SEP)
+    assert MASK in now().special_ids
+    own.mask_token = "dog"
+    assert MASK not in now().special_ids

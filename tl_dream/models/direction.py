@@ -15,7 +15,7 @@ from tl_dream.models.handles import owned_hook, without_user_hooks
 CAUSAL, MASKED, UNMASKED = "causal", "masked", "unmasked"
 """Only those before it; all, and padding can be masked; all, and no mask is heeded."""
 
-_PROBED: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_PROBED: weakref.WeakKeyDictionary[Any, tuple[str, str]] = weakref.WeakKeyDictionary()
 FAINT = 1e-3
 """Of what a changed token changes at its own place: less than that at an earlier one is rounding."""
 
@@ -32,8 +32,8 @@ def direction_of(model: Any, kind: str) -> str:
     """CAUSAL, MASKED or UNMASKED, for a model in evaluation mode.
 
     HookedEncoder and HookedTransformer are what `cfg.attention_dir` makes their attention do, a BERT is what
-    Hugging Face's `is_decoder` does. Any other bridge is tried out, once: whether another last token changes
-    what stands before it, and whether a mask hides that token.
+    Hugging Face's `is_decoder` does. Any other bridge is tried out, once a configuration: whether another last token
+    changes what stands before it, and whether a mask hides that token.
 
     Raises:
         DreamError: a model that can't be tried out.
@@ -43,9 +43,10 @@ def direction_of(model: Any, kind: str) -> str:
         return CAUSAL if causal else MASKED if kind == "encoder" else UNMASKED
     if is_bert(model, kind):
         return CAUSAL if getattr(model.original_model.config, "is_decoder", False) else MASKED
-    if model not in _PROBED:
-        _PROBED[model] = _probed(model)
-    return _PROBED[model]
+    known, config = _PROBED.get(model), str(model.original_model.config)  # which may be changed in place
+    if known is None or known[0] != config:
+        known = _PROBED[model] = (config, _probed(model))
+    return known[1]
 
 
 def _probed(model: Any) -> str:
