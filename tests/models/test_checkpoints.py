@@ -1,7 +1,8 @@
 """The room models.checkpoints: a checkpoint is read whole, or refused in a sentence that says why."""
 
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,52 @@ def test_no_code_of_a_checkpoint_is_run(copied: Path, monkeypatch: pytest.Monkey
     with says("can't be read"):
         td.load_model(str(copied))
     assert not Path("/tmp/tl_dream_was_here").exists()
+
+
+def spoilt(whole: bytes, other: bytes) -> Iterator[bytes]:
+    """What may have happened to a file."""
+    yield from (b"", whole[: len(whole) // 2], other, b"\0" * 64, b"null", b"[" * 200_000, b"\xff\xfe[\0")
+    yield (2**62).to_bytes(8, "little") + b"{}"  # a header of that size
+    try:
+        content = json.loads(whole)
+    except ValueError:
+        return
+    for value in (None, [1], {"a": -1}, "../x", 10**30):
+        key = draw.choice(list(content))
+        yield json.dumps({**content, key: value}).encode()
+
+
+draw = random.Random(0)
+
+
+def test_spoilt_folders(copied: Path) -> None:
+    """Read, or refused in words; never another exception."""
+    files = sorted(copied.iterdir())
+    refused = 0
+    for file in files:
+        whole = file.read_bytes()
+        for content in spoilt(whole, draw.choice([other for other in files if other != file]).read_bytes()):
+            file.write_bytes(content)
+            try:
+                td.load_model(str(copied))
+            except td.DreamError:
+                refused += 1
+        file.write_bytes(whole)
+    assert refused > 25
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [  # each broke at its own time: in a bridge's copy of the configuration, in the first text, in the first id
+        ("config.json", "add_cross_attention", [1]),
+        ("config.json", "pad_token_id", 10**30),
+        ("tokenizer_config.json", "model_max_length", "x"),
+        ("tokenizer_config.json", "unk_token", "no such token"),
+    ],
+)
+def test_settings_that_break_late(copied: Path, file: str, key: str, value: object) -> None:
+    (copied / file).write_text(json.dumps({**json.loads((copied / file).read_text()), key: value}))
+    try:
+        td.score(td.load_model(str(copied)), td.neuron("block_out", layer=1, unit=3, pos=1), "the red dog")
+    except td.DreamError:
+        pass

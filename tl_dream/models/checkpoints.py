@@ -126,9 +126,9 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
             config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         except Exception as error:
             if Path(source).is_dir():
-                raise DreamError(f"the folder {source!r} holds no readable config.json: {_in_a_line(error)}") from error
+                raise DreamError(f"the folder {source!r} holds no readable config.json: {in_a_line(error)}") from error
             raise unknown(
-                "model", name, _KNOWN, f"Give a local folder or a name on the hub ({_in_a_line(error)})"
+                "model", name, _KNOWN, f"Give a local folder or a name on the hub ({in_a_line(error)})"
             ) from error
         _check_config(name, config)
         if Path(source).is_dir():
@@ -141,6 +141,7 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         reader = getattr(transformers, FAMILIES[config.model_type][0])
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            tokenizer.decode(tokenizer("A word.", padding=False, truncation=False)["input_ids"])  # some break only then
             model, report = reader.from_pretrained(
                 source,
                 config=config,
@@ -154,7 +155,7 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # safetensors, pickle, JSON and the tokenizers' Rust each have their own
-            raise DreamError(f"the checkpoint {name!r} can't be read: {_in_a_line(error)}") from error
+            raise DreamError(f"the checkpoint {name!r} can't be read: {in_a_line(error)}") from error
         finally:
             torch.random.set_rng_state(rng)
     model.config.architectures = [FAMILIES[config.model_type][1]]  # a folder may name a class that no bridge knows
@@ -252,7 +253,7 @@ def _check_folder(folder: Path) -> None:
             content = json.loads(file.read_text(encoding="utf-8"))
             names = content["weight_map"].values() if file.name.endswith(".index.json") else _files_named(content)
         except Exception as error:
-            raise DreamError(f"the file {str(file)!r} can't be read: {_in_a_line(error)}") from error
+            raise DreamError(f"the file {str(file)!r} can't be read: {in_a_line(error)}") from error
         for named in names:
             inside = isinstance(named, str) and PurePath(named).name == named and "\\" not in named
             require(inside, f"{str(file)!r} names the file {named!r}, which is not in its folder: mend the entry")
@@ -277,5 +278,5 @@ def _check_size(folder: Path, config: Any) -> None:
     )
 
 
-def _in_a_line(error: BaseException) -> str:
+def in_a_line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

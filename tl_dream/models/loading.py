@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.models.checkpoints import FAMILIES, Checkpoint, read_checkpoint
+from tl_dream.models.checkpoints import FAMILIES, Checkpoint, in_a_line, read_checkpoint
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
 
@@ -63,34 +63,30 @@ def load_model(
         f"dtype = {dtype!r}: give a floating dtype of torch, such as torch.float32",
     )
     place, name = _device(device), os.fspath(name)
-    with torch.inference_mode(False):  # weights made in it take part in no gradient, ever
-        checkpoint = read_checkpoint(name, dtype)
-        sample = _Sample.of(checkpoint)
-        unlike = _unlike_hooked(checkpoint.model.config)
-        refusals: list[str] = []
-        if backend != "bridge" and encoder is not None:
-            wrong = unlike and f"HookedEncoder can't represent {unlike}"
-            if wrong is None:
-                model = _finished(_as_encoder(encoder, checkpoint, place, dtype), checkpoint)
-                wrong = sample.difference(model)
-            if wrong is None:
-                return model
-            refusals.append(wrong)
-        if backend != "hooked":
-            model = _finished(_as_bridge(checkpoint, place, dtype), checkpoint)
-            wrong = sample.difference(model)
-            if wrong is None:
-                return model
-            refusals.append(wrong)
+    tried = [kind for kind in backends[1:] if backend in ("auto", kind) and (kind == "bridge" or encoder is not None)]
+    refusals: list[str] = []
+    try:
+        with torch.inference_mode(False):  # weights made in it take part in no gradient, ever
+            checkpoint = read_checkpoint(name, dtype)
+            sample = _Sample.of(checkpoint)
+            for kind in tried:
+                unlike = kind == "hooked" and _unlike_hooked(checkpoint.model.config)
+                if unlike:
+                    refusals.append(f"HookedEncoder can't represent {unlike}")
+                    continue
+                given = (checkpoint, place, dtype)
+                model = (_as_encoder(encoder, *given) if kind == "hooked" else _as_bridge(*given)).eval()
+                model.tl_dream_name, model.tl_dream_untrained = name, checkpoint.untrained
+                difference = sample.difference(model)
+                if difference is None:
+                    return model
+                refusals.append(difference)
+    except DreamError:
+        raise
+    except Exception as error:
+        raise DreamError(f"the checkpoint {name!r} can't be made into a model: {in_a_line(error)}") from error
     advice = '; use backend="bridge"' if backend == "hooked" else ""
     raise DreamError(f"{name!r} can't be represented exactly: {'; '.join(refusals)}{advice}")
-
-
-def _finished(model: Any, checkpoint: Checkpoint) -> Any:
-    model.eval()
-    model.tl_dream_name = checkpoint.name
-    model.tl_dream_untrained = checkpoint.untrained
-    return model
 
 
 def _unlike_hooked(config: Any) -> str | None:
@@ -134,6 +130,11 @@ class _Sample:
         finally:
             for handle in handles:
                 handle.remove()
+        require(
+            all(bool(block.isfinite().all()) for block in blocks),
+            f"the activations of {checkpoint.name!r} are not finite in {blocks[0].dtype}: its weights are broken, or "
+            "need a wider dtype, such as torch.float32",
+        )
         logits = out["prediction_logits"] if "prediction_logits" in out else out["logits"]
         return cls(ids, mask.bool(), blocks, None if "mlm" in checkpoint.untrained else logits)
 
