@@ -6,6 +6,8 @@ import html
 import json
 import math
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -71,13 +73,58 @@ def check_kind(data: Any, kind: str) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Raise before any work starts if `path` could not be written at its end; nothing is created or changed."""
-    target = Path(path)
-    require(not target.is_dir(), f"{str(target)!r} is a folder: give the name of a file in it")
-    require(target.parent.is_dir(), f"the folder {str(target.parent)!r} does not exist: create it first")
-    probe = target if target.exists() else target.parent
-    require(os.access(probe, os.W_OK), f"{str(target)!r} can't be written: no permission for {str(probe)!r}")
+    """Raise before any work starts if `path` could not be written at its end; nothing is left behind.
+
+    Returns:
+        The file itself, where `path` is a link to it.
+    """
+    given = repr(str(path))
+    try:
+        target = Path(path)
+        found = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
+    except (OSError, TypeError, ValueError) as error:  # a name too long, a circle of links, a name that is no text
+        raise DreamError(f"{given} can't be written: {_reason(error)}; give another name") from error
+    if found is not None and not stat.S_ISREG(found):  # never replaced: root could, for the whole machine
+        require(not stat.S_ISDIR(found), f"{given} is a folder: give the name of a file in it")
+        require(
+            stat.S_ISCHR(found) or stat.S_ISFIFO(found) or _standard_output(target) is not None,
+            f"{given} is neither a file nor a pipe: give the name of a file",
+        )
+    else:
+        target = Path(os.path.realpath(target))
+        require(target.parent.is_dir(), f"the folder {str(target.parent)!r} does not exist: create it first")
+    place = target if found is not None else target.parent
+    require(os.access(place, os.W_OK), f"{given} can't be written: no permission for {str(place)!r}")
+    if found is None or stat.S_ISREG(found):
+        try:  # some folders take no files, whatever their permissions say
+            handle, temporary = _temporary(target)
+            os.close(handle)
+            os.unlink(temporary)
+        except OSError as error:
+            raise DreamError(f"{given} can't be written: {_reason(error)}; give another place") from error
     return target
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _temporary(target: Path) -> tuple[int, str]:
+    """A new file beside `target`, open for writing; as long a name as `target` may have."""
+    return tempfile.mkstemp(dir=target.parent, prefix=".tl_dream-", suffix=".part")
+
+
+def _standard_output(target: Path) -> int | None:
+    """The descriptor of stdout or stderr, where `target` is what one of them writes to (/dev/stdout, `> target`)."""
+    for descriptor in (1, 2):
+        try:
+            if os.path.samestat(os.fstat(descriptor), target.stat()):
+                return descriptor
+        except OSError:  # closed, or not there
+            continue
+    return None
 
 
 def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
@@ -88,10 +135,22 @@ def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bo
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, then rename."""
+    """Write a file whole or not at all: to a temporary file beside it, then rename. Links stay, and so do devices and
+    pipes, which are written through.
+
+    Raises:
+        DreamError: it can't be written.
+    """
     target = check_writable(path)
+    output = _standard_output(target)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+        if output is not None or target.exists() and not target.is_file():
+            if output is not None and sys.stdout is not None:
+                sys.stdout.flush()  # what was printed before stands before
+            with open(os.dup(output) if output is not None else target, "wb") as file:
+                file.write(content)
+            return
+        handle, temporary = _temporary(target)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -101,9 +160,9 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:  # a full disk, a quota, a limit on the size of files
+    except OSError as error:  # a full disk, a quota, a limit on the size of files, a pipe that nobody reads
         raise DreamError(
-            f"{str(target)!r} can't be written ({error.strerror or error}); what it held before, if anything, is "
+            f"{str(path)!r} can't be written ({_reason(error)}); what it held before, if anything, is "
             "untouched: make room, or give another place"
         ) from error
 
@@ -123,12 +182,38 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     write_bytes(path, text.encode() + b"\n")
 
 
+LARGEST = 1 << 28
+"""Bytes that are read of a pipe or a device, which may have no end."""
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read JSON, saying which file is missing or broken."""
+    """Read JSON (in UTF-8, or what Windows makes of it: with a mark at its start, or in UTF-16), strictly.
+
+    Raises:
+        DreamError: a file that is missing, too large or no JSON; numbers that are not finite; a key given twice.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        endless = not Path(path).is_file()
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST + 1 if endless else -1)
+        if endless and len(content) > LARGEST:
+            raise ValueError(f"it gives more than {LARGEST:,} bytes")
+        return json.loads(content, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError:
+        raise DreamError(f"can't read {str(path)!r} as JSON: its parts stand too deep in each other") from None
+    except (OSError, TypeError, ValueError) as error:
         raise DreamError(f"can't read {str(path)!r} as JSON: {error}") from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key is given twice: {', '.join(key for key, _ in pairs)[:80]}")
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
 
 
 S = TypeVar("S", bound="SavedResult")
@@ -158,7 +243,7 @@ class SavedResult:
             return read_fields(
                 cls, {"cost": {key: data[key] for key in declared(Cost) if key in data}, **data}, exactly=False
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
