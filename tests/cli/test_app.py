@@ -53,7 +53,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"start": "sentense"}, "unknown start 'sentense'; nearest: sentence"),
         ({"backend": "hoked"}, "argument --backend: invalid choice: 'hoked'"),
         ({"allowed": "asci"}, "unknown allowed-token rule 'asci'; nearest: ascii"),
-        ({"allowed": "@nowhere.txt"}, "argument --allowed: can't read the tokens in 'nowhere.txt': No such file"),
+        ({"allowed": "@nowhere.txt"}, "argument --allowed: can't read 'nowhere.txt': No such file"),
         ({"candidates": 1}, "candidates = 1: give at least 2"),
         ({"device": "gpu0"}, "device 'gpu0' is not available on this machine"),
         ({"hook": None}, "say what to look for: either --hook"),

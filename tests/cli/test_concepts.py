@@ -45,7 +45,7 @@ def test_fit_on_the_shipped_templates(run: Run, tiny_checkpoint: Callable[..., P
     [
         (("--positives=x",), ("give both --positives and --negatives",)),
         (("--positive-pos=1",), ("go with --positives and --negatives",)),
-        (("--positives=none.txt", "--negatives=none.txt"), ("can't read the sentences in",)),
+        (("--positives=none.txt", "--negatives=none.txt"), ("can't read 'none.txt': No such file",)),
         (("--templates=he_shee",), ("unknown concept",)),
         (("--layers=some",), ("names no layer",)),
         (("--layers=9", "FILES"), ("layer 9 does not exist",)),

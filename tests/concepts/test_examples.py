@@ -124,7 +124,7 @@ def test_a_long_fault_is_listed_whole_but_for_its_sentence(tmp_path: Path) -> No
         (lambda: read_examples(["a dog", "the cat"], ["my tree", "your sun"]), ("mark it with braces",)),
         (lambda: read_examples(["{she} or {she}"], HE), ("one word is marked", "positives, item 1")),
         (lambda: read_examples(["{} ran"], HE), ("one word is marked",)),
-        (lambda: read_examples("no such file", HE), ("can't read the sentences in 'no such file'",)),
+        (lambda: read_examples("no such file", HE), ("can't read 'no such file': No such file",)),
         (lambda: Examples.of([]), ("the negative set is empty",)),
     ],
 )

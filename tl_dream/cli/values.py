@@ -6,7 +6,8 @@ import argparse
 import math
 import re
 from collections.abc import Iterable
-from pathlib import Path
+
+from tl_dream._errors import DreamError
 
 POSITIONS = """\
 POS is a position ([CLS] is 0, negatives count from the end), a word of the sentence, several of them with commas, or a
@@ -85,11 +86,12 @@ def allowed(text: str) -> str | list[str]:
     """
     if not text.startswith("@"):
         return text
+    from tl_dream.text import read_lines
+
     try:
-        tokens = Path(text[1:]).read_text(encoding="utf-8").split()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise argparse.ArgumentTypeError(f"can't read the tokens in {text[1:]!r}: {reason}") from error
+        tokens = " ".join(read_lines(text[1:])).split()
+    except DreamError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     if not tokens:
         raise argparse.ArgumentTypeError(f"the file {text[1:]!r} holds no token: write one a line")
     return TokenFile(tokens, text[1:])

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.text import Positions
+from tl_dream.text import Positions, read_lines
 
 TEMPLATES = {"he_she": ("he", "she"), "singular_plural": ("singular", "plural")}
 """The shipped concepts: {name: (name of the negative set, name of the positive set)}."""
@@ -147,7 +146,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Examples:
     Raises:
         DreamError: a file that can't be read or holds nothing, or lines without exactly one {negative|positive}.
     """
-    return Examples.of(_pairs(_lines(path), str(path)))
+    return Examples.of(_pairs(read_lines(path), str(path)))
 
 
 def read_examples(
@@ -198,18 +197,10 @@ def read_examples(
 def _sentences(source: str | os.PathLike[str] | Sequence[str]) -> list[tuple[str, str]]:
     """(where from, sentence) of a file or a list."""
     if isinstance(source, str | os.PathLike):
-        return [(f"line {number}", line) for number, line in _numbered(_lines(source))]
+        return [(f"line {number}", line) for number, line in _numbered(read_lines(source))]
     lines = list(source)
     require(all(isinstance(line, str) for line in lines), "a set of sentences is a file or a list of texts")
     return [(f"item {number}", line.strip()) for number, line in enumerate(lines, 1)]
-
-
-def _lines(path: str | os.PathLike[str]) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DreamError(f"can't read the sentences in {str(path)!r}: {reason}") from error
 
 
 def _numbered(lines: Iterable[str]) -> list[tuple[int, str]]:

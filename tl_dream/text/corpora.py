@@ -6,11 +6,13 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import DreamError, require
+from tl_dream.text.encodings import HEAD, encoding_of, parts_of
 from tl_dream.text.prompts import Sentence
 from tl_dream.text.vocabulary import Vocabulary
 
@@ -21,7 +23,7 @@ held in memory whole."""
 SHARD_TEXT = 1 << 19
 """Characters; a shard ends where it holds so many, however few its lines, so that its tokens fit in memory."""
 
-BLANK, UNDECODABLE, NO_TEXT = "blank", "undecodable", "not text"
+BLANK, UNDECODABLE, NO_TEXT, NUL = "blank", "undecodable", "not text", "with a NUL character"
 _TOO_LONG = object()
 
 
@@ -39,13 +41,14 @@ class Corpus:
     size: int | None
     unit: str
     _source: Any = field(repr=False)
+    _encoding: str = field(default="utf-8", repr=False)
 
     @classmethod
     def of(cls, texts: Any, column: str | None = None) -> Corpus:
         """A corpus from a path, an iterable of strings, or (with `column`) a data set or an iterable of rows.
 
         Raises:
-            DreamError: no such file or column, or something that holds no texts.
+            DreamError: no such file or column, one that can't be read, or something that holds no texts.
         """
         if _has_columns(texts):
             named = (
@@ -70,7 +73,8 @@ class Corpus:
             hint = "" if isinstance(texts, os.PathLike) else "; texts of your own go in a list"
             require(_exists(path), f"there is no file {_short(str(path))}{hint}")
             require(path.is_file(), f"{str(path)!r} is not a file: give a text file with a sentence a line")
-            return cls(str(path), path.stat().st_size, "B", path)
+            with _readable(path), path.open("rb") as file:
+                return cls(str(path), path.stat().st_size, "B", path, encoding_of(file.read(HEAD), str(path)))
         require(
             _has_texts(texts),
             f"a corpus is a text file, an iterable of texts or a data set with column=, not {type(texts).__name__}",
@@ -78,9 +82,10 @@ class Corpus:
         return cls("the texts given", len(texts) if hasattr(texts, "__len__") else None, "line", texts)
 
     def lines(self) -> Iterator[tuple[Any, int]]:
-        """Every line as it is (of a file its bytes) and its size in `unit`s."""
+        """Every line as it is (of a file its bytes, in UTF-8) and its size in `unit`s."""
         if isinstance(self._source, Path):
-            yield from _file_lines(self._source)
+            with _readable(self._source):
+                yield from _file_lines(self._source, self._encoding)
         else:
             for item in self._source:
                 if isinstance(item, Mapping) and not isinstance(self._source, _Column):
@@ -131,18 +136,25 @@ def _length(texts: Any, column: str) -> int | None:
     return len(texts) if hasattr(texts, "__len__") else None
 
 
-def _file_lines(path: Path) -> Iterator[tuple[Any, int]]:
-    with path.open("rb") as file:
-        while part := file.readline(LONGEST_LINE):
-            if part.endswith(b"\n") or len(part) < LONGEST_LINE:
-                yield part, len(part)
-                continue
-            size = len(part)
-            while more := file.readline(LONGEST_LINE):  # the rest of an over-long line
-                size += len(more)
-                if more.endswith(b"\n"):
-                    break
-            yield _TOO_LONG, size
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DreamError(f"can't read the corpus {str(path)!r}: {error.strerror or error}") from error
+
+
+def _file_lines(path: Path, encoding: str) -> Iterator[tuple[Any, int]]:
+    size, short = 0, True
+    for part, more, ends in parts_of(path, encoding, LONGEST_LINE):
+        size += more
+        if ends:
+            yield (part if short else _TOO_LONG), size
+            size, short = 0, True
+        else:  # the rest of an over-long line is not kept
+            short = False
+    if not short:
+        yield _TOO_LONG, size
 
 
 def _splits_at_spaces(tokenizer: Any) -> bool:
@@ -167,6 +179,8 @@ def text_of(line: Any) -> tuple[str | None, str | None]:
         line.encode("utf-8")
     except UnicodeEncodeError:  # half a surrogate pair
         return None, UNDECODABLE
+    if "\0" in line:  # tokenizers drop it
+        return None, NUL
     stripped = line.strip()
     return (stripped, None) if stripped else (None, BLANK)
 
