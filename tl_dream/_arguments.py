@@ -1,14 +1,52 @@
-"""Checks of arguments: whole numbers, finite numbers, layers."""
+"""Checks of arguments, one set for every door: whole numbers, numbers, lists of them, masks, layers.
+
+numpy and torch count as Python does: what has `__index__` is a whole number, an array or tensor of no axis is a number,
+any other a list. True and False are no numbers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from numbers import Real
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from tl_dream._errors import require
+
+Whole = SupportsIndex
+"""A whole number, whoever's."""
+
+Number = SupportsFloat
+"""A number, whoever's."""
+
+LARGEST_SEED = 2**63 - 1
+NATURAL = "a number, in natural units"
+
+
+def plain(value: Any) -> Any:
+    """A value in Python's own numbers, lists and slices, whatever counted it (numpy, torch, pandas, a range); text,
+    None and what is none of these as it is."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, slice):
+        return slice(plain(value.start), plain(value.stop), plain(value.step))
+    if hasattr(value, "tolist"):
+        try:
+            return plain(value.tolist())
+        except (TypeError, ValueError, RuntimeError):  # a tensor without numbers (meta, sparse)
+            return value
+    if isinstance(value, str):
+        return str(value)
+    if hasattr(value, "__index__"):
+        return index(value)
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | Mapping):
+        return [plain(item) for item in value]
+    return value
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a plain value is a whole number."""
+    return type(value) is int
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None, advice: str = "") -> int:
@@ -18,16 +56,12 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None,
         DreamError: anything else, or out of range; `advice` ends the message (", or None").
     """
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
+    number = plain(value)
     require(
-        number is not None and least <= number and (most is None or number <= most),
+        is_whole(number) and least <= number and (most is None or number <= most),
         f"{name} = {value!r}: give a whole number {bounds}{advice}",
     )
-    assert number is not None
-    return number
+    return int(number)
 
 
 def whole_fields(settings: Any, **least: int) -> None:
@@ -36,31 +70,77 @@ def whole_fields(settings: Any, **least: int) -> None:
         object.__setattr__(settings, name, whole_number(name, getattr(settings, name), low))
 
 
-def finite_number(magnitude: Any) -> float:
-    """A magnitude as a plain number; arrays and tensors of no axis are numbers too.
+def seed_number(seed: Any) -> int:
+    """The seed of a random generator."""
+    return whole_number("seed", seed, 0, LARGEST_SEED)
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number as a plain one, None where it is none."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, SupportsFloat):
+        return None
+    try:
+        found = float(number)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):  # too large, or no number for all its __float__
+        return None
+    return found if math.isfinite(found) else None
+
+
+def finite_number(
+    name: str, value: Any, wanted: str = "a finite number", fits: Callable[[float], bool] = lambda number: True
+) -> float:
+    """A number as a plain one.
+
+    Args:
+        wanted: for the message ("give ...").
+        fits: what else it must be.
 
     Raises:
         DreamError: anything else, NaN or infinity.
     """
-    known = isinstance(magnitude, Real) or getattr(magnitude, "shape", None) == ()
-    require(
-        known and not isinstance(magnitude, bool) and math.isfinite(magnitude),
-        f"magnitude = {magnitude!r}: give a number, in natural units",
-    )
-    return float(magnitude)
+    number = as_number(value)
+    require(number is not None and fits(number), f"{name} = {value!r}: give {wanted}")
+    assert number is not None
+    return number
 
 
-def finite_numbers(magnitudes: Any) -> list[float]:
-    """Magnitudes from one number, a list, an array or a tensor.
+def finite_fields(settings: Any, wanted: str, fits: Callable[[float], bool], *names: str) -> None:
+    """Make these fields of a frozen dataclass plain floats; see `finite_number`."""
+    for name in names:
+        object.__setattr__(settings, name, finite_number(name, getattr(settings, name), wanted, fits))
+
+
+def finite_numbers(
+    name: str, values: Any, wanted: str, fits: Callable[[float], bool] = lambda number: True
+) -> list[float]:
+    """One number or several, as a list; arguments as in `finite_number`.
 
     Raises:
-        DreamError: none, or something that is no number.
+        DreamError: none, or something that does not fit.
     """
-    several = isinstance(magnitudes, Iterable) and not isinstance(magnitudes, str)
-    alone = not several or getattr(magnitudes, "shape", None) == ()
-    sizes = [finite_number(magnitude) for magnitude in ([magnitudes] if alone else magnitudes)]
-    require(bool(sizes), "no magnitude given: name at least one, in natural units")
-    return sizes
+    given = listed(values)
+    found = [number for number in map(as_number, given) if number is not None and fits(number)]
+    require(bool(given) and len(found) == len(given), f"{name} = {values!r}: give {wanted}")
+    return found
+
+
+def listed(values: Any) -> list[Any]:
+    """One value or several (a list, a tuple, an array), as a list of plain ones."""
+    given = plain(values)
+    return given if isinstance(given, list) else [given]
+
+
+def unmasked(given: list[Any], length: int, what: str) -> list[Any]:
+    """The numbers of the places where a mask is True; a list that is no mask as it is.
+
+    Raises:
+        DreamError: a mask of another length.
+    """
+    if not given or not all(isinstance(item, bool) for item in given):
+        return given
+    require(len(given) == length, f"a mask of {len(given)} for {length} {what}: give True or False for each")
+    return [i for i, on in enumerate(given) if on]
 
 
 def layers_of(layers: Any) -> list[int]:
@@ -69,11 +149,7 @@ def layers_of(layers: Any) -> list[int]:
     Raises:
         DreamError: none, or something that is no whole number.
     """
-    several = isinstance(layers, Iterable) and not isinstance(layers, str)
-    found: dict[int, None] = {}
-    for layer in layers if several else [layers]:
-        whole = hasattr(layer, "__index__") and not isinstance(layer, bool)
-        require(whole, f'layers = {layers!r}: give "all", a layer by number, or a list of them')
-        found[index(layer)] = None
+    found = listed(layers)
     require(bool(found), 'no layer given: name at least one, or "all"')
-    return list(found)
+    require(all(map(is_whole, found)), f'layers = {layers!r}: give "all", a layer by number, or a list of them')
+    return list(dict.fromkeys(found))

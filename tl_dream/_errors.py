@@ -19,8 +19,12 @@ class DreamError(ValueError):
         self.partial = partial
 
 
+LONGEST_NAME = 100
+
+
 def nearest(name: str, options: Iterable[str], count: int = 4) -> list[str]:
     """The `count` options most like `name`, best first; case is ignored and a shared substring counts as likeness."""
+    name = name[:LONGEST_NAME]  # of a whole text the comparison would take minutes
     pool = {option.lower(): option for option in options}
     close = difflib.get_close_matches(name.lower(), pool, n=count, cutoff=0.5)
     if len(close) < count:
@@ -34,7 +38,8 @@ def unknown(kind: str, given: object, options: Iterable[str], advice: str = "") 
     options = list(options)
     close = nearest(str(given), options) or options[:6]
     listed = ", ".join(close) if close else "none"
-    return DreamError(f"unknown {kind} {given!r}; nearest: {listed}" + (f". {advice}" if advice else ""))
+    shown = repr(given) if len(repr(given)) <= LONGEST_NAME else f"{repr(given)[:LONGEST_NAME]}..."
+    return DreamError(f"unknown {kind} {shown}; nearest: {listed}" + (f". {advice}" if advice else ""))
 
 
 def require(condition: bool, message: str) -> None:

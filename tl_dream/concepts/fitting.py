@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import numpy
 import torch
 
-from tl_dream._arguments import layers_of, whole_number
+from tl_dream._arguments import Number, Whole, finite_number, layers_of, seed_number, whole_number
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.concepts.collection import Collected, collect
 from tl_dream.concepts.estimators import ESTIMATORS, Boundary, fit_boundary, one_thread
@@ -28,12 +28,12 @@ def fit_concept(
     examples: Examples | str = "he_she",
     *,
     hook: str = "block_out",
-    layer: int | None = None,
+    layer: Whole | None = None,
     estimator: str = "mean",
-    test_share: float = 0.25,
-    random_concepts: int = 100,
-    bootstraps: int = 50,
-    seed: int = 0,
+    test_share: Number = 0.25,
+    random_concepts: Whole = 100,
+    bootstraps: Whole = 50,
+    seed: Whole = 0,
 ) -> ConceptVector:
     """Fit the direction of one hook that leads from sentences without a concept to sentences with it.
 
@@ -77,12 +77,12 @@ def fit_concepts(
     examples: Examples | str = "he_she",
     *,
     hook: str = "block_out",
-    layers: str | int | Sequence[int] | None = "all",
+    layers: str | Whole | Iterable[Any] | None = "all",
     estimator: str = "mean",
-    test_share: float = 0.25,
-    random_concepts: int = 100,
-    bootstraps: int = 50,
-    seed: int = 0,
+    test_share: Number = 0.25,
+    random_concepts: Whole = 100,
+    bootstraps: Whole = 50,
+    seed: Whole = 0,
 ) -> ConceptVectors:
     """`fit_concept` at several layers, the sentences read in one pass.
 
@@ -95,7 +95,8 @@ def fit_concepts(
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
     random_concepts = whole_number("random_concepts", random_concepts, LEAST_RANDOM)
-    bootstraps, seed = whole_number("bootstraps", bootstraps), whole_number("seed", seed, 0)
+    bootstraps, seed = whole_number("bootstraps", bootstraps), seed_number(seed)
+    test_share = finite_number("test_share", test_share, "a share of the sentences between 0 and 1")
     given = load_templates(examples) if isinstance(examples, str) else examples
     require(isinstance(given, Examples), "examples come from read_examples(), read_pairs() or load_templates()")
     with attached(model) as host, one_thread():
@@ -146,7 +147,7 @@ def fit_concepts(
     return ConceptVectors(tuple(vectors))
 
 
-def _layers(host: Host, layers: str | int | Sequence[int] | None) -> list[int | None]:
+def _layers(host: Host, layers: Any) -> list[int | None]:
     if layers is None:
         return [None]
     every = isinstance(layers, str) and layers == "all"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.concepts.significance import wilson
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 from tl_dream.models import Host, attached, forward, in_float32, length_groups, units_of
 from tl_dream.objectives import BatchContext, Objective, Read, check, read_activations
 from tl_dream.results import ConceptReading, ReadWord, Sensitivity
-from tl_dream.text import Positions, Prompt, Sentence
+from tl_dream.text import Positions, Prompt, Sentence, prompts_of
 
 
 def classify(
@@ -53,12 +53,12 @@ def classify(
 def sensitivity(
     model: Any,
     objective: Objective,
-    texts: str | Prompt | Sequence[str | Prompt],
+    texts: str | Prompt | Iterable[str | Prompt],
     *,
     concept: ConceptVector | ConceptVectors,
     pos: Positions = None,
-    random_directions: int = 1000,
-    seed: int = 0,
+    random_directions: Whole = 1000,
+    seed: Whole = 0,
 ) -> Sensitivity:
     """How a logit or unit answers when an activation moves along a concept (TCAV, Kim et al. 2018), to first order.
 
@@ -73,9 +73,8 @@ def sensitivity(
         DreamError: an objective that does not depend on the concept's hook, a concept of several layers or of another
             model (see `classify`), a position or word that a text has not got.
     """
-    random_directions = whole_number("random_directions", random_directions, 50)
-    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
-    require(bool(given), "no text given: give at least one")
+    random_directions, seed = whole_number("random_directions", random_directions, 50), seed_number(seed)
+    given = prompts_of(texts, "text given")
     vectors = vectors_of(concept)
     require(
         len(vectors) == 1,

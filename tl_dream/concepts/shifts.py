@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from tl_dream._arguments import is_whole, listed, plain, unmasked
 from tl_dream._errors import require
 from tl_dream.text import Positions
 
@@ -42,20 +43,18 @@ def positions_of(pos: Positions, length: int) -> list[int]:
     Raises:
         DreamError: a word, or a position that is not there.
     """
-    if pos is None or pos == "all":
+    given = plain(pos)
+    if given is None or given == "all":
         return list(range(length))
-    if isinstance(pos, slice):
-        found = list(range(length))[pos]
-        require(bool(found), f"the slice {pos} holds none of the {length} positions")
+    if isinstance(given, slice):
+        bounds = (given.start, given.stop, given.step)
+        whole = all(bound is None or is_whole(bound) for bound in bounds) and given.step != 0
+        found = list(range(length))[given] if whole else []
+        require(bool(found), f"the slice {given} holds none of the {length} positions")
         return found
-    given = [pos] if isinstance(pos, int | str) else list(pos)
-    for item in given:
-        require(
-            isinstance(item, int),
-            f"{item!r} is no position by number: an activation does not know its words",
-        )
-    numbers = [item for item in given if isinstance(item, int)]
-    for item in numbers:
-        require(-length <= item < length, f"position {item} is outside the activation, which has {length}")
+    numbers = unmasked(listed(given), length, "positions")
     require(bool(numbers), "no position given: name at least one")
+    for item in numbers:
+        require(is_whole(item), f"{item!r} is no position by number: an activation does not know its words")
+        require(-length <= item < length, f"position {item} is outside the activation, which has {length}")
     return sorted({item % length for item in numbers})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, SupportsFloat
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_dream._arguments import finite_number
+from tl_dream._arguments import NATURAL, Number, Whole, finite_number, plain
 from tl_dream._errors import DreamError, require
 from tl_dream.concepts.shifts import with_change
 from tl_dream.concepts.storage import PROBE, away, fingerprint, probe, read_tensors, write_tensors
@@ -80,7 +80,7 @@ class ConceptVector:
         ConceptVectors((self,)).save(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: Any = None, *, layer: int | None = None) -> ConceptVector:
+    def load(cls, path: str | os.PathLike[str], model: Any = None, *, layer: Whole | None = None) -> ConceptVector:
         """Read one vector; arguments and errors as in `ConceptVectors.load`.
 
         Args:
@@ -104,9 +104,7 @@ class ConceptVector:
         )
         return (activation @ self.direction.to(activation) - self.threshold) / self.scale
 
-    def shift(
-        self, activation: Tensor, pos: Positions, magnitude: SupportsFloat, *, along: Along | None = None
-    ) -> Tensor:
+    def shift(self, activation: Tensor, pos: Positions, magnitude: Number, *, along: Along | None = None) -> Tensor:
         """A copy of an activation, moved along the concept.
 
         Args:
@@ -118,7 +116,8 @@ class ConceptVector:
         Raises:
             DreamError: another width than the hook's, a position that is not there, a magnitude that is no number.
         """
-        step = (self.direction if along is None else along).double() * (finite_number(magnitude) * self.scale)
+        size = finite_number("magnitude", magnitude, NATURAL) * self.scale
+        step = (self.direction if along is None else along).double() * size
         return with_change(activation, self.width, pos, lambda rows: rows + step.to(rows))
 
     def erase(self, activation: Tensor, pos: Positions = None) -> Tensor:
@@ -134,7 +133,7 @@ class ConceptVector:
     # ------------------------------------------------------------ models
 
     def steer(
-        self, magnitude: SupportsFloat, *, pos: Positions = None, model: Any = None
+        self, magnitude: Number, *, pos: Positions = None, model: Any = None
     ) -> tuple[str, Callable[..., Tensor]]:
         """A TransformerLens hook that moves the activation along the concept.
 
@@ -149,11 +148,12 @@ class ConceptVector:
         Returns:
             The full hook name and the function.
         """
-        finite_number(magnitude)
+        magnitude, pos = finite_number("magnitude", magnitude, NATURAL), plain(pos)
         return self._name_on(model), lambda activation, hook=None: self.shift(activation, pos, magnitude)
 
     def eraser(self, *, pos: Positions = None, model: Any = None) -> tuple[str, Callable[..., Tensor]]:
         """A TransformerLens hook that erases the concept (see `erase`); arguments as in `steer`."""
+        pos = plain(pos)
         return self._name_on(model), lambda activation, hook=None: self.erase(activation, pos)
 
     def objective(self, *, pos: Positions = None, reduce: str = "max") -> Objective:
@@ -162,6 +162,7 @@ class ConceptVector:
         Args:
             pos, reduce: as in `neuron`.
         """
+        pos = plain(pos)
         goal = direction(self.direction.double() / self.scale, self.hook, layer=self.layer, pos=pos, reduce=reduce)
         place = f"{self.hook!r}" + ("" if self.layer is None else f", layer={self.layer}")
         place += "" if pos is None else f", pos={pos!r}"
@@ -227,7 +228,8 @@ class ConceptVectors:
     def __iter__(self) -> Iterator[ConceptVector]:
         return iter(self.vectors)
 
-    def __getitem__(self, layer: int) -> ConceptVector:
+    def __getitem__(self, layer: Whole | None) -> ConceptVector:
+        layer = plain(layer)
         for vector in self.vectors:
             if vector.layer == layer:
                 return vector

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from tl_dream._arguments import whole_fields
+from tl_dream._arguments import finite_fields, is_whole, plain, whole_fields, whole_number
 from tl_dream._errors import require, unknown
 from tl_dream.dreaming.soft_input import Schedule, geometric, schedule
 from tl_dream.models import PRECISIONS
@@ -61,16 +60,16 @@ class Annealing:
     normalize: bool = False
 
     def __post_init__(self) -> None:
-        whole_fields(self, steps=1, evaluate_every=1, renew_every=1, top_k=1)
-        require(self.warmup >= 0, f"warmup = {self.warmup!r}: give 0 or more steps")
-        require(
-            self.learning_rate > 0 and math.isfinite(self.learning_rate),
-            f"learning_rate = {self.learning_rate!r}: give a number above 0",
-        )
-        require(
-            self.candidates is None or self.candidates >= 2,
-            f"candidates = {self.candidates!r}: give at least 2 tokens a position, or None for the whole vocabulary",
-        )
+        whole_fields(self, steps=1, warmup=0, evaluate_every=1, renew_every=1, top_k=1)
+        above: Callable[[float], bool] = lambda number: number > 0  # noqa: E731
+        finite_fields(self, "a number above 0", above, "learning_rate", "start_temperature", "end_temperature")
+        if self.decay is not None:
+            finite_fields(self, "a number above 0, or None", above, "decay")
+        if self.start_weight is not None:
+            finite_fields(self, "a share in (0, 1), or None", lambda number: 0 < number < 1, "start_weight")
+        if self.candidates is not None:
+            advice = ", tokens a position, or None for the whole vocabulary"
+            object.__setattr__(self, "candidates", whole_number("candidates", self.candidates, 2, advice=advice))
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.start not in ("sentence", "random", "uniform"):
@@ -113,19 +112,19 @@ PRESETS = {"fast": Annealing(), "article": ARTICLE}
 def annealing_settings(preset: str | None, given: Mapping[str, Any]) -> Annealing:
     """The preset with what was given in its place."""
     changes = dict(given)
-    temperature = changes.pop("temperature", None)
+    temperature = plain(changes.pop("temperature", None))
     require(
-        temperature is None or isinstance(temperature, tuple | list) and len(temperature) == 2,
+        temperature is None or isinstance(temperature, list) and len(temperature) == 2,
         f"temperature = {temperature!r}: give two numbers, its start and end",
     )
     if temperature is not None:
         changes["start_temperature"], changes["end_temperature"] = temperature
-    if changes.get("candidates") == 0:
+    if plain(changes.get("candidates")) == 0:
         changes["candidates"] = None
     if "schedule" in changes:
         changes["decay"] = None  # the article's belongs to its own schedule
     base = PRESETS[preset or "fast"]
-    steps = changes.get("steps")
-    if base.decay is None and isinstance(steps, int):  # a short run cools all the same
+    steps = plain(changes.get("steps"))
+    if base.decay is None and is_whole(steps):  # a short run cools all the same
         changes.setdefault("warmup", min(base.warmup, max(0, steps) // 10))
     return replace(base, **changes)

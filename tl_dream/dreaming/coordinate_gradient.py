@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tl_dream._arguments import whole_fields
-from tl_dream._errors import require
+from tl_dream._arguments import Number, Whole, finite_fields, seed_number, whole_fields, whole_number
 from tl_dream.models import attached
 from tl_dream.objectives import Objective, check
 from tl_dream.results import Dream
@@ -45,7 +44,7 @@ class GCGSettings:
 
     def __post_init__(self) -> None:
         whole_fields(self, candidates=1, top_k=1, swaps=1)
-        require(0 <= self.early <= 1, f"early = {self.early!r}: give a share of the budget, 0 to 1")
+        finite_fields(self, "a share of the budget, 0 to 1", lambda number: 0 <= number <= 1, "early")
 
 
 def gcg(
@@ -54,17 +53,17 @@ def gcg(
     prompt: Start,
     *,
     free: Positions = None,
-    budget: int | None = None,
-    candidates: int = 64,
-    top_k: int = 64,
-    swaps: int = 4,
-    early: float = 0.1,
-    starts: int = 1,
+    budget: Whole | None = None,
+    candidates: Whole = 64,
+    top_k: Whole = 64,
+    swaps: Whole = 4,
+    early: Number = 0.1,
+    starts: Whole = 1,
     allowed: Allowed = DEFAULT_ALLOWED,
-    banned: Sequence[str | int] | None = None,
-    max_changes: int | None = None,
+    banned: Iterable[Any] | None = None,
+    max_changes: Whole | None = None,
     retokenize: bool = True,
-    seed: int = 0,
+    seed: Whole = 0,
     callback: Callback | None = None,
     progress: bool | None = None,
 ) -> Dream:
@@ -92,7 +91,8 @@ def gcg(
         DreamError: bad input, or scores or a gradient that became NaN or infinite (`error.partial` holds the `Dream` so
             far).
     """
-    settings = GCGSettings(candidates, top_k, swaps, early)
+    settings = GCGSettings(candidates, top_k, swaps, early)  # type: ignore[arg-type]
+    starts, seed = whole_number("starts", starts), seed_number(seed)
     with attached(model) as host:
         before = host.meter.now()
         check(host, objective)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Number, Whole, seed_number, whole_number
 from tl_dream._errors import require, unknown
 from tl_dream.dreaming.annealing import PRESETS, annealing_settings
 from tl_dream.dreaming.ascent import ascend
@@ -44,33 +44,33 @@ METHODS = ("auto", "anneal", "gcg", "epo", "pez")
 def dream(
     model: Any,
     objective: Objective,
-    prompt: str | Prompt | Sequence[str | Prompt] | None = None,
+    prompt: str | Prompt | Iterable[str | Prompt] | None = None,
     *,
     free: Positions = None,
     method: str = "auto",
-    budget: int | None = None,
+    budget: Whole | None = None,
     fluency: Objective | None = None,
     start: str | CorpusResult | None = None,
-    starts: int = 1,
+    starts: Whole = 1,
     preset: str | None = None,
-    steps: int | None = None,
-    start_weight: float | None = None,
-    learning_rate: float | None = None,
+    steps: Whole | None = None,
+    start_weight: Number | None = None,
+    learning_rate: Number | None = None,
     schedule: str | None = None,
-    temperature: tuple[float, float] | None = None,
-    warmup: int | None = None,
+    temperature: Iterable[Number] | None = None,
+    warmup: Whole | None = None,
     noise: bool | None = None,
     straight_through: bool | None = None,
-    candidates: int | None = None,
-    renew_every: int | None = None,
+    candidates: Whole | None = None,
+    renew_every: Whole | None = None,
     precision: str | None = None,
-    evaluate_every: int | None = None,
-    top_k: int | None = None,
+    evaluate_every: Whole | None = None,
+    top_k: Whole | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
-    banned: Sequence[str | int] | None = None,
-    max_changes: int | None = None,
+    banned: Iterable[Any] | None = None,
+    max_changes: Whole | None = None,
     retokenize: bool = True,
-    seed: int = 0,
+    seed: Whole = 0,
     callback: Callback | None = None,
     progress: bool | None = None,
 ) -> Dream:
@@ -161,8 +161,12 @@ def dream(
         fluency is None or method == "epo",
         'fluency= goes with method="epo"; any other climbs the sum: goal + 0.1 * fluency()',
     )
-    if budget is not None:
-        budget = whole_number("budget", budget)
+    budget = None if budget is None else whole_number("budget", budget)
+    starts, seed = whole_number("starts", starts), seed_number(seed)
+    require(
+        start is None or isinstance(start, str | CorpusResult),
+        f"start = {start!r}: give a corpus search, or a word for annealing",
+    )
     if isinstance(start, CorpusResult):
         require(prompt is None, "a prompt and a corpus search are both given to start from: give one of the two")
     with attached(model) as host:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import whole_fields
+from tl_dream._arguments import Whole, finite_numbers, seed_number, whole_fields, whole_number
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Activations, BatchContext, Objective, check, fluency
@@ -55,10 +55,10 @@ class EPOSettings:
 
     def __post_init__(self) -> None:
         whole_fields(self, population=1, children=1, top_k=1, restart_every=1)
-        good = self.penalties is None or (
-            len(self.penalties) > 0 and all(math.isfinite(weight) and weight >= 0 for weight in self.penalties)
-        )
-        require(good, f"penalties = {self.penalties!r}: give at least one weight, each a finite number of at least 0")
+        if self.penalties is not None:
+            wanted = "at least one weight, each a finite number of at least 0"
+            weights = finite_numbers("penalties", self.penalties, wanted, lambda weight: weight >= 0)
+            object.__setattr__(self, "penalties", tuple(weights))
 
     @property
     def size(self) -> int:
@@ -233,18 +233,18 @@ def epo(
     *,
     fluency: Objective | None = None,
     free: Positions = None,
-    budget: int | None = None,
-    population: int = 8,
-    penalties: Sequence[float] | None = None,
-    children: int = 16,
-    top_k: int = 64,
-    restart_every: int = 30,
-    starts: int = 1,
+    budget: Whole | None = None,
+    population: Whole = 8,
+    penalties: Iterable[Any] | None = None,
+    children: Whole = 16,
+    top_k: Whole = 64,
+    restart_every: Whole = 30,
+    starts: Whole = 1,
     allowed: Allowed = DEFAULT_ALLOWED,
-    banned: Sequence[str | int] | None = None,
-    max_changes: int | None = None,
+    banned: Iterable[Any] | None = None,
+    max_changes: Whole | None = None,
     retokenize: bool = True,
-    seed: int = 0,
+    seed: Whole = 0,
     callback: Callback | None = None,
     progress: bool | None = None,
 ) -> Frontier:
@@ -277,7 +277,8 @@ def epo(
         DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite (`error.partial` holds the
             `Dream` so far, without the front).
     """
-    settings = EPOSettings(population, None if penalties is None else tuple(penalties), children, top_k, restart_every)
+    settings = EPOSettings(population, penalties, children, top_k, restart_every)  # type: ignore[arg-type]
+    starts, seed = whole_number("starts", starts), seed_number(seed)
     with attached(model) as host:
         before = host.meter.now()
         check(host, objective)

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tl_dream._arguments import whole_fields
-from tl_dream._errors import require
+from tl_dream._arguments import finite_fields, whole_fields
 from tl_dream.models import Host
 from tl_dream.search import SwapSearch
 
@@ -48,12 +47,9 @@ class PEZSettings:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        whole_fields(self, steps=1)
-        require(
-            self.learning_rate > 0 and math.isfinite(self.learning_rate),
-            f"learning_rate = {self.learning_rate!r}: give a number above 0",
-        )
-        require(0 <= self.momentum < 1, f"momentum = {self.momentum!r}: give a number from 0 to below 1")
+        whole_fields(self, steps=1, **({} if self.patience is None else {"patience": 1}))
+        finite_fields(self, "a number above 0", lambda number: number > 0, "learning_rate")
+        finite_fields(self, "a number from 0 to below 1", lambda number: 0 <= number < 1, "momentum")
 
 
 def project(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import finite_numbers, layers_of, whole_number
+from tl_dream._arguments import NATURAL, Number, Whole, finite_numbers, layers_of, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.concepts import ConceptVector, ConceptVectors, vectors_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
@@ -49,14 +49,14 @@ def edit_concept(
     text: str | Prompt,
     *,
     pos: Positions,
-    magnitudes: SupportsFloat | Iterable[SupportsFloat] = MAGNITUDES,
-    layers: str | int | Sequence[int] | None = None,
+    magnitudes: Number | Iterable[Number] = MAGNITUDES,
+    layers: str | Whole | Iterable[Any] | None = None,
     controls: bool = False,
-    randoms: int = 1,
-    starts: int = 2,
-    width: int = WIDTH,
+    randoms: Whole = 1,
+    starts: Whole = 2,
+    width: Whole = WIDTH,
     allowed: Allowed = DEFAULT_ALLOWED,
-    seed: int = 0,
+    seed: Whole = 0,
     progress: bool | None = None,
 ) -> ConceptEdit:
     """Move the activation of a word along a concept, at every layer and magnitude, and read back what changed.
@@ -88,7 +88,7 @@ def edit_concept(
             that is no number, or a sentence without neighbours (nothing else is allowed where words are free).
     """
     vectors = _chosen(vectors_of(concept), layers)
-    sizes = finite_numbers(magnitudes)
+    sizes, seed = finite_numbers("magnitudes", magnitudes, f"at least one, each {NATURAL}"), seed_number(seed)
     starts, width, randoms = (
         whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
     )
@@ -137,7 +137,7 @@ def edit_concept(
         )
 
 
-def _chosen(vectors: tuple[ConceptVector, ...], layers: str | int | Sequence[int] | None) -> list[ConceptVector]:
+def _chosen(vectors: tuple[ConceptVector, ...], layers: Any) -> list[ConceptVector]:
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return list(vectors)
     every = ConceptVectors(vectors)
@@ -212,7 +212,7 @@ def replaced_activation(
     *,
     pos: Positions,
     hook: str = "block_out",
-    layer: int | None = None,
+    layer: Whole | None = None,
 ) -> Tensor:
     """A text's activation with one word's row exchanged for another word's (the article's "changed activation").
 

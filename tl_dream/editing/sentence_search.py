@@ -112,7 +112,7 @@ def _starts(pool: SentencePool, aim: int, count: int, draw: torch.Generator) -> 
     """The sentences one aim starts from."""
     ids, free = pool.sentence.ids, pool.sentence.free
     found = [ids]
-    blank = pool.host.vocabulary.tokenizer.mask_token_id
+    blank = pool.host.vocabulary.mask_id
     if count > 1 and blank is not None:
         size = pool.aims[aim].change.square().sum(1)
         found.append(_with(ids, max(free, key=lambda at: float(size[at])), int(blank)))

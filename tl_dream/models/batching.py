@@ -33,7 +33,7 @@ BATCH_TOKENS = 2048
 PRECISIONS = ("auto", "bf16", "full")
 
 
-def default_batch_tokens(host: Host, given: int | None) -> int:
+def default_batch_tokens(host: Host, given: Any) -> int:
     """Padded tokens a forward pass: as given, or what fits the device (a CPU's caches, a GPU's width)."""
     if given is not None:
         return whole_number("batch_tokens", given, advice=", or None")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_dream._arguments import is_whole, plain
 from tl_dream._errors import require
 
 # One tensor a row: (HookedEncoder, BERT TransformerBridge, HookedTransformer, other TransformerBridge). The bridge's
@@ -86,7 +88,7 @@ def is_pattern(hook: str) -> bool:
     return hook in ("pattern", "attn_scores") or hook.endswith(("hook_pattern", "hook_attn_scores"))
 
 
-def units_of(activation: Tensor, hook: str, head: int | None) -> Float[Tensor, "batch pos unit"]:
+def units_of(activation: Tensor, hook: str, head: Any) -> Float[Tensor, "batch pos unit"]:
     """One head's units of an activation [batch, pos, head_index, d_head]; without `head` all heads' in one row."""
     shape = tuple(activation.shape)
     require(activation.ndim >= 3, f"the hook {hook!r} has no positions (shape {shape}): read it with custom()")
@@ -95,15 +97,21 @@ def units_of(activation: Tensor, hook: str, head: int | None) -> Float[Tensor, "
         return activation
     if head is None:
         return rearrange(activation, "batch pos head_index d_head -> batch pos (head_index d_head)")
-    check_index("head", head, activation.shape[2], hook)
-    return activation[:, :, head]
+    return activation[:, :, check_index("head", head, activation.shape[2], hook)]
 
 
-def check_index(kind: str, value: int, count: int, hook: str) -> None:
+def check_index(kind: str, value: Any, count: int, hook: str) -> int:
+    """A unit or head by number, as a plain one.
+
+    Raises:
+        DreamError: one that the hook has not got.
+    """
+    number = plain(value)
     require(
-        isinstance(value, int) and -count <= value < count,
+        is_whole(number) and -count <= number < count,
         f"{kind} {value!r} does not exist: the hook {hook!r} has {kind}s 0 to {count - 1}",
     )
+    return int(number)
 
 
 def in_float32(activation: Tensor) -> Tensor:

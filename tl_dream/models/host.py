@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from tl_dream._arguments import is_whole, plain
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.models.direction import CAUSAL, MASKED, direction_of, is_bert
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
@@ -102,13 +103,15 @@ class Host:
             raise unknown("hook", name, (*SHORT_NAMES, *self._points), "`tl-dream hooks` lists them all.")
         return point
 
-    def resolve(self, hook: str, layer: int | None = None) -> str:
+    def resolve(self, hook: str, layer: Any = None) -> str:
         """The full name of a hook: a full name means itself; a short name means the same tensor on every backend.
 
         Raises:
             DreamError: an unknown name or layer, a short name without its layer, a hook this backend has not got, or
                 one behind a head that the checkpoint does not carry.
         """
+        require(isinstance(hook, str), f"hook = {hook!r}: give the name of a hook; `tl-dream hooks` lists them all")
+        layer = plain(layer)
         short = ALIASES.get(hook, hook)
         if short in LAYERED:
             require(
@@ -116,7 +119,7 @@ class Host:
                 f"the hook {hook!r} is one of every layer: give layer= (0 to {self.n_layers - 1})",
             )
             require(
-                isinstance(layer, int) and 0 <= layer < self.n_layers,
+                is_whole(layer) and 0 <= layer < self.n_layers,
                 f"layer {layer!r} does not exist: {self.name} has layers 0 to {self.n_layers - 1}",
             )
             inner = LAYERED[short][self._column]

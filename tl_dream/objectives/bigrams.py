@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_dream._arguments import Number, finite_number
 from tl_dream._errors import require
 from tl_dream.models import attached
 from tl_dream.objectives.objective import BatchContext, Tokens
@@ -98,7 +99,7 @@ def vocabulary_hash(vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength: float = 100.0) -> BigramModel:
+def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength: Number = 100.0) -> BigramModel:
     """Count a bigram model over a model's own tokens, a sentence a line.
 
     Args:
@@ -109,7 +110,7 @@ def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength
     Raises:
         DreamError: no text in it, or bad input (see the message).
     """
-    require(strength > 0, f"strength = {strength!r}: give a number above 0")
+    strength = finite_number("strength", strength, "a number above 0", lambda number: number > 0)
     corpus = Corpus.of(texts, column)
     skipped: Counter[str] = Counter()
     lines = 0

@@ -5,15 +5,15 @@ An objective lists the hooks it reads and receives plain tensors. It never touch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from tl_dream._errors import require
+from tl_dream._arguments import Whole, listed, plain, unmasked
+from tl_dream._errors import DreamError, require
 from tl_dream.models import check_index, is_pattern, units_of
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
 from tl_dream.objectives.preactivations import in_place_of, preactivation, reduced
@@ -26,6 +26,24 @@ def _call(name: str, *args: object, **options: object) -> str:
     return f"{name}({', '.join(shown)})"
 
 
+def numbers_of(values: Any, what: str) -> Tensor:
+    """Numbers as a tensor of their own, without its graph.
+
+    Raises:
+        DreamError: what is no array of numbers, NaN or infinite ones.
+    """
+    try:
+        found = torch.as_tensor(values if isinstance(values, Tensor) or hasattr(values, "dtype") else plain(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DreamError(f"{what} is a tensor, an array or a list of numbers, not {type(values).__name__}") from error
+    found = found.detach()
+    require(
+        found.dtype != torch.bool and not found.is_complex() and bool(torch.isfinite(found).all()),
+        f"{what} is of finite numbers; this one ({found.dtype}, shape {tuple(found.shape)}) holds others",
+    )
+    return found
+
+
 FAINT = 0.01
 """Probability below which attention is climbed by its logarithm."""
 
@@ -33,11 +51,11 @@ FAINT = 0.01
 def neuron(
     hook: str,
     *,
-    layer: int | None = None,
-    unit: int | None = None,
-    head: int | None = None,
+    layer: Whole | None = None,
+    unit: Whole | None = None,
+    head: Whole | None = None,
     pos: Positions = None,
-    key: int | str | None = None,
+    key: Whole | str | None = None,
     reduce: str = "max",
 ) -> Objective:
     """The activation of one unit, in the hook's own units.
@@ -54,6 +72,7 @@ def neuron(
     Raises:
         DreamError: (when scored) an unknown hook, layer, unit, head or position.
     """
+    layer, unit, head, pos, key = map(plain, (layer, unit, head, pos, key))
     read = Read(hook, layer)
     formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
@@ -64,9 +83,7 @@ def neuron(
     def one_unit(read: Read, acts: Activations, rows: BatchContext) -> Tensor:
         units = units_of(acts[read], hook, head)
         require(unit is not None, f"{formula} needs unit=: which of the {units.shape[-1]} units")
-        assert unit is not None
-        check_index("unit", unit, units.shape[-1], hook)
-        return units[..., unit]
+        return units[..., check_index("unit", unit, units.shape[-1], hook)]
 
     if not pair:
         made = reduced(lambda acts, rows: one_unit(read, acts, rows), pos, reduce, (read,), formula)
@@ -78,12 +95,10 @@ def neuron(
             head is not None and unit is None,
             f"{formula}: an attention pattern needs head=, and has no unit=",
         )
-        assert head is not None
-        check_index("head", head, activation.shape[1], hook)
         index, _ = rows.locate([key] if isinstance(key, int | str) else key)
         require(index.shape[1] == 1, f"{formula}: key={key!r} must be one position")
         where = index[:, None, :].expand(-1, activation.shape[2], 1)
-        return activation[:, head].gather(2, where).squeeze(2)
+        return activation[:, check_index("head", head, activation.shape[1], hook)].gather(2, where).squeeze(2)
 
     def faint(acts: Activations, rows: BatchContext) -> Tensor:
         share = tokens(acts, rows)
@@ -97,18 +112,19 @@ def neuron(
     return made
 
 
-def attention(*, layer: int, head: int, query: Positions, key: int | str) -> Objective:
+def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) -> Objective:
     """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1)."""
+    layer, head, query, key = map(plain, (layer, head, query, key))
     objective = neuron("pattern", layer=layer, head=head, pos=query, key=key)
     return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
 
 
 def direction(
-    vector: Float[Tensor, " d"] | Sequence[float],
+    vector: Any,
     hook: str,
     *,
-    layer: int | None = None,
-    head: int | None = None,
+    layer: Whole | None = None,
+    head: Whole | None = None,
     pos: Positions = None,
     reduce: str = "max",
     name: str | None = None,
@@ -116,17 +132,16 @@ def direction(
     """The projection of an activation on a direction, `activation @ vector`; the vector's length is kept.
 
     Args:
-        vector: as wide as the hook's last axis (or a head's width with `head`, or all heads together without).
+        vector: numbers (a list, an array, a tensor), as wide as the hook's last axis (or a head's width with `head`, or
+            all heads together without).
         name: how it prints; the default tells width and norm.
     """
-    values = torch.as_tensor(vector).detach()
-    require(
-        values.ndim == 1 and bool(torch.isfinite(values).all()),
-        f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
-    )
+    values = numbers_of(vector, "a direction")
+    require(values.ndim == 1, f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}")
+    layer, head, pos = map(plain, (layer, head, pos))
+    read = Read(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern and has no directions: use attention()")
     label = name or f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
-    read = Read(hook, layer)
     formula = _call("direction", hook, layer=layer, head=head, pos=pos)
     formula = f"direction({label}, {formula[len('direction(') :]}"
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
@@ -154,19 +169,19 @@ are always on."""
 
 
 def match(
-    target: Tensor,
+    target: Any,
     hook: str,
     *,
-    layer: int | None = None,
-    head: int | None = None,
-    units: int | Sequence[int] | None = None,
+    layer: Whole | None = None,
+    head: Whole | None = None,
+    units: Whole | Iterable[Any] | None = None,
     pos: Positions = slice(None),
 ) -> Objective:
     """How well an activation equals a recorded or edited one: minus the mean squared error, 0 where they are equal.
 
     Args:
-        target: [n, unit] or [n, head, unit]: a row for every position `pos` means, from left to right; for one unit
-            [n] will do.
+        target: a tensor or an array, [n, unit] or [n, head, unit]: a row for every position `pos` means, from left to
+            right; for one unit [n] will do.
         hook: as in `neuron`.
         head: attention head, for per-head hooks; without it the heads' units are counted through.
         units: which units the target holds; None means all of them.
@@ -176,25 +191,25 @@ def match(
         DreamError: a target that is not finite numbers; (when scored) another number of positions or units than the
             hook has, an unknown hook, layer, unit or position.
     """
+    target = numbers_of(target, "a target")
     require(
         target.is_floating_point() and target.ndim >= 1 and target.numel() > 0,
         f"a target is a tensor of floating-point numbers, a row a position; got {target.dtype} of shape "
         f"{tuple(target.shape)}",
     )
-    require(bool(torch.isfinite(target).all()), "the target holds NaN or infinite numbers")
-    require(not is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")
-    values = target.detach().reshape(target.shape[0], -1)
+    layer, head, units, pos = map(plain, (layer, head, units, pos))
     read = Read(hook, layer)
+    require(not is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")
+    values = target.reshape(target.shape[0], -1)
     shown = _call("match", hook, layer=layer, head=head, units=units, pos=None if pos == slice(None) else pos)
     formula = f"match(target{list(target.shape)}, {shown[len('match(') :]}"
 
     def errors(acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
         found = units_of(acts[read], hook, head)
         if units is not None:
-            wanted = [units] if isinstance(units, int) else list(units)
-            for unit in wanted:
-                check_index("unit", unit, found.shape[-1], hook)
-            found = found[..., wanted]
+            width = found.shape[-1]
+            wanted = unmasked(listed(units), width, "units")
+            found = found[..., [check_index("unit", unit, width, hook) for unit in wanted]]
         found = found.expand(rows.mask.shape[0], -1, -1)
         index, valid = rows.locate(pos)
         require(
@@ -213,7 +228,7 @@ def match(
     return Objective((read,), formula, lambda acts, rows: -errors(acts, rows)[0].mean(1), tokens, (pos, "mean"))
 
 
-def logit(token: str | int, *, pos: Positions = None, log_prob: bool = False, reduce: str = "max") -> Objective:
+def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: str = "max") -> Objective:
     """The model's own prediction of a token at a position (the article's MLM dreaming).
 
     Args:
@@ -225,6 +240,7 @@ def logit(token: str | int, *, pos: Positions = None, log_prob: bool = False, re
     Raises:
         DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
     """
+    token, pos = plain(token), plain(pos)
     read = Read("logits")
     formula = _call("logit", token, pos=pos, log_prob=log_prob or None)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
@@ -273,7 +289,7 @@ def normalized(objective: Objective) -> Objective:
 
 def custom(
     function: Callable[[dict[str, Tensor]], Tensor],
-    hooks: Mapping[str, str | tuple[str, int]],
+    hooks: Mapping[str, Any],
     *,
     name: str | None = None,
 ) -> Objective:
@@ -285,8 +301,14 @@ def custom(
         hooks: {your name: full hook name, or (short name, layer)}.
         name: how it prints; the default is the function's name.
     """
-    require(bool(hooks), "custom() needs the hooks its function reads: give {name: hook}")
-    reads = {key: Read(*value) if isinstance(value, tuple) else Read(value) for key, value in hooks.items()}
+    require(
+        isinstance(hooks, Mapping) and bool(hooks), "custom() needs the hooks its function reads: give {name: hook}"
+    )
+    reads = {}
+    for key, value in hooks.items():
+        pair = isinstance(value, tuple | list)
+        require(not pair or len(value) == 2, f"the hook {key!r} is {value!r}: give a full name, or (short name, layer)")
+        reads[key] = Read(*value) if pair else Read(value)
 
     def score(acts: Activations, rows: BatchContext) -> Any:  # what a user's function gives is checked by the objective
         return function({key: acts[read] for key, read in reads.items()})

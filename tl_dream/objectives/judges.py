@@ -43,7 +43,7 @@ def fluency(judge: Any = None, *, masked: bool = False) -> Objective:
     with attached(judge) as host:  # tells what is no model
         host.resolve("logits")
         require(
-            not masked or (not host.causal and host.vocabulary.tokenizer.mask_token_id is not None),
+            not masked or (not host.causal and host.vocabulary.mask_id is not None),
             f"fluency(masked=True): {host.name} is no masked language model",
         )
         label = f"fluency({host.name}{', masked=True' if masked else ''})"
@@ -183,7 +183,8 @@ def _some_masked(
     pos: Int[Tensor, " word"],
 ) -> Float[Tensor, " word"]:
     """The log-probability of some words, each with itself masked: a row a word."""
-    hook, mask_id = host.resolve("logits"), host.vocabulary.tokenizer.mask_token_id
+    hook, mask_id = host.resolve("logits"), host.vocabulary.mask_id
+    assert mask_id is not None
     each = torch.arange(len(row), device=ids.device)
     masked = ids[row].index_put((each, pos), ids.new_tensor(mask_id))
     mixed = embeddings[row].index_put((each, pos), host.W_E[mask_id])

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tl_dream._arguments import as_number, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.models import Host, Meter
 from tl_dream.text import Positions, Sentence, Vocabulary
@@ -21,7 +22,14 @@ class Read:
     """One hook an objective reads: a full name, or a short name with its layer ("all" reads every layer, stacked)."""
 
     hook: str
-    layer: int | str | None = None
+    layer: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", plain(self.layer))
+        require(
+            isinstance(self.hook, str),
+            f"hook = {self.hook!r}: give the name of a hook; `tl-dream hooks` lists them all",
+        )
 
     def resolve(self, host: Host) -> tuple[str, ...]:
         """The full names on this model; none for `TOKENS`, which are no activation."""
@@ -30,10 +38,10 @@ class Read:
         if self.layer == "all":
             return tuple(host.resolve(self.hook, layer) for layer in range(host.n_layers))
         require(
-            self.layer is None or isinstance(self.layer, int),
+            self.layer is None or is_whole(self.layer),
             f'layer {self.layer!r} is not a layer: give a number, or "all" where every layer is read',
         )
-        return (host.resolve(self.hook, self.layer),)  # type: ignore[arg-type]
+        return (host.resolve(self.hook, self.layer),)
 
 
 TOKENS = Read("tokens")
@@ -190,13 +198,12 @@ class Objective:
         )
         return score
 
-    def _combine(self, other: object, sign: str) -> Objective:
-        if isinstance(other, int | float):
-            shift = float(other) if sign == "+" else -float(other)
-            changed = self._map(lambda value: value + shift, f"{self} {sign} {other!r}")
-            return replace(changed, terms=())
+    def _combine(self, other: Any, sign: str) -> Objective:
         if not isinstance(other, Objective):
-            return NotImplemented
+            number = _factor(f"{self} {sign}", other)
+            shift = number if sign == "+" else -number
+            changed = self._map(lambda value: value + shift, f"{self} {sign} {number!r}")
+            return replace(changed, terms=())
         shown = f"({other})" if sign == "-" and _is_sum(other.formula) else f"{other}"
         left, right = self, other if sign == "+" else -other
         tokens: Score | None = None
@@ -244,32 +251,40 @@ class Objective:
         """The formula as a factor."""
         return f"({self})" if _is_sum(self.formula) else f"{self}"
 
-    def __add__(self, other: Objective | float) -> Objective:
+    __array_ufunc__ = None  # numpy leaves `2 * objective` to us, where it would make an array of objectives
+
+    def __add__(self, other: Any) -> Objective:
         return self._combine(other, "+")
 
     __radd__ = __add__
 
-    def __sub__(self, other: Objective | float) -> Objective:
+    def __sub__(self, other: Any) -> Objective:
         return self._combine(other, "-")
 
-    def __rsub__(self, other: float) -> Objective:
+    def __rsub__(self, other: Any) -> Objective:
         return -self + other
 
-    def __mul__(self, factor: float) -> Objective:
-        if not isinstance(factor, int | float):
-            return NotImplemented
+    def __mul__(self, factor: Any) -> Objective:
+        factor = _factor(f"{self._shown()} *", factor)
         return self._map(lambda value: value * factor, f"{factor!r} * {self._shown()}", falling=factor < 0)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, factor: float) -> Objective:
-        if not isinstance(factor, int | float):
-            return NotImplemented
+    def __truediv__(self, factor: Any) -> Objective:
+        factor = _factor(f"{self._shown()} /", factor)
         require(factor != 0, f"({self}) / {factor!r}: an objective can't be divided by zero")
         return self._map(lambda value: value / factor, f"{self._shown()} / {factor!r}", falling=factor < 0)
 
     def __neg__(self) -> Objective:
         return self._map(torch.neg, f"-{self._shown()}", falling=True)
+
+
+def _factor(formula: str, value: Any) -> int | float:
+    """A number in the arithmetic of objectives, as a plain one that prints as it was typed."""
+    number = as_number(value)
+    require(number is not None, f"{formula} {value!r}: an objective goes with finite numbers, or is added to another")
+    assert number is not None
+    return int(number) if is_whole(plain(value)) else number
 
 
 def _sum(left: Objective, in_left: Objective | None, right: Objective, in_right: Objective | None) -> Objective | None:

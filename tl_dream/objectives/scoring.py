@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._errors import DreamError, require
+from tl_dream._arguments import Whole, whole_number
+from tl_dream._errors import DreamError
 from tl_dream.models import BertTrunk, Host, attached, can_stand_in, forward, layers_run, length_groups
 from tl_dream.objectives.objective import TOKENS, BatchContext, Objective, Read, Tokens
-from tl_dream.text import Prompt
+from tl_dream.text import Prompt, prompts_of
 
 
 def read_activations(
@@ -146,9 +147,9 @@ def depth(host: Host, objective: Objective) -> int:
 def score(
     model: Any,
     objective: Objective,
-    texts: str | Prompt | Sequence[str | Prompt],
+    texts: str | Prompt | Iterable[str | Prompt],
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: Whole = 4096,
 ) -> Float[Tensor, " batch"]:
     """Score plain text.
 
@@ -164,8 +165,8 @@ def score(
     Raises:
         DreamError: no text, an empty or over-long one, a position or word that one of them has not got.
     """
-    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
-    require(bool(given), "no text to score: give at least one")
+    given = prompts_of(texts, "text to score")
+    batch_tokens = whole_number("batch_tokens", batch_tokens)
     with attached(model) as host, torch.no_grad():
         check(host, objective)
         sentences = [host.vocabulary.read(text) for text in given]

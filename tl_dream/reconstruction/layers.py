@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from tl_dream._arguments import Whole, layers_of, listed, plain, seed_number
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.models import Host, attached
 from tl_dream.reconstruction.certificates import examine
@@ -20,7 +21,7 @@ from tl_dream.reconstruction.reconstruction import RIVALS, SearchSettings, solve
 from tl_dream.reconstruction.targets import masked, record
 from tl_dream.reconstruction.token_space import TokenSpace
 from tl_dream.results import Cost, Kept, KeptTokens, LayerReconstructions, Reconstruction
-from tl_dream.text import Allowed, Prompt, Sentence
+from tl_dream.text import Allowed, Prompt, Sentence, prompts_of
 
 DAMAGES = ("noise", "bf16", "int8", "top")
 
@@ -55,7 +56,7 @@ def read_damage(damage: str) -> tuple[str, float]:
     return kind, amount
 
 
-def damaged(target: Tensor, damage: str, *, seed: int | torch.Generator = 0) -> Tensor:
+def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -> Tensor:
     """A copy of an activation, damaged.
 
     Args:
@@ -84,7 +85,7 @@ def damaged(target: Tensor, damage: str, *, seed: int | torch.Generator = 0) -> 
         step = target.detach().abs().max() / 127
         return torch.zeros_like(target) if float(step) == 0 else (target.detach() / step).round() * step
     if kind == "noise":
-        draw = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        draw = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed_number(seed))
         scale = target.detach().float().square().mean().sqrt()
         noise = torch.randn(target.shape, generator=draw, dtype=torch.float32)
         return target.detach() + (amount * scale.cpu() * noise).to(target)
@@ -107,16 +108,16 @@ def reconstruct_layers(
     text: str | Prompt,
     *,
     hook: str = "block_out",
-    layers: str | int | Sequence[int] = "all",
+    layers: str | Whole | Iterable[Any] = "all",
     damage: str | None = None,
     method: str = "auto",
-    steps: int | None = None,
-    starts: int = 1,
-    patience: int = 2,
+    steps: Whole | None = None,
+    starts: Whole = 1,
+    patience: Whole = 2,
     allowed: Allowed = "no_unused",
-    rivals: int | str = RIVALS,
-    budget: int = 10_000,
-    seed: int = 0,
+    rivals: Whole | str = RIVALS,
+    budget: Whole = 10_000,
+    seed: Whole = 0,
     progress: bool | None = None,
 ) -> LayerReconstructions:
     """Read one sentence back from several layers (the article's Figure 5).
@@ -132,29 +133,29 @@ def reconstruct_layers(
     Raises:
         DreamError: as in `reconstruct`, and an unknown damage.
     """
-    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)
+    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)  # type: ignore[arg-type]
+    allowed = plain(allowed)
     if damage is not None:
         read_damage(damage)
     with attached(model) as host:
         sentence = host.vocabulary.read(text)
         found = []
         for layer in read_layers(host, hook, layers):
-            task = pose_damaged(host, sentence, hook, layer, damage, seed)
+            task = pose_damaged(host, sentence, hook, layer, damage, search.seed)
             found.append(solve(host, task, search, allowed, progress=progress))
     return LayerReconstructions(sentence.text, damage, tuple(found))
 
 
-def read_layers(host: Host, hook: str, layers: str | int | Sequence[int]) -> list[int]:
+def read_layers(host: Host, hook: str, layers: Any) -> list[int]:
     """The layers meant, each with the hook.
 
     Raises:
         DreamError: none, one twice, or one that is not there.
     """
     require(not isinstance(layers, str) or layers == "all", f'layers = {layers!r}: give "all" or a list of layers')
-    given = range(host.n_layers) if isinstance(layers, str) else [layers] if isinstance(layers, int) else layers
-    chosen = list(given)
-    require(bool(chosen), 'no layer given: name at least one, or "all"')
-    require(len(set(chosen)) == len(chosen), f"layers = {chosen!r} names a layer twice: name each once")
+    given = list(range(host.n_layers)) if isinstance(layers, str) else listed(layers)
+    chosen = layers_of(given)
+    require(len(chosen) == len(given), f"layers = {given!r} names a layer twice: name each once")
     for layer in chosen:
         host.resolve(hook, layer)
     return chosen
@@ -169,11 +170,11 @@ def pose_damaged(host: Host, sentence: Sentence, hook: str, layer: int, damage: 
 
 def kept_tokens(
     model: Any,
-    texts: str | Prompt | Sequence[str | Prompt],
+    texts: str | Prompt | Iterable[str | Prompt],
     *,
     hook: str = "block_out",
-    layers: str | int | Sequence[int] = "all",
-    damages: str | Sequence[str] = (
+    layers: str | Whole | Iterable[Any] = "all",
+    damages: str | Iterable[str] = (
         "noise 0.01",
         "noise 0.05",
         "noise 0.2",
@@ -184,9 +185,9 @@ def kept_tokens(
         "top 32",
     ),
     allowed: Allowed = "no_unused",
-    rivals: int | str = RIVALS,
-    budget: int = 10_000,
-    seed: int = 0,
+    rivals: Whole | str = RIVALS,
+    budget: Whole = 10_000,
+    seed: Whole = 0,
     callback: Callable[[Kept], object] | None = None,
     progress: bool | None = None,
 ) -> KeptTokens:
@@ -211,11 +212,9 @@ def kept_tokens(
     Raises:
         DreamError: no text, no damage, an unknown one, and as in `reconstruct`.
     """
-    given = [texts] if isinstance(texts, str | Prompt) else list(texts)
-    require(bool(given), "no text to read back: give at least one")
-    damages = [damages] if isinstance(damages, str) else list(damages)
+    given, damages, allowed = prompts_of(texts, "text to read back"), listed(damages), plain(allowed)
     require(bool(damages), "no damage given: name at least one, such as 'noise 0.05'")
-    search = SearchSettings(patience=1, rivals=rivals, budget=budget, seed=seed)
+    search = SearchSettings(patience=1, rivals=rivals, budget=budget, seed=seed)  # type: ignore[arg-type]
     for damage in damages:
         read_damage(damage)
     records = []
@@ -226,14 +225,14 @@ def kept_tokens(
         for i, layer, damage in tqdm(
             jobs, disable=None if progress is None else not progress, desc="kept_tokens", leave=False
         ):
-            draw = (seed * 1_000_003 + i) % 2**63
+            draw = (search.seed * 1_000_003 + i) % 2**63
             task = pose_damaged(host, sentences[i], hook, layer, damage, draw)
             records.append(_keep(host, task, i, layer, damage, allowed, search))
             if callback is not None:
                 callback(records[-1])
         name = host.name
         cost = Cost(host.meter.forwards, host.meter.forward_tokens, sum(record.seconds for record in records))
-    return KeptTokens(name, hook, tuple(sentence.text for sentence in sentences), tuple(records), seed, cost)
+    return KeptTokens(name, hook, tuple(sentence.text for sentence in sentences), tuple(records), search.seed, cost)
 
 
 def _keep(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import index
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_dream._arguments import Whole, is_whole, listed, plain, unmasked, whole_number
 from tl_dream._errors import DreamError, require
-from tl_dream.models import Host
+from tl_dream.models import Host, check_index
 from tl_dream.objectives import Read, match
 from tl_dream.reconstruction.targets import Target, frame, masked, record, shape_at
 from tl_dream.text import Positions, Prompt, Sentence
@@ -58,7 +58,7 @@ class TargetSpec:
             return count
         if isinstance(given, str | slice):
             return None
-        named = 1 if isinstance(given, int) else len(given)
+        named = len(listed(given))
         return None if count == named else count
 
     def target(self, host: Host, sentence: Sentence) -> Target:
@@ -89,7 +89,7 @@ class TargetSpec:
         wide = torch.promote_types(host.W_E.dtype, torch.float32)
         scale = _scale(rows.detach(), wide)
         values = rows.detach().to(host.device, wide)
-        layer = self.read.layer if isinstance(self.read.layer, int) else None
+        layer = self.read.layer
         units = None if self.units is None else list(self.units)
         where = slice(None) if pos == every else list(pos)
         coarse = self.precision > 1e-5
@@ -112,9 +112,10 @@ class TargetSpec:
     def _places(host: Host, sentence: Sentence, positions: Positions) -> tuple[int, ...]:
         """The positions in the order they were given."""
         found = host.vocabulary.locate(sentence, positions)
-        if positions is None or isinstance(positions, str | slice | int):
+        if not isinstance(positions, list):
             return found
-        places = tuple(i for item in positions for i in host.vocabulary.locate(sentence, item))
+        items = unmasked(positions, len(sentence), "positions")
+        places = tuple(i for item in items for i in host.vocabulary.locate(sentence, item))
         require(len(places) == len(found), f"positions={positions!r} names a position twice: name each once")
         return places
 
@@ -134,40 +135,36 @@ def _scale(rows: Float[Tensor, "n unit"], dtype: torch.dtype) -> float:
 
 def read_target(
     host: Host,
-    target: Tensor,
+    target: Any,
     hook: str,
-    layer: int | None,
+    layer: Whole | None,
     positions: Positions,
-    units: int | Sequence[int] | None,
+    units: Whole | Iterable[Any] | None,
 ) -> TargetSpec:
     """A target as the user gave it, checked against the hook.
 
     Raises:
         DreamError: whatever is wrong with the target, the hook or the units.
     """
+    positions, units, layer = plain(positions), plain(units), plain(layer)
+    require(layer != "all", "a target is of one layer: give its number; reconstruct_layers() reads several")
     read = Read(hook, layer)
     (name,) = read.resolve(host)
-    _check_tensor(host, target)
-    positions = _plain(positions)
+    target = _as_tensor(host, target)
     shape = shape_at(host, name)
     chosen = None if units is None else _units(name, math.prod(shape), units)
-    rows = _rows(name, shape, target, chosen, isinstance(positions, int), isinstance(units, int))
+    rows = _rows(name, shape, target, chosen, is_whole(positions), is_whole(units))
     precision, stored = (torch.finfo(dtype).eps for dtype in (host.W_E.dtype, target.dtype))
     return TargetSpec(name, read, rows, positions, chosen, precision, stored / 2 if stored > precision else 0.0)
 
 
-def _plain(positions: Positions) -> Positions:
-    """Positions as Python's own numbers in a list, whatever counted them (numpy, torch, a range)."""
-    if isinstance(positions, str | slice) or positions is None or isinstance(positions, bool):
-        return positions
-    given: Any = positions.tolist() if hasattr(positions, "tolist") else positions
-    return list(given) if isinstance(given, Iterable) else index(given)
-
-
-def _check_tensor(host: Host, target: Any) -> None:
+def _as_tensor(host: Host, target: Any) -> Tensor:
+    """The target as a tensor, where it is an array of finite floating-point numbers on the model's device."""
+    if hasattr(target, "__array__") and not isinstance(target, Tensor) and target.dtype.kind == "f":
+        target = torch.as_tensor(target, device=host.device)
     require(
         isinstance(target, Tensor),
-        f"the target is a {type(target).__name__}: give a text or a tensor, such as torch.as_tensor(target)",
+        f"the target is a {type(target).__name__}: give a text, a tensor or an array of floating-point numbers",
     )
     require(
         target.is_floating_point(),
@@ -180,17 +177,13 @@ def _check_tensor(host: Host, target: Any) -> None:
     require(target.numel() > 0, f"the target is empty (shape {tuple(target.shape)}): give an activation")
     bad = int((~torch.isfinite(target)).sum())
     require(bad == 0, f"the target holds {bad} NaN or infinite numbers among its {target.numel()}: give finite ones")
+    return target
 
 
-def _units(name: str, width: int, units: int | Sequence[int]) -> tuple[int, ...] | None:
-    given = [units] if isinstance(units, int) else list(units)
+def _units(name: str, width: int, units: Any) -> tuple[int, ...] | None:
+    given = unmasked(listed(units), width, "units")
     require(bool(given), "units= names no unit: leave it out for all of them")
-    for unit in given:
-        require(
-            isinstance(unit, int) and -width <= unit < width,
-            f"unit {unit!r} does not exist: the hook {name!r} has units 0 to {width - 1}",
-        )
-    chosen = tuple(unit % width for unit in given)
+    chosen = tuple(check_index("unit", unit, width, name) % width for unit in given)
     require(len(set(chosen)) == len(chosen), f"units={units!r} names a unit twice: name each once")
     require(
         len(chosen) < width or chosen == tuple(range(width)),
@@ -246,14 +239,14 @@ class Problem:
 
 def read_problem(
     host: Host,
-    target: Tensor | str | Prompt,
+    target: Any,
     start: str | Prompt | None,
     *,
     hook: str,
-    layer: int | None,
+    layer: Whole | None,
     positions: Positions,
-    units: int | Sequence[int] | None,
-    length: int | Sequence[int] | None,
+    units: Whole | Iterable[Any] | None,
+    length: Whole | Iterable[Any] | None,
     truth: str | Prompt | None,
 ) -> Problem:
     """The task that the arguments of `reconstruct` describe.
@@ -269,11 +262,12 @@ def read_problem(
         known = host.vocabulary.read(target)
         target = record(host, known, Read(hook, layer).resolve(host)[0])
         framing = begin or known
-    positions = _plain(positions)
+    positions, length = plain(positions), plain(length)
     if framing is not None and isinstance(positions, str):
         positions = list(host.vocabulary.locate(framing, positions))
     elif framing is not None and isinstance(positions, list):
-        positions = [i for item in positions for i in host.vocabulary.locate(framing, item)] or positions
+        items = unmasked(positions, len(framing), "positions")
+        positions = [i for item in items for i in host.vocabulary.locate(framing, item)] or positions
     require(
         not isinstance(positions, str) or positions == "all",
         f"positions = {positions!r}: the sentence is not known, so give positions by number",
@@ -302,10 +296,10 @@ def read_problem(
     return Problem(question, tuple(frames), begin, known)
 
 
-def _lengths(question: TargetSpec, length: int | Sequence[int] | None, known: Sentence | None) -> list[int]:
+def _lengths(question: TargetSpec, length: Any, known: Sentence | None) -> list[int]:
     """The lengths to try."""
     if length is not None:
-        lengths = [length] if isinstance(length, int) else list(length)
+        lengths = [whole_number("length", size) for size in listed(length)]
         require(bool(lengths), "length= names no length: give at least one")
         return lengths
     if known is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import whole_fields, whole_number
+from tl_dream._arguments import Whole, plain, seed_number, whole_fields, whole_number
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
@@ -48,6 +48,7 @@ class SearchSettings:
             raise unknown("method", self.method, METHODS)
         whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
         object.__setattr__(self, "rivals", _rivals(self.rivals))
+        object.__setattr__(self, "seed", seed_number(self.seed))
         require(
             self.steps is None or self.method == "article",
             'steps= goes with method="article"; "auto" has budget=',
@@ -63,29 +64,29 @@ class SearchSettings:
         return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
 
 
-def _rivals(rivals: int | str) -> int | str:
-    return rivals if rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
+def _rivals(rivals: Any) -> int | str:
+    return "all" if plain(rivals) == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
 
 
 def reconstruct(
     model: Any,
-    target: Tensor | str | Prompt,
+    target: Any,
     start: str | Prompt | None = None,
     *,
     hook: str = "block_out",
-    layer: int | None = None,
+    layer: Whole | None = None,
     positions: Positions = None,
-    units: int | Sequence[int] | None = None,
-    length: int | Sequence[int] | None = None,
+    units: Whole | Iterable[Any] | None = None,
+    length: Whole | Iterable[Any] | None = None,
     method: str = "auto",
-    steps: int | None = None,
-    starts: int = 1,
-    patience: int = 2,
+    steps: Whole | None = None,
+    starts: Whole = 1,
+    patience: Whole = 2,
     allowed: Allowed = "no_unused",
     truth: str | Prompt | None = None,
-    rivals: int | str = RIVALS,
-    budget: int = 10_000,
-    seed: int = 0,
+    rivals: Whole | str = RIVALS,
+    budget: Whole = 10_000,
+    seed: Whole = 0,
     progress: bool | None = None,
 ) -> Reconstruction:
     """Find the real tokens whose activation equals a target, or comes closest to it.
@@ -132,7 +133,7 @@ def reconstruct(
         DreamError: a target of another shape, dtype or device than the hook's, NaNs in it, a hook without positions, an
             impossible length, a truth or start that can't be it.
     """
-    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)
+    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)  # type: ignore[arg-type]
     with attached(model) as host:
         task = read_problem(
             host,
@@ -151,15 +152,15 @@ def reconstruct(
 def certify(
     model: Any,
     candidate: str | Prompt,
-    target: Tensor,
+    target: Any,
     *,
     hook: str = "block_out",
-    layer: int | None = None,
+    layer: Whole | None = None,
     positions: Positions = None,
-    units: int | Sequence[int] | None = None,
-    rivals: int | str = RIVALS,
+    units: Whole | Iterable[Any] | None = None,
+    rivals: Whole | str = RIVALS,
     allowed: Allowed = "no_unused",
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> Certificate:
     """Whether a text is the one a target was recorded from, as far as it can be told; nothing is searched.
 
@@ -173,6 +174,7 @@ def certify(
     Raises:
         DreamError: as in `reconstruct`, and a candidate of another length than the target.
     """
+    number, draw = _rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
     with attached(model) as host:
         question = read_target(host, target, hook, layer, positions, units)
         sentence = host.vocabulary.read(candidate)
@@ -183,8 +185,7 @@ def certify(
         goal = question.target(host, masked(host, sentence))
         space = TokenSpace(host, goal, host.vocabulary.allowed(allowed))
         tokens = goal.searched(host, sentence)
-        draw = torch.Generator().manual_seed(seed)
-        return examine(host, goal, space, tokens, _rivals(rivals), draw, keep=True).certificate
+        return examine(host, goal, space, tokens, number, draw, keep=True).certificate
 
 
 @dataclass(frozen=True)

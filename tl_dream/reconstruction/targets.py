@@ -145,7 +145,7 @@ def frame(host: Host, length: int) -> Sentence:
     bare, word = vocabulary.encode(""), vocabulary.encode("a")
     room = len(bare)
     require(
-        isinstance(length, int) and room < length <= host.n_ctx,
+        room < length <= host.n_ctx,
         f"a length of {length!r} tokens is impossible: a sentence of {host.name} has {room + 1} to {host.n_ctx}, the "
         f"{room} special ones at its ends included",
     )
@@ -157,8 +157,8 @@ def frame(host: Host, length: int) -> Sentence:
 
 def masked(host: Host, sentence: Sentence) -> Sentence:
     """The sentence without its words: every free position holds [MASK], or whatever the tokenizer has instead."""
-    tokenizer = host.vocabulary.tokenizer
-    filling = next((i for i in (tokenizer.mask_token_id, tokenizer.unk_token_id) if i is not None), 0)
+    unknown_id = host.vocabulary.tokenizer.unk_token_id
+    filling = next((i for i in (host.vocabulary.mask_id, unknown_id) if i is not None and i < host.d_vocab), 0)
     ids = tuple(int(filling) if i in sentence.free else token for i, token in enumerate(sentence.ids))
     return Sentence("", ids, host.vocabulary.tokens(ids), sentence.special, sentence.free)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, whole_number
 from tl_dream._errors import DreamError, require
 from tl_dream.models import attached, default_batch_tokens
 from tl_dream.objectives import Objective, check
@@ -26,11 +26,11 @@ def corpus_search(
     objective: Objective | Sequence[Objective],
     texts: str | os.PathLike[str] | Iterable[Any],
     *,
-    top: int = 10,
+    top: Whole = 10,
     column: str | None = None,
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
-    shard_lines: int = 1024,
+    max_tokens: Whole | None = None,
+    batch_tokens: Whole | None = None,
+    shard_lines: Whole = 1024,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> CorpusResult | tuple[CorpusResult, ...]:

@@ -151,8 +151,7 @@ class CorpusPass:
         vocabulary = self.host.vocabulary
         likely = set()
         if isinstance(pos, str) and not pos.startswith("##"):  # to look a word up costs more than to rule it out
-            for text in (pos, " " + pos):
-                likely |= set(vocabulary.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:1])
+            likely = vocabulary.starts_of(pos)
 
         def fits(sentence: Sentence) -> bool:
             if isinstance(pos, int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +35,7 @@ class Substitution:
     """
 
     def __init__(
-        self, host: Host, objective: Objective, sentence: Sentence, pos: int, batch_tokens: int | None = None
+        self, host: Host, objective: Objective, sentence: Sentence, pos: int, batch_tokens: Any = None
     ) -> None:
         self.host, self.objective, self.sentence, self.pos = host, objective, sentence, pos
         self._tokens = default_batch_tokens(host, batch_tokens)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, is_whole, plain, seed_number, whole_number
 from tl_dream._errors import require, unknown
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective, check
@@ -38,12 +38,12 @@ def token_search(
     objective: Objective,
     prompt: str | Prompt,
     *,
-    pos: int | str | None = None,
-    top: int = 20,
+    pos: Whole | str | None = None,
+    top: Whole = 20,
     allowed: Allowed = DEFAULT_ALLOWED,
     precision: str = "auto",
-    batch_tokens: int | None = None,
-    seed: int = 0,
+    batch_tokens: Whole | None = None,
+    seed: Whole = 0,
     progress: bool | None = None,
 ) -> TokenTable:
     """The exact best tokens at one position of a sentence, over the whole allowed vocabulary (the article's Figure 3).
@@ -84,7 +84,7 @@ def token_search(
         sentence, position = _place(host, prompt, pos)
         tokens = host.vocabulary.allowed(allowed).nonzero().flatten()
         top = whole_number("top", top)
-        seed = whole_number("seed", seed, 0, 2**63 - 1)
+        seed = seed_number(seed)
         require(
             top <= len(tokens), f"top = {top} is more than the {len(tokens)} tokens that are allowed: ask for fewer"
         )
@@ -133,7 +133,8 @@ def _fingerprint(tokens: Tensor) -> str:
 
 def _place(host: Host, prompt: Any, pos: Any) -> tuple[Sentence, int]:
     """A sentence and one position of it."""
-    sentence = _read(host, prompt)
+    sentence = host.vocabulary.read(prompt)
+    pos = plain(pos)
     if pos is None:
         named = isinstance(prompt, Prompt) and prompt.free is not None
         require(
@@ -141,14 +142,11 @@ def _place(host: Host, prompt: Any, pos: Any) -> tuple[Sentence, int]:
             f"which position? give pos= (one of {sentence.listing()}), or a Prompt with exactly one free position",
         )
         return sentence, sentence.free[0]
-    one = (isinstance(pos, str) and pos != "all") or (hasattr(pos, "__index__") and not isinstance(pos, bool))
-    require(one, f"pos = {pos!r}: give one position or one word")
+    require(
+        is_whole(pos) or (isinstance(pos, str) and pos != "all"),
+        f"pos = {pos!r}: give one position or one word",
+    )
     return sentence, host.vocabulary.locate(sentence, pos)[0]
-
-
-def _read(host: Host, prompt: Any) -> Sentence:
-    require(isinstance(prompt, str | Prompt), f"a sentence is text or a Prompt, not {type(prompt).__name__}")
-    return host.vocabulary.read(prompt)
 
 
 def _as_place(sentence: Sentence, pos: int) -> Place:
@@ -160,11 +158,11 @@ def similar_tokens(
     objective: Objective,
     prompt: str | Prompt,
     *,
-    pos: int | str | None = None,
-    k: int = 30,
+    pos: Whole | str | None = None,
+    k: Whole = 30,
     metric: str = "euclidean",
     search: TokenTable | bool = True,
-    best: int = 30,
+    best: Whole = 30,
     allowed: Allowed = DEFAULT_ALLOWED,
     progress: bool | None = None,
 ) -> NeighbourTable:
@@ -279,7 +277,7 @@ def _distances(W_E: Tensor, own: int, metric: str) -> Tensor:
     return torch.cat(found).clamp_min(0)
 
 
-def predict_masked(model: Any, text: str | Prompt, *, top: int = 5) -> MaskedPredictions:
+def predict_masked(model: Any, text: str | Prompt, *, top: Whole = 5) -> MaskedPredictions:
     """What a masked language model puts in place of each [MASK]. (To dream of a prediction, maximise `logit`.)
 
     Args:
@@ -292,14 +290,14 @@ def predict_masked(model: Any, text: str | Prompt, *, top: int = 5) -> MaskedPre
     """
     with attached(model) as host, torch.no_grad():
         before = host.meter.now()
-        mask = host.vocabulary.tokenizer.mask_token_id
+        mask = host.vocabulary.mask_id
         require(
             mask is not None and not host.causal,
             f"{host.name} has no mask token: predict_masked needs a masked language model, such as a BERT",
         )
         logits_hook = host.resolve("logits")
         name = host.vocabulary.tokenizer.mask_token
-        sentence = _read(host, text)
+        sentence = host.vocabulary.read(text)
         masked = [i for i, id in enumerate(sentence.ids) if id == mask]
         require(
             bool(masked), f"the sentence {sentence.text!r} has no {name}: put {name} where a token is to be predicted"

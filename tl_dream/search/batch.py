@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, listed, plain, unmasked, whole_number
 from tl_dream._errors import require
 from tl_dream.models import BertTrunk, Host, default_batch_tokens, in_batches
 from tl_dream.objectives import BatchContext, Objective, evaluate_each
 from tl_dream.results import CorpusResult
-from tl_dream.text import Allowed, Positions, Prompt, Sentence, Vocabulary
+from tl_dream.text import Allowed, Positions, Prompt, Sentence, Vocabulary, prompts_of
 
 
 def row_generators(seed: int, count: int, draw: int = 0) -> list[torch.Generator]:
@@ -168,7 +169,7 @@ class Batch:
 TOP = 10
 """Sentences of a corpus search that a dream starts from, as many as the article took."""
 
-Start = str | Prompt | Sequence[str | Prompt] | CorpusResult | None
+Start = str | Prompt | Iterable[str | Prompt] | CorpusResult | None
 """A sentence, several, or a corpus search."""
 
 
@@ -182,22 +183,17 @@ def read_prompts(host: Host, prompt: Start, free: Positions = None) -> tuple[Sen
         prompt = prompt.texts(TOP)
     require(prompt is not None, "no sentence to start from: give a prompt, or start= with a corpus search")
     assert prompt is not None
-    given = [prompt] if isinstance(prompt, str | Prompt) else list(prompt)
-    require(bool(given), "no sentence to start from: give at least one")
-    for item in given:
-        require(
-            isinstance(item, str | Prompt),
-            f"a start is text or a Prompt, not {type(item).__name__}: {item!r}",
-        )
-        require(
-            free is None or isinstance(item, str),
-            "free= goes with plain text; a Prompt says itself which of its positions are free",
-        )
-    return tuple(host.vocabulary.read(Prompt(item, free) if isinstance(item, str) else item) for item in given)
+    bare = listed(prompt)
+    given = prompts_of(prompt if isinstance(prompt, str | Prompt) else bare, "sentence to start from")
+    require(
+        free is None or not any(isinstance(item, Prompt) for item in bare),
+        "free= goes with plain text; a Prompt says itself which of its positions are free",
+    )
+    return tuple(host.vocabulary.read(item if free is None else replace(item, free=free)) for item in given)
 
 
 def allowed_tokens(
-    vocabulary: Vocabulary, objective: Objective, allowed: Allowed, banned: Sequence[str | int] | None
+    vocabulary: Vocabulary, objective: Objective, allowed: Allowed, banned: Iterable[Any] | None
 ) -> Bool[Tensor, " d_vocab"]:
     """The mask of tokens that a dream may write: the allowed ones without the banned.
 
@@ -207,9 +203,10 @@ def allowed_tokens(
     Raises:
         DreamError: an unknown token or rule, or nothing left.
     """
-    require(not isinstance(banned, str), f"banned = {banned!r}: give a list of tokens")
+    given = list(objective.answers) if banned is None else plain(banned)
+    require(isinstance(given, list), f"banned = {banned!r}: give a list of tokens")
     mask = vocabulary.allowed(allowed)
-    out = [vocabulary.token_id(token) for token in (objective.answers if banned is None else banned)]
+    out = [vocabulary.token_id(token) for token in unmasked(given, vocabulary.d_vocab, "tokens")]
     mask[out] = False
     require(bool(mask.any()), "the banned tokens leave nothing of the allowed ones: ban fewer, or allow more")
     return mask
@@ -221,10 +218,10 @@ def make_batch(
     prompt: Start,
     *,
     free: Positions = None,
-    starts: int = 1,
+    starts: Whole = 1,
     allowed: Allowed,
-    banned: Sequence[str | int] | None = None,
-    max_changes: int | None = None,
+    banned: Iterable[Any] | None = None,
+    max_changes: Whole | None = None,
     retokenize: bool = True,
 ) -> Batch:
     """The rows that dream together: every sentence `starts` times, one after the other.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, whole_number
 from tl_dream.models import Host, Meter
 from tl_dream.objectives import Objective, depth
 from tl_dream.search.batch import Batch
@@ -77,7 +77,7 @@ BUDGET = 400_000
 """Forward-tokens that a search over real tokens may spend where no budget is given."""
 
 
-def search_budget(budget: int | None) -> int:
+def search_budget(budget: Whole | None) -> int:
     """The forward-tokens a search over real tokens may spend.
 
     Raises:

@@ -24,6 +24,7 @@ SHARD_TEXT = 1 << 19
 """Characters; a shard ends where it holds so many, however few its lines, so that its tokens fit in memory."""
 
 BLANK, UNDECODABLE, NO_TEXT, NUL = "blank", "undecodable", "not text", "with a NUL character"
+FOREIGN = "with tokens that the model has no embedding of"
 _TOO_LONG = object()
 
 
@@ -287,6 +288,8 @@ class ShardReader:
                 skipped[self._over_long] += 1
             elif all(special):
                 skipped[BLANK] += 1
+            elif max(ids) >= vocabulary.d_vocab:
+                skipped[FOREIGN] += 1
             else:
                 lines.append(line)
                 sentences.append(Sentence(text, ids, vocabulary.tokens(ids), special, ()))

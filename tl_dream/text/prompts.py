@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from tl_dream._arguments import Whole, is_whole, listed, plain
+from tl_dream._errors import DreamError, require
 
-from tl_dream._errors import require
+Positions = Whole | str | slice | Iterable[Any] | None
+"""Where in a sentence: a position ([CLS] is 0, negatives count from the end), a word, a slice, a list (or an array) of
+positions and words, a mask with True or False for every position, or None / "all" for every position but the special
+ones."""
 
-Positions = int | str | slice | Sequence[int | str] | None
-"""Where in a sentence: a position ([CLS] is 0, negatives count from the end), a word, a slice, a list of positions and
-words, or None / "all" for every position but the special ones."""
-
-Allowed = str | Sequence[int] | Sequence[str] | Tensor
+Allowed = str | Iterable[Any]
 """Which tokens a free position may take: rules in one string ("no_special no_unused ascii whole_words"), your own list
-of tokens or ids, or a boolean mask over the vocabulary."""
+(or array) of tokens or ids, or a boolean mask over the vocabulary."""
 DEFAULT_ALLOWED = "no_special no_unused"
 
 
@@ -27,18 +28,89 @@ class Prompt:
         text: plain text; the model's special tokens ([CLS], [SEP], a causal model's BOS) are added.
         free: the positions that may change (see `Positions`); None frees all but the special ones. A word of several
             pieces frees all of them. [CLS] and [SEP] are freed only by naming their positions.
-        ids: token ids, special ones included, instead of `text`.
+        ids: token ids, special ones included, instead of `text`; a batch axis of 1 is left out.
+
+    Raises:
+        DreamError: neither text nor ids or both, or what is none.
     """
 
     text: str | None = None
     free: Positions = None
-    ids: Sequence[int] | None = None
+    ids: Iterable[Any] | None = None
 
     def __post_init__(self) -> None:
         require(
             (self.text is None) != (self.ids is None),
             "a Prompt takes either text or ids: give exactly one of the two",
         )
+        if self.text is not None:
+            object.__setattr__(self, "text", clean_text(self.text))
+        object.__setattr__(self, "free", plain(self.free))
+        if self.ids is not None:
+            ids = plain(self.ids)
+            ids = ids[0] if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], list) else ids
+            require(
+                isinstance(ids, list) and all(is_whole(id) or isinstance(id, str) for id in ids),
+                f"ids = {shortened(repr(self.ids))}: give the token ids of one sentence, a list of whole numbers",
+            )
+            object.__setattr__(self, "ids", tuple(ids))
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text as a message quotes it."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def clean_text(text: Any) -> str:
+    """Text as a tokenizer takes it.
+
+    Raises:
+        DreamError: something else, or text that is no Unicode (half a surrogate pair, as undecodable bytes leave it).
+    """
+    require(isinstance(text, str), f"{shortened(repr(text))} is {type(text).__name__}, no text{_instead_of(text)}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DreamError(
+            f"the text {shortened(repr(text))} is no Unicode: character {error.start} is half a surrogate pair, as "
+            "bytes that are not UTF-8 leave it. Decode the text with its own encoding"
+        ) from error
+    return str(text)
+
+
+def _instead_of(given: Any) -> str:
+    """What to write in place of something that is no text."""
+    if isinstance(given, bytes | bytearray):
+        return ": decode it, such as given.decode()"
+    items = plain(given)
+    if isinstance(items, list) and items and all(map(is_whole, items)):
+        return ": token ids go in a Prompt, Prompt(ids=...)"
+    return ": one sentence is asked for" if isinstance(items, list) else ": give a string"
+
+
+def as_prompt(given: Any) -> Prompt:
+    """A text or a Prompt as a Prompt.
+
+    Raises:
+        DreamError: anything else.
+    """
+    return given if isinstance(given, Prompt) else Prompt(clean_text(given))
+
+
+def prompts_of(given: Any, purpose: str) -> list[Prompt]:
+    """One or several texts or prompts, in their order.
+
+    Args:
+        purpose: for the message of an empty list ("no text to score").
+
+    Raises:
+        DreamError: none, or something that is neither.
+    """
+    items = listed(given)
+    require(bool(items), f"no {purpose}: give at least one")
+    if all(map(is_whole, items)):  # ids
+        clean_text(given)
+    return [as_prompt(item) for item in items]
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import index
 from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from tl_dream._arguments import is_whole, plain, unmasked
 from tl_dream._errors import DreamError, nearest, require, unknown
-from tl_dream.text.prompts import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
+from tl_dream.text.prompts import (
+    DEFAULT_ALLOWED,
+    Allowed,
+    Positions,
+    Sentence,
+    as_prompt,
+    clean_text,
+    shortened,
+)
 
 RULES = ("no_special", "no_unused", "ascii", "whole_words")
 
@@ -82,8 +90,27 @@ class Vocabulary:
 
     @property
     def pad_id(self) -> int:
-        """The id used to fill short rows of a batch; any valid id where the tokenizer has no [PAD]."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """The id used to fill short rows of a batch; any valid id where the model has no [PAD]."""
+        return self._embedded(self.tokenizer.pad_token_id) or 0
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of [MASK]; None where the model has none."""
+        return self._embedded(self.tokenizer.mask_token_id)
+
+    def _embedded(self, id: int | None) -> int | None:
+        """An id that the model has an embedding of; a token that was added to the tokenizer alone has none."""
+        return int(id) if id is not None and id < self.d_vocab else None
+
+    def check_embedded(self, ids: Sequence[int]) -> None:
+        """Raise `DreamError` where the tokenizer gives ids that the model has no embedding of."""
+        beyond = [i for i in dict.fromkeys(ids) if i >= self.d_vocab]
+        named = ", ".join(f"{token!r} (id {i})" for i, token in zip(beyond, self.tokens(beyond), strict=True))
+        require(
+            not beyond,
+            f"the tokenizer has tokens that the model has no embedding of ({self.d_vocab} rows): {named}. They were "
+            "added to the tokenizer alone; load the model with its own tokenizer, or leave them out of the text",
+        )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text` with the special tokens around it; never truncated."""
@@ -124,27 +151,38 @@ class Vocabulary:
         words = self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
         return tuple(word if word is not None else f"<{int(i)}>" for i, word in zip(ids, words, strict=True))
 
-    def token_id(self, token: str | int) -> int:
+    def token_id(self, token: Any) -> int:
         """The id of one token, given as an id, as the vocabulary writes it, or as a word that is one token."""
+        token = plain(token)
         if not isinstance(token, str):
-            token = index(token)
-            require(
-                0 <= token < self.d_vocab,
-                f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})",
-            )
-            return token
-        known = self._id_of(token)
+            kind = f"token {shortened(repr(token))}: give a token of the vocabulary, or its id"
+            require(is_whole(token), kind)
+            require(0 <= token < self.d_vocab, f"token id {token} is outside the vocabulary (0 to {self.d_vocab - 1})")
+            return int(token)
+        known = self._id_of(clean_text(token))
         if known is not None:
+            self.check_embedded([known])
             return known
-        for text in (token, " " + token):
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for ids in self._spellings(token):
             if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
-                return int(ids[0])
-        pieces = " ".join(self.tokens(ids))
+                self.check_embedded(ids)
+                return ids[0]
         raise DreamError(
-            f"{token!r} is not one token of this vocabulary (it splits into: {pieces}); "
+            f"{shortened(token)!r} is not one token of this vocabulary (it splits into: "
+            f"{shortened(' '.join(self.tokens(ids[:40])))}); "
             f"nearest tokens: {', '.join(nearest(token, self.tokenizer.get_vocab())) or 'none'}"
         )
+
+    def _spellings(self, word: str) -> list[tuple[int, ...]]:
+        """The ids of a word at the start of a text and behind a blank."""
+        word = clean_text(word)
+        given = [word, " " + word]
+        rows = self.tokenizer(given, add_special_tokens=False, padding=False, truncation=False, verbose=False)
+        return list(dict.fromkeys(tuple(row) for row in rows["input_ids"]))
+
+    def starts_of(self, word: str) -> set[int]:
+        """The ids that the word begins with, wherever it stands."""
+        return {spelling[0] for spelling in self._spellings(word) if spelling}
 
     def _id_of(self, token: str) -> int | None:
         """The id of one of the vocabulary's own strings. (`get_vocab` copies the whole of it: milliseconds.)"""
@@ -172,25 +210,20 @@ class Vocabulary:
         Raises:
             DreamError: an unknown rule or token, a mask of the wrong shape, or a mask that leaves nothing.
         """
-        if isinstance(allowed, Tensor):
-            require(
-                allowed.dtype == torch.bool and tuple(allowed.shape) == (self.d_vocab,),
-                f"an allowed-token mask is a bool tensor of shape ({self.d_vocab},); "
-                f"got {allowed.dtype} of shape {tuple(allowed.shape)}",
-            )
-            mask = allowed.detach().cpu()
-        elif isinstance(allowed, str):
-            mask = self._by_rules(allowed)
+        given = plain(allowed)
+        if isinstance(given, str):
+            mask = self._by_rules(given)
         else:
             require(
-                isinstance(allowed, Iterable),
-                f"{allowed!r} is no rule for allowed tokens: give rules in a string, a list of tokens, or a mask",
+                isinstance(given, list),
+                f"{shortened(repr(allowed))} is no rule for allowed tokens: give rules in a string, a list of tokens, "
+                "or a mask",
             )
             mask = torch.zeros(self.d_vocab, dtype=torch.bool)
-            mask[[self.token_id(token) for token in allowed]] = True
+            mask[[self.token_id(token) for token in unmasked(given, self.d_vocab, "tokens")]] = True
         require(
             bool(mask.any()),
-            f"the allowed-token mask {_short(allowed)} leaves no token: give rules that leave some",
+            f"the allowed-token mask {shortened(repr(allowed))} leaves no token: give rules that leave some",
         )
         return mask
 
@@ -217,15 +250,16 @@ class Vocabulary:
             self._masks[key] = mask
         return self._masks[key].clone()
 
-    def read(self, prompt: Prompt | str) -> Sentence:
-        """Tokenize a prompt and resolve its free positions.
+    def read(self, prompt: Any) -> Sentence:
+        """Tokenize a text or a `Prompt` and resolve its free positions.
 
         Raises:
-            DreamError: an empty, all-special or over-long sentence, an unknown id, a position or word not there.
+            DreamError: neither of them, an empty, all-special or over-long sentence, an unknown id, a token that the
+                model has not got, a position or word not there.
         """
-        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+        prompt = as_prompt(prompt)
         if prompt.ids is not None:
-            ids = tuple(self.token_id(int(i)) for i in prompt.ids)
+            ids = tuple(self.token_id(i) for i in prompt.ids)
             text = self.decode(ids)
         else:
             text = prompt.text or ""
@@ -233,12 +267,13 @@ class Vocabulary:
         special = tuple(i in self.frame_ids for i in ids)
         require(
             not all(special),
-            f"the sentence {text!r} is empty or holds special tokens only: give at least one word",
+            f"the sentence {shortened(repr(text))} is empty or holds special tokens only: give at least one word",
         )
         require(
             len(ids) <= self.n_ctx,
             f"the sentence has {len(ids)} tokens with its special ones, the model reads {self.n_ctx}: shorten it",
         )
+        self.check_embedded(ids)
         bare = Sentence(text, ids, self.tokens(ids), special, ())
         free = self.locate(bare, prompt.free, whole_words=True)
         return Sentence(bare.text, bare.ids, bare.tokens, bare.special, free)
@@ -250,34 +285,33 @@ class Vocabulary:
         Raises:
             DreamError: a position outside the sentence, a word that is not in it or is there twice, no position at all.
         """
-        if pos is None or pos == "all":
+        given = plain(pos)
+        if given is None or given == "all":
             return tuple(i for i, special in enumerate(sentence.special) if not special)
-        if isinstance(pos, slice):
-            found = tuple(range(len(sentence)))[pos]
-            require(bool(found), f"the slice {pos} holds no position of the sentence: {sentence.listing()}")
+        if isinstance(given, slice):
+            bounds = (given.start, given.stop, given.step)
+            whole = all(bound is None or is_whole(bound) for bound in bounds) and given.step != 0
+            found = tuple(range(len(sentence)))[given] if whole else ()
+            require(bool(found), f"the slice {given} holds no position of the sentence: {sentence.listing()}")
             return found
-        if isinstance(pos, str):
-            return self._find(sentence, pos, whole_words)
+        if isinstance(given, str):
+            return self._find(sentence, given, whole_words)
+        if isinstance(given, list):
+            given = unmasked(given, len(sentence), "positions")
+            require(bool(given), f"no position given: name at least one of {sentence.listing()}")
+            return tuple(sorted({i for item in given for i in self.locate(sentence, item, whole_words)}))
         require(
-            (hasattr(pos, "__index__") or isinstance(pos, Iterable)) and not isinstance(pos, bool),
+            is_whole(given),
             f"{pos!r} is not a position: give a number, a word, a slice, or a list of numbers and words",
         )
-        if not isinstance(pos, Iterable):
-            pos = index(pos)
-            require(
-                -len(sentence) <= pos < len(sentence),
-                f"position {pos} is outside the sentence of {len(sentence)} tokens: {sentence.listing()}",
-            )
-            return (pos % len(sentence),)
-        require(len(pos) > 0, f"no position given: name at least one of {sentence.listing()}")
-        return tuple(sorted({i for item in pos for i in self.locate(sentence, item, whole_words)}))
+        require(
+            -len(sentence) <= given < len(sentence),
+            f"position {given} is outside the sentence of {len(sentence)} tokens: {sentence.listing()}",
+        )
+        return (given % len(sentence),)
 
     def _find(self, sentence: Sentence, word: str, whole_words: bool) -> tuple[int, ...]:
-        spellings = []
-        for text in (word, " " + word):
-            spelling = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-            if spelling and spelling not in spellings:
-                spellings.append(spelling)
+        spellings = [spelling for spelling in self._spellings(word) if spelling]
         if word.startswith("##") and (piece := self._id_of(word)) is not None:
             spellings = [(piece,)]
         hits = []
@@ -295,7 +329,7 @@ class Vocabulary:
                 hits.append(tuple(range(at, end)))
         if not hits:
             raise DreamError(
-                f"the word {word!r} is not in the sentence; nearest: "
+                f"the word {shortened(word)!r} is not in the sentence; nearest: "
                 f"{', '.join(nearest(word, sentence.tokens)) or 'none'}; its tokens: {sentence.listing()}"
             )
         require(
@@ -309,8 +343,3 @@ class Vocabulary:
             "give the position of one of them instead",
         )
         return hits[0]
-
-
-def _short(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
