@@ -114,15 +114,14 @@ def finite_fields(settings: Any, wanted: str, fits: Callable[[float], bool], *na
 def finite_numbers(
     name: str, values: Any, wanted: str, fits: Callable[[float], bool] = lambda number: True
 ) -> list[float]:
-    """One number or several, as a list; arguments as in `finite_number`.
+    """One number or several, as a list; arguments as in `finite_number`, of each.
 
     Raises:
-        DreamError: none, or something that does not fit.
+        DreamError: none, or one that does not fit.
     """
     given = listed(values)
-    found = [number for number in map(as_number, given) if number is not None and fits(number)]
-    require(bool(given) and len(found) == len(given), f"{name} = {values!r}: give {wanted}")
-    return found
+    require(bool(given), f"no {name} given: name at least one, each {wanted}")
+    return [finite_number(name, value, wanted, fits) for value in given]
 
 
 def listed(values: Any) -> list[Any]:

@@ -146,3 +146,14 @@ def test_what_is_no_pair(tmp_path: Path, line: str) -> None:
 def test_a_sentence_may_be_in_both_sets_at_different_places() -> None:
     both = [Example("a b", False, (0, 1)), Example("a b", True, (2, 3))]
     assert len(Examples.of(both).items) == 2
+
+
+def test_braces_say_which_of_several_words_a_position_means() -> None:
+    sets = read_examples(["a b c a", "a {b} c b", "f{x} b"], ["d e {d} f", "d e"], positive_pos="b", negative_pos="d")
+    assert [(item.text, item.span, item.pos) for item in sets.items] == [
+        ("a b c a", None, "b"),
+        ("a b c b", (2, 3), None),
+        ("d e", None, "d"),
+        ("d e d f", (4, 5), None),
+        ("f{x} b", None, "b"),
+    ]

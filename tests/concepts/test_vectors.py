@@ -157,7 +157,7 @@ for call, part in [
 ]:
     told = refusal(call)
     assert part in told, told
-assert layers_of(numpy.arange(2)) == [0, 1] and finite_numbers(torch.arange(2)) == [0.0, 1.0]
+assert layers_of(numpy.arange(2)) == [0, 1] and finite_numbers("magnitude", torch.arange(2), "a number") == [0.0, 1.0]
 """
 
 

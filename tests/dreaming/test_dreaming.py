@@ -557,7 +557,7 @@ def test_mistakes_of_type_are_said_too(tiny_folder: Path) -> None:
     expected = [
         "an objective was expected, not str: make one with neuron(), direction(), logit() or custom()",
         "an objective was expected, not function",
-        "a start is text or a Prompt, not int: 3",
+        "a sentence is text or a Prompt, not int: 3",
         "temperature = 0.5: give two numbers, its start and end",
         "starts = 1.5: give a whole number of at least 1",
         "steps = 'many': give a whole number of at least 1",

@@ -1,12 +1,13 @@
 """The room reconstruction.problem."""
 
+import numpy
 import torch
 
 import tl_dream as td
 from tests.conftest import says
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
 from tl_dream.models.host import attached
-from tl_dream.reconstruction.problem import _check_tensor
+from tl_dream.reconstruction.problem import _as_tensor
 
 
 def test_parts_of_a_target(model):
@@ -128,6 +129,7 @@ def test_options_that_can_not_be(model):
 def test_targets_of_another_kind(model):
     """Asked of the check itself: under test the types of arguments are checked before the package sees them."""
     with attached(model) as host:
-        for given in (tensor_of(model).numpy(), [[1.0]], None):
-            with says(f"the target is a {type(given).__name__}: give a text or a tensor", "torch.as_tensor(target)"):
-                _check_tensor(host, given)
+        for given in (numpy.ones((3, 24), dtype=int), [[1.0]], None):
+            with says(f"the target is a {type(given).__name__}: give a text, a tensor or an array of floating-point"):
+                _as_tensor(host, given)
+        assert torch.equal(_as_tensor(host, tensor_of(model).numpy()), tensor_of(model))

@@ -71,7 +71,7 @@ def test_bad_input(encoder: torch.nn.Module) -> None:
             td.gcg(encoder, GOAL, START, candidates=bad)
     with says("early = 2"):
         td.gcg(encoder, GOAL, START, early=2)
-    with says("penalties = (-1.0,)"):
+    with says("penalty = -1.0"):
         td.epo(encoder, GOAL, START, penalties=[-1.0])
     with says("the banned tokens leave nothing"):
         td.dream(encoder, GOAL, START, allowed=["dog"], banned=["dog"])

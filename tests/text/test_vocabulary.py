@@ -204,8 +204,8 @@ def test_a_returned_mask_is_the_callers_own(words: Vocabulary) -> None:
         ("no_specials", ["unknown allowed-token rule 'no_specials'; nearest: no_special", "pass a list, not a string"]),
         ([], ["the allowed-token mask [] leaves no token: give rules that leave some"]),
         (torch.zeros(len(VOCAB), dtype=torch.bool), ["leaves no token: give rules that leave some"]),
-        (torch.ones(5, dtype=torch.bool), [f"a bool tensor of shape ({len(VOCAB)},); got torch.bool of shape (5,)"]),
-        (torch.ones(len(VOCAB)), ["got torch.float32 of shape"]),
+        (torch.ones(5, dtype=torch.bool), [f"a mask of 5 for {len(VOCAB)} tokens: give True or False for each"]),
+        (torch.ones(len(VOCAB)), ["token 1.0: give a token of the vocabulary, or its id"]),
         (["dog", "dgo"], ["'dgo' is not one token of this vocabulary"]),
     ],
 )

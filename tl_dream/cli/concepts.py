@@ -32,7 +32,8 @@ def _add_fit(subparsers: Subparsers) -> None:
         description="Fit a direction that leads from the negative to the positive sentences, at every layer, and test "
         "it on held-out sentences. Without files: the shipped he/she templates (negative he, positive she).",
         epilog="In your own files mark the concept word with braces ({she} is a doctor), or say --positive-pos and "
-        "--negative-pos; otherwise it is the word that most sentences of one file share and those of the other lack. "
+        "--negative-pos (braces then say which, where a sentence has the word several times); otherwise it is the word "
+        "that most sentences of one file share and those of the other lack. "
         "Example: tl-dream concept fit --layers all --out she.safetensors",
     )
     add_model_arguments(parser)

@@ -164,7 +164,8 @@ def read_examples(
     Args:
         positives, negatives: a file (blank lines and those that start with # are left out) or a list.
         positive_pos, negative_pos: where the concept is read in every sentence of the set: a word, a position,
-            "[MASK]", a slice or list (its mean), or "all" for the mean over the sentence.
+            "[MASK]", a slice or list (its mean), or "all" for the mean over the sentence. Where a sentence has the word
+            several times, braces around it say which is meant; all other braces are text then.
 
     Raises:
         DreamError: a file that can't be read, an empty or identical set, a sentence in both, or sentences in which the
@@ -236,7 +237,8 @@ def _marked(sentences: list[tuple[str, str]], positive: bool, pos: Positions) ->
     for where, line in sentences:
         origin = f"{title}, {where}"
         marks = list(_MARK.finditer(line))
-        if not marks or pos is not None:
+        which = isinstance(pos, str) and [mark[1].strip().casefold() for mark in marks] == [pos.casefold()]
+        if not marks or (pos is not None and not which):
             items.append(Example(line, positive, pos=pos, origin=origin))
         elif len(marks) == 1 and marks[0][1].strip():
             start, word = marks[0].start(), marks[0][1].strip()

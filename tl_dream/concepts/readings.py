@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def classify(
 
     Raises:
         DreamError: a concept of another model (while hooks of your own are on the model it is known by its word
-            embeddings and the hook's width alone), a position or word that is not there.
+            embeddings alone), a position or word that is not there.
     """
     vectors = vectors_of(concept)
     with attached(model) as host, torch.no_grad():
@@ -127,6 +128,10 @@ def _pulls(
     )
     assert pull is not None
     index, valid = rows.locate(pos)
+    require(
+        math.prod(pull.shape[2:]) == concept.width,
+        f"the concept has {concept.width} units, the hook {math.prod(pull.shape[2:])}: fit it on this model",
+    )
     units = rearrange(pull, "batch pos ... -> batch pos (...)")
     chosen = units.gather(1, index[..., None].expand(-1, -1, units.shape[2]))
     return chosen.masked_fill(~valid[..., None], 0).sum(1).double().cpu()

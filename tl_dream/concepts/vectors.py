@@ -180,7 +180,7 @@ class ConceptVector:
 
     def check_on(self, host: Host) -> str:
         """`check` for use: while your own hooks are on the model (`steer`, an ablated head), its activations are not
-        its own, and it is known by its word embeddings and the hook's width alone.
+        its own, and it is known by its word embeddings alone; the width is checked where the activation is read.
 
         Raises:
             DreamError: another model, hook or width.
@@ -194,13 +194,15 @@ class ConceptVector:
             "embeddings. Fit the concept on this model",
         )
         name = host.resolve(self.hook, self.layer)
+        if not strict:  # hooks of the user's may ask for positions that only their own texts have
+            return name
         here = probe(host, name)
         require(
             here.shape[0] == self.width,
             f"the concept {self.name!r} was fitted at {self.hook_name!r} and has {self.width} units, the hook "
             f"{name!r} of {host.name} has {here.shape[0]}",
         )
-        apart = away(host, here, self.probe) if strict else 0.0
+        apart = away(host, here, self.probe)
         require(
             apart <= 1,
             f"the concept {self.name!r} was fitted on {self.model}, and {host.name} is another model: its "

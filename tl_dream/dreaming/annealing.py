@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from tl_dream._arguments import finite_fields, is_whole, plain, whole_fields, whole_number
+from tl_dream._arguments import finite_fields, is_whole, plain, whole_fields
 from tl_dream._errors import require, unknown
 from tl_dream.dreaming.soft_input import Schedule, geometric, schedule
 from tl_dream.models import PRECISIONS
@@ -61,15 +61,15 @@ class Annealing:
 
     def __post_init__(self) -> None:
         whole_fields(self, steps=1, warmup=0, evaluate_every=1, renew_every=1, top_k=1)
-        above: Callable[[float], bool] = lambda number: number > 0  # noqa: E731
-        finite_fields(self, "a number above 0", above, "learning_rate", "start_temperature", "end_temperature")
-        if self.decay is not None:
-            finite_fields(self, "a number above 0, or None", above, "decay")
-        if self.start_weight is not None:
-            finite_fields(self, "a share in (0, 1), or None", lambda number: 0 < number < 1, "start_weight")
+        finite_fields(self, "a number above 0", lambda number: number > 0, "learning_rate")
+        optional = [name for name in ("decay", "start_weight") if getattr(self, name) is not None]
+        finite_fields(self, "a finite number", lambda number: True, "start_temperature", "end_temperature", *optional)
         if self.candidates is not None:
-            advice = ", tokens a position, or None for the whole vocabulary"
-            object.__setattr__(self, "candidates", whole_number("candidates", self.candidates, 2, advice=advice))
+            whole_fields(self, candidates=1)
+        require(
+            self.candidates is None or self.candidates >= 2,
+            f"candidates = {self.candidates!r}: give at least 2 tokens a position, or None for the whole vocabulary",
+        )
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.start not in ("sentence", "random", "uniform"):

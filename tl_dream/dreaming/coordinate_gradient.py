@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tl_dream._arguments import Number, Whole, finite_fields, seed_number, whole_fields, whole_number
+from tl_dream._arguments import Number, Whole, finite_fields, plain, seed_number, whole_fields, whole_number
 from tl_dream.models import attached
 from tl_dream.objectives import Objective, check
 from tl_dream.results import Dream
@@ -91,7 +91,7 @@ def gcg(
         DreamError: bad input, or scores or a gradient that became NaN or infinite (`error.partial` holds the `Dream` so
             far).
     """
-    settings = GCGSettings(candidates, top_k, swaps, early)  # type: ignore[arg-type]
+    settings = GCGSettings(*map(plain, (candidates, top_k, swaps, early)))
     starts, seed = whole_number("starts", starts), seed_number(seed)
     with attached(model) as host:
         before = host.meter.now()

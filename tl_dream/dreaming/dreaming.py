@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, Whole, seed_number, whole_number
+from tl_dream._arguments import Number, Whole, plain, seed_number, whole_number
 from tl_dream._errors import require, unknown
 from tl_dream.dreaming.annealing import PRESETS, annealing_settings
 from tl_dream.dreaming.ascent import ascend
@@ -155,7 +155,7 @@ def dream(
         "evaluate_every": evaluate_every,
         "top_k": top_k,
     }
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: plain(value) for key, value in options.items() if value is not None}
     method = method_of(method, preset, given)
     require(
         fluency is None or method == "epo",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import Whole, finite_numbers, seed_number, whole_fields, whole_number
+from tl_dream._arguments import Whole, finite_numbers, listed, plain, seed_number, whole_fields, whole_number
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Activations, BatchContext, Objective, check, fluency
@@ -56,8 +56,8 @@ class EPOSettings:
     def __post_init__(self) -> None:
         whole_fields(self, population=1, children=1, top_k=1, restart_every=1)
         if self.penalties is not None:
-            wanted = "at least one weight, each a finite number of at least 0"
-            weights = finite_numbers("penalties", self.penalties, wanted, lambda weight: weight >= 0)
+            wanted = "a finite number of at least 0"
+            weights = finite_numbers("penalty", self.penalties, wanted, lambda weight: weight >= 0)
             object.__setattr__(self, "penalties", tuple(weights))
 
     @property
@@ -277,7 +277,8 @@ def epo(
         DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite (`error.partial` holds the
             `Dream` so far, without the front).
     """
-    settings = EPOSettings(population, penalties, children, top_k, restart_every)  # type: ignore[arg-type]
+    given = None if penalties is None else tuple(listed(penalties))
+    settings = EPOSettings(plain(population), given, plain(children), plain(top_k), plain(restart_every))
     starts, seed = whole_number("starts", starts), seed_number(seed)
     with attached(model) as host:
         before = host.meter.now()

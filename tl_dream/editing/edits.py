@@ -88,7 +88,7 @@ def edit_concept(
             that is no number, or a sentence without neighbours (nothing else is allowed where words are free).
     """
     vectors = _chosen(vectors_of(concept), layers)
-    sizes, seed = finite_numbers("magnitudes", magnitudes, f"at least one, each {NATURAL}"), seed_number(seed)
+    sizes, seed = finite_numbers("magnitude", magnitudes, NATURAL), seed_number(seed)
     starts, width, randoms = (
         whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
     )

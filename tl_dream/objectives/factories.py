@@ -30,18 +30,14 @@ def numbers_of(values: Any, what: str) -> Tensor:
     """Numbers as a tensor of their own, without its graph.
 
     Raises:
-        DreamError: what is no array of numbers, NaN or infinite ones.
+        DreamError: what is no array of real numbers.
     """
     try:
         found = torch.as_tensor(values if isinstance(values, Tensor) or hasattr(values, "dtype") else plain(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DreamError(f"{what} is a tensor, an array or a list of numbers, not {type(values).__name__}") from error
-    found = found.detach()
-    require(
-        found.dtype != torch.bool and not found.is_complex() and bool(torch.isfinite(found).all()),
-        f"{what} is of finite numbers; this one ({found.dtype}, shape {tuple(found.shape)}) holds others",
-    )
-    return found
+    require(found.dtype != torch.bool and not found.is_complex(), f"{what} is of real numbers, not of {found.dtype}")
+    return found.detach()
 
 
 FAINT = 0.01
@@ -137,7 +133,10 @@ def direction(
         name: how it prints; the default tells width and norm.
     """
     values = numbers_of(vector, "a direction")
-    require(values.ndim == 1, f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}")
+    require(
+        values.ndim == 1 and bool(torch.isfinite(values).all()),
+        f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
+    )
     layer, head, pos = map(plain, (layer, head, pos))
     read = Read(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern and has no directions: use attention()")
@@ -197,6 +196,7 @@ def match(
         f"a target is a tensor of floating-point numbers, a row a position; got {target.dtype} of shape "
         f"{tuple(target.shape)}",
     )
+    require(bool(torch.isfinite(target).all()), "the target holds NaN or infinite numbers")
     layer, head, units, pos = map(plain, (layer, head, units, pos))
     read = Read(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")

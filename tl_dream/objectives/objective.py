@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -201,6 +201,8 @@ class Objective:
     def _combine(self, other: Any, sign: str) -> Objective:
         if not isinstance(other, Objective):
             number = _factor(f"{self} {sign}", other)
+            if number is None:
+                return NotImplemented
             shift = number if sign == "+" else -number
             changed = self._map(lambda value: value + shift, f"{self} {sign} {number!r}")
             return replace(changed, terms=())
@@ -266,12 +268,16 @@ class Objective:
 
     def __mul__(self, factor: Any) -> Objective:
         factor = _factor(f"{self._shown()} *", factor)
+        if factor is None:
+            return NotImplemented
         return self._map(lambda value: value * factor, f"{factor!r} * {self._shown()}", falling=factor < 0)
 
     __rmul__ = __mul__
 
     def __truediv__(self, factor: Any) -> Objective:
         factor = _factor(f"{self._shown()} /", factor)
+        if factor is None:
+            return NotImplemented
         require(factor != 0, f"({self}) / {factor!r}: an objective can't be divided by zero")
         return self._map(lambda value: value / factor, f"{self._shown()} / {factor!r}", falling=factor < 0)
 
@@ -279,12 +285,17 @@ class Objective:
         return self._map(torch.neg, f"-{self._shown()}", falling=True)
 
 
-def _factor(formula: str, value: Any) -> int | float:
-    """A number in the arithmetic of objectives, as a plain one that prints as it was typed."""
-    number = as_number(value)
-    require(number is not None, f"{formula} {value!r}: an objective goes with finite numbers, or is added to another")
-    assert number is not None
-    return int(number) if is_whole(plain(value)) else number
+def _factor(formula: str, value: Any) -> int | float | None:
+    """A number in the arithmetic of objectives, as a plain one that prints as it was typed; None where it is none.
+
+    Raises:
+        DreamError: True, False, NaN or infinity.
+    """
+    given = plain(value)
+    if not isinstance(given, SupportsFloat) or isinstance(given, str):
+        return None
+    require(as_number(given) is not None, f"{formula} {value!r}: an objective goes with finite numbers")
+    return int(given) if is_whole(given) else as_number(given)  # type: ignore[call-overload]
 
 
 def _sum(left: Objective, in_left: Objective | None, right: Objective, in_right: Objective | None) -> Objective | None:

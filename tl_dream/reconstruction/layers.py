@@ -133,7 +133,7 @@ def reconstruct_layers(
     Raises:
         DreamError: as in `reconstruct`, and an unknown damage.
     """
-    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)  # type: ignore[arg-type]
+    search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     allowed = plain(allowed)
     if damage is not None:
         read_damage(damage)
@@ -214,7 +214,7 @@ def kept_tokens(
     """
     given, damages, allowed = prompts_of(texts, "text to read back"), listed(damages), plain(allowed)
     require(bool(damages), "no damage given: name at least one, such as 'noise 0.05'")
-    search = SearchSettings(patience=1, rivals=rivals, budget=budget, seed=seed)  # type: ignore[arg-type]
+    search = SearchSettings(patience=1, rivals=plain(rivals), budget=plain(budget), seed=plain(seed))
     for damage in damages:
         read_damage(damage)
     records = []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl_dream._arguments import Whole, is_whole, listed, plain, unmasked, whole_number
 from tl_dream._errors import DreamError, require
-from tl_dream.models import Host, check_index
+from tl_dream.models import Host, check_index, user_hooks
 from tl_dream.objectives import Read, match
 from tl_dream.reconstruction.targets import Target, frame, masked, record, shape_at
 from tl_dream.text import Positions, Prompt, Sentence
@@ -151,7 +151,10 @@ def read_target(
     read = Read(hook, layer)
     (name,) = read.resolve(host)
     target = _as_tensor(host, target)
-    shape = shape_at(host, name)
+    rows = 0
+    if user_hooks(host.model):  # these may ask for positions that shorter sentences have not got
+        rows = next((size for size in target.shape[:2] if size > 1), 0) if target.ndim > 1 else 0
+    shape = shape_at(host, name, rows)
     chosen = None if units is None else _units(name, math.prod(shape), units)
     rows = _rows(name, shape, target, chosen, is_whole(positions), is_whole(units))
     precision, stored = (torch.finfo(dtype).eps for dtype in (host.W_E.dtype, target.dtype))

@@ -133,7 +133,7 @@ def reconstruct(
         DreamError: a target of another shape, dtype or device than the hook's, NaNs in it, a hook without positions, an
             impossible length, a truth or start that can't be it.
     """
-    search = SearchSettings(method, steps, starts, patience, rivals, budget, seed)  # type: ignore[arg-type]
+    search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     with attached(model) as host:
         task = read_problem(
             host,

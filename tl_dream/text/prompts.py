@@ -67,7 +67,7 @@ def clean_text(text: Any) -> str:
     Raises:
         DreamError: something else, or text that is no Unicode (half a surrogate pair, as undecodable bytes leave it).
     """
-    require(isinstance(text, str), f"{shortened(repr(text))} is {type(text).__name__}, no text{_instead_of(text)}")
+    require(isinstance(text, str), f"a text was expected, not {type(text).__name__}: {shortened(repr(text))}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -78,23 +78,20 @@ def clean_text(text: Any) -> str:
     return str(text)
 
 
-def _instead_of(given: Any) -> str:
-    """What to write in place of something that is no text."""
-    if isinstance(given, bytes | bytearray):
-        return ": decode it, such as given.decode()"
-    items = plain(given)
-    if isinstance(items, list) and items and all(map(is_whole, items)):
-        return ": token ids go in a Prompt, Prompt(ids=...)"
-    return ": one sentence is asked for" if isinstance(items, list) else ": give a string"
-
-
 def as_prompt(given: Any) -> Prompt:
     """A text or a Prompt as a Prompt.
 
     Raises:
         DreamError: anything else.
     """
-    return given if isinstance(given, Prompt) else Prompt(clean_text(given))
+    if isinstance(given, str | Prompt):
+        return given if isinstance(given, Prompt) else Prompt(given)
+    items = plain(given)
+    hint = "; decode bytes first" if isinstance(given, bytes | bytearray) else ""
+    if isinstance(items, list):
+        hint = "; one sentence was expected"
+        hint = "; token ids go in a Prompt, Prompt(ids=...)" if items and all(map(is_whole, items)) else hint
+    raise DreamError(f"a sentence is text or a Prompt, not {type(given).__name__}: {shortened(repr(given))}{hint}")
 
 
 def prompts_of(given: Any, purpose: str) -> list[Prompt]:
@@ -108,8 +105,8 @@ def prompts_of(given: Any, purpose: str) -> list[Prompt]:
     """
     items = listed(given)
     require(bool(items), f"no {purpose}: give at least one")
-    if all(map(is_whole, items)):  # ids
-        clean_text(given)
+    if len(items) > 1 and all(map(is_whole, items)):
+        as_prompt(given)  # ids: tells so
     return [as_prompt(item) for item in items]
 
 
