@@ -151,10 +151,10 @@ def read_target(
     read = Read(hook, layer)
     (name,) = read.resolve(host)
     target = _as_tensor(host, target)
-    rows = 0
+    least = 0
     if user_hooks(host.model):  # these may ask for positions that shorter sentences have not got
-        rows = next((size for size in target.shape[:2] if size > 1), 0) if target.ndim > 1 else 0
-    shape = shape_at(host, name, rows)
+        least = next((size for size in target.shape[:2] if size > 1), 0) if target.ndim > 1 else 0
+    shape = shape_at(host, name, least)
     chosen = None if units is None else _units(name, math.prod(shape), units)
     rows = _rows(name, shape, target, chosen, is_whole(positions), is_whole(units))
     precision, stored = (torch.finfo(dtype).eps for dtype in (host.W_E.dtype, target.dtype))
@@ -302,7 +302,7 @@ def read_problem(
 def _lengths(question: TargetSpec, length: Any, known: Sentence | None) -> list[int]:
     """The lengths to try."""
     if length is not None:
-        lengths = [whole_number("length", size) for size in listed(length)]
+        lengths = [whole_number("length", size, least=0) for size in listed(length)]
         require(bool(lengths), "length= names no length: give at least one")
         return lengths
     if known is not None:

@@ -163,17 +163,16 @@ def masked(host: Host, sentence: Sentence) -> Sentence:
     return Sentence("", ids, host.vocabulary.tokens(ids), sentence.special, sentence.free)
 
 
-def shape_at(host: Host, name: str, rows: int = 0) -> tuple[int, ...]:
+def shape_at(host: Host, name: str, least: int = 0) -> tuple[int, ...]:
     """The shape of a hook's activation for one position: (d,) or (head, d_head).
 
     Args:
-        rows: positions that the sentence must have.
+        least: positions that the sentence must have.
 
     Raises:
         DreamError: a hook without positions, or one that does not depend on the tokens.
     """
-    least = len(host.vocabulary.encode("")) + 2
-    length = max(least, min(rows, host.n_ctx - 1))
+    length = max(len(host.vocabulary.encode("")) + 2, min(least, host.n_ctx - 1))
     shapes = []
     for size in (length, length + 1):
         sentence = frame(host, size)
