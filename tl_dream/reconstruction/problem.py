@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_dream._arguments import Whole, is_whole, listed, plain, unmasked, whole_number
+from tl_dream._arguments import Whole, is_whole, listed, plain, unmasked
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, check_index, user_hooks
 from tl_dream.objectives import Read, match
@@ -302,8 +302,9 @@ def read_problem(
 def _lengths(question: TargetSpec, length: Any, known: Sentence | None) -> list[int]:
     """The lengths to try."""
     if length is not None:
-        lengths = [whole_number("length", size, least=0) for size in listed(length)]
+        lengths = listed(length)
         require(bool(lengths), "length= names no length: give at least one")
+        require(all(map(is_whole, lengths)), f"length = {length!r}: give a whole number, or several")
         return lengths
     if known is not None:
         return [len(known)]
