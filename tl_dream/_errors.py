@@ -22,6 +22,11 @@ class DreamError(ValueError):
 LONGEST_NAME = 100
 
 
+def shortened(text: str, most: int = LONGEST_NAME) -> str:
+    """A text as a message quotes it."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(name: str, options: Iterable[str], count: int = 4) -> list[str]:
     """The `count` options most like `name`, best first; case is ignored and a shared substring counts as likeness."""
     name = name[:LONGEST_NAME]  # of a whole text the comparison would take minutes
@@ -38,8 +43,7 @@ def unknown(kind: str, given: object, options: Iterable[str], advice: str = "") 
     options = list(options)
     close = nearest(str(given), options) or options[:6]
     listed = ", ".join(close) if close else "none"
-    shown = repr(given) if len(repr(given)) <= LONGEST_NAME else f"{repr(given)[:LONGEST_NAME]}..."
-    return DreamError(f"unknown {kind} {shown}; nearest: {listed}" + (f". {advice}" if advice else ""))
+    return DreamError(f"unknown {kind} {shortened(repr(given))}; nearest: {listed}" + (f". {advice}" if advice else ""))
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,8 +1,15 @@
 """The room text.prompts."""
 
+import random
+
+import numpy
+import pytest
+import torch
+
 from tests.conftest import VOCAB, says
 from tests.support.prompts import CLS, SEP, ids
-from tl_dream.text.prompts import Prompt, Sentence
+from tl_dream._errors import DreamError
+from tl_dream.text.prompts import Prompt, Sentence, prompts_of
 from tl_dream.text.vocabulary import Vocabulary
 
 # Prompts and sentences
@@ -26,3 +33,66 @@ def test_ids_instead_of_text(words: Vocabulary) -> None:
 
 def test_a_sentence_knows_its_length() -> None:
     assert len(Sentence("a", (1, 2), ("x", "a"), (True, False), (1,))) == 2
+
+
+SPECIAL = "[MASK] [CLS] [SEP] [PAD] [UNK] ##s dog the kickshaws Ġ ▁ <|endoftext|> {x} $a$ \\ %".split()
+FOREIGN = "東 α ß İ ﬁ 我 ي 😀 \u0301 \U0010ffff \0 \x1b[31m \ud800 \udcff \u200b \u202e \ufeff \x85".split(" ")
+PIECES = [*SPECIAL, *FOREIGN, "a" * 300, "\u0300" * 200, "'", '"', " ", "\t", "\n", "\u3000"]
+
+
+def hostile(draw: random.Random) -> str:
+    kind = draw.randrange(4)
+    if kind == 0:
+        return "".join(chr(draw.randrange(0x110000)) for _ in range(draw.randrange(12)))
+    if kind == 1:
+        return draw.choice(PIECES) * draw.randrange(400)
+    return draw.choice(["", " "]).join(draw.choice(PIECES) for _ in range(draw.randrange(1, 9)))
+
+
+def test_any_text_is_read_or_told_why_not(words: Vocabulary) -> None:
+    """As a sentence, as a word in it, as a token: a value or a DreamError of a bearable length, that can be printed."""
+    draw, told = random.Random(0), set()
+    sentence = words.read("the dog can see it")
+    for _ in range(100):
+        text = hostile(draw)
+        for attempt in (
+            lambda text: words.read(text).ids,
+            lambda text: words.read(Prompt("the dog", free=text)).free,
+            lambda text: words.locate(sentence, [1, text]),
+            lambda text: words.token_id(text),
+            lambda text: words.allowed([text, "dog"]),
+        ):
+            try:
+                attempt(text)
+            except DreamError as error:
+                assert len(str(error).encode()) < 3000  # encode: it can be printed
+                told.add(str(error)[:12])
+    assert len(told) >= 5
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        (None, ["a sentence is text or a Prompt, not NoneType"]),
+        (b"dog", ["not bytes: b'dog'", "decode bytes first"]),
+        (("a dog", "a cat"), ["not tuple", "one sentence was expected"]),
+        ([4, 60, 5], ["not list", "token ids go in a Prompt, Prompt(ids=...)"]),
+        (torch.tensor([4, 60, 5]), ["not Tensor", "Prompt(ids=...)"]),
+        ("a \udcff dog", [r"the text 'a \udcff dog' is no Unicode: character 2"]),
+        ({"text": "a dog"}, ["not dict"]),
+    ],
+)
+def test_what_is_no_sentence(words: Vocabulary, given: object, parts: list[str]) -> None:
+    with says(*parts):
+        words.read(given)
+    if not isinstance(given, tuple):  # two texts are two texts where several may be
+        with says(*parts):
+            prompts_of(given, "text")
+
+
+def test_ids_are_those_of_one_sentence() -> None:
+    for given in ([4, 60, 5], numpy.array([4, 60, 5]), torch.tensor([[4, 60, 5]]), (i for i in (4, 60, 5))):
+        assert Prompt(ids=given).ids == (4, 60, 5)
+    for wrong in ([4.0, 60.5], torch.zeros(2, 3, dtype=torch.long), [[4], [5]], "4 60", [True], torch.tensor(4)):
+        with says("give the token ids of one sentence"):
+            Prompt(ids=wrong)

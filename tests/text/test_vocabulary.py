@@ -1,5 +1,6 @@
 """Text <-> ids, free positions and allowed tokens, on a WordPiece and on a byte-level BPE vocabulary."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from transformers import AutoTokenizer, BertTokenizerFast
 
 from tests.conftest import CAUSAL_WORDS, VOCAB, says
 from tests.support.prompts import CLS, MASK, PAD, SEP, UNK, ids
+from tl_dream.text.corpora import Corpus, ShardReader
 from tl_dream.text.prompts import Prompt
 from tl_dream.text.vocabulary import Vocabulary
 
@@ -299,3 +301,20 @@ def test_a_tokenizer_changed_in_place_is_read_anew() -> None:
     assert MASK in now().special_ids
     own.mask_token = "dog"
     assert MASK not in now().special_ids
+
+
+def test_tokens_that_were_added_to_the_tokenizer_alone(tokenizer: BertTokenizerFast) -> None:
+    grown = copy.deepcopy(tokenizer)
+    grown.add_tokens(["kickshaws"])
+    grown.add_special_tokens({"pad_token": "[FILL]", "mask_token": "[GAP]"})
+    words = Vocabulary.of(grown, len(VOCAB), 12)
+    assert (words.pad_id, words.mask_id) == (0, None)
+    for call in (
+        lambda: words.read("i hate kickshaws"),
+        lambda: words.token_id("kickshaws"),
+        lambda: words.allowed(["dog", "kickshaws"]),
+    ):
+        with says(f"no embedding of ({len(VOCAB)} rows): 'kickshaws' (id {len(VOCAB)})", "load the model with its own"):
+            call()
+    (shard,) = ShardReader(Corpus.of(["i hate kickshaws", "a dog"]), words, 9, 12)
+    assert shard.lines == (2,) and shard.skipped == {"with tokens that the model has no embedding of": 1}

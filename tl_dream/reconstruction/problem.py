@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._arguments import Whole, is_whole, listed, plain, unmasked
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError, require, shortened
 from tl_dream.models import Host, check_index, user_hooks
 from tl_dream.objectives import Read, match
 from tl_dream.reconstruction.targets import Target, frame, masked, record, shape_at
@@ -273,7 +273,7 @@ def read_problem(
         positions = [i for item in items for i in host.vocabulary.locate(framing, item)] or positions
     require(
         not isinstance(positions, str) or positions == "all",
-        f"positions = {positions!r}: the sentence is not known, so give positions by number",
+        f"positions = {shortened(repr(positions))}: the sentence is not known, so give positions by number",
     )
     question = read_target(host, target, hook, layer, positions, units)
     if framing is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from tl_dream._errors import DreamError
+from tl_dream._errors import DreamError, shortened
 from tl_dream.models import Host, in_batches, length_groups
 from tl_dream.objectives import BatchContext, Objective, Read, read_activations
 from tl_dream.results import CorpusHit
@@ -249,5 +249,5 @@ def _missing(pos: Positions) -> str:
     if isinstance(pos, int):
         return f"without position {pos}"
     if isinstance(pos, str):
-        return f"without the word {pos!r} (as one token, exactly once)"
-    return f"without the positions {pos!r}"
+        return f"without the word {shortened(repr(pos))} (as one token, exactly once)"
+    return f"without the positions {shortened(repr(pos))}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, is_whole, plain, seed_number, whole_number
-from tl_dream._errors import require, unknown
+from tl_dream._errors import require, shortened, unknown
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective, check
 from tl_dream.results import (
@@ -300,7 +300,8 @@ def predict_masked(model: Any, text: str | Prompt, *, top: Whole = 5) -> MaskedP
         sentence = host.vocabulary.read(text)
         masked = [i for i, id in enumerate(sentence.ids) if id == mask]
         require(
-            bool(masked), f"the sentence {sentence.text!r} has no {name}: put {name} where a token is to be predicted"
+            bool(masked),
+            f"the sentence {shortened(repr(sentence.text))} has no {name}: put {name} where a token is to be predicted",
         )
         top = whole_number("top", top, 1, host.d_vocab, ", the size of the vocabulary")
         ids, _ = host.pad([sentence.ids])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tl_dream._arguments import Whole, is_whole, listed, plain
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError, require, shortened
 
 Positions = Whole | str | slice | Iterable[Any] | None
 """Where in a sentence: a position ([CLS] is 0, negatives count from the end), a word, a slice, a list (or an array) of
@@ -54,11 +54,6 @@ class Prompt:
                 f"ids = {shortened(repr(self.ids))}: give the token ids of one sentence, a list of whole numbers",
             )
             object.__setattr__(self, "ids", tuple(ids))
-
-
-def shortened(text: str, most: int = 80) -> str:
-    """A text as a message quotes it."""
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def clean_text(text: Any) -> str:

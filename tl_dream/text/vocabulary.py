@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from tl_dream._arguments import is_whole, plain, unmasked
-from tl_dream._errors import DreamError, nearest, require, unknown
+from tl_dream._errors import DreamError, nearest, require, shortened, unknown
 from tl_dream.text.prompts import (
     DEFAULT_ALLOWED,
     Allowed,
@@ -21,7 +21,6 @@ from tl_dream.text.prompts import (
     Sentence,
     as_prompt,
     clean_text,
-    shortened,
 )
 
 RULES = ("no_special", "no_unused", "ascii", "whole_words")
