@@ -30,6 +30,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, slice):
         return slice(plain(value.start), plain(value.stop), plain(value.step))
+    if isinstance(value, type):
+        return value
     if hasattr(value, "tolist"):
         try:
             return plain(value.tolist())

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from tl_dream._arguments import listed
 from tl_dream._errors import require
-from tl_dream.plotting.canvas import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILLION, fill_axes, styled
+from tl_dream.plotting.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    SKY,
+    VERMILLION,
+    expect,
+    fill_axes,
+    styled,
+    themed,
+)
 from tl_dream.results import Evidence
 
 ESTIMATOR_MARKS = {
@@ -22,11 +35,11 @@ ESTIMATOR_MARKS = {
 
 
 @styled
-def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -> Axes:
+def accuracy_by_layer(evidence: Any, *, ax: Axes | None = None) -> Axes:
     """Held-out accuracy of every estimator at every layer, with 95% intervals, over what random labels reach.
 
     Args:
-        evidence: `concepts.evidence`.
+        evidence: concepts, of one layer or several, or their evidence (`concepts.evidence`).
         ax: the Axes to draw in; None makes a figure.
 
     Returns:
@@ -35,8 +48,10 @@ def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -
     Raises:
         DreamError: nothing to draw.
     """
-    rows = list(evidence)
+    rows: list[Evidence] = listed(getattr(evidence, "evidence", evidence))
     require(bool(rows), "nothing to draw: give concepts.evidence")
+    for row in rows:
+        expect(row, "of a concept: give concepts or concepts.evidence", Evidence)
     host = fill_axes(ax, 5.6, 3.4)
     host.set_axis_on()
     at = list(range(len(rows)))
@@ -51,16 +66,21 @@ def accuracy_by_layer(evidence: Iterable[Evidence], *, ax: Axes | None = None) -
             [max(0.0, row.intervals[name][1] - value) for value, (_, row) in zip(y, some, strict=True)],
         ]
         label = name + (" (the concept's)" if name == rows[0].estimator else "")
-        style: dict[str, Any] = {"linestyle": "none", "markeredgecolor": INK, "markeredgewidth": 0.5, "capsize": 2}
+        style: dict[str, Any] = {
+            "linestyle": "none",
+            "markeredgecolor": themed(INK),
+            "markeredgewidth": 0.5,
+            "capsize": 2,
+        }
         host.errorbar(
             [x for x, _ in some], y, yerr=bars, color=colour, marker=marker, markersize=5, label=label, **style
         )
     mean, best = [row.random_mean for row in rows], [row.random_best for row in rows]
     label = f"random labels, mean to best of {rows[0].random_concepts}"
     for i, x in enumerate(at):
-        span: dict[str, Any] = {"color": PALE, "linewidth": 0, "label": label if i == 0 else None, "zorder": 0}
+        span: dict[str, Any] = {"color": themed(PALE), "linewidth": 0, "label": label if i == 0 else None, "zorder": 0}
         host.fill_between([x - 0.4, x + 0.4], [mean[i]] * 2, [best[i]] * 2, **span)
-    host.axhline(0.5, color=GREY, linestyle=":", linewidth=1.0, zorder=0)
+    host.axhline(0.5, color=themed(GREY), linestyle=":", linewidth=1.0, zorder=0)
     host.set_xticks(at, ["-" if row.layer is None else str(row.layer) for row in rows])
     low = min(0.5, *mean, *(row.intervals[name][0] for row in rows for name in row.intervals))
     host.set(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -13,14 +15,14 @@ import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec, SubplotSpec
 from matplotlib.textpath import text_to_path
 
-from tl_dream._errors import unknown
+from tl_dream._errors import require, unknown
 from tl_dream.results import check_writable, write_bytes
 
 INK, GREY, PALE = "#000000", "#5c5c5c", "#d9d9d9"
@@ -28,14 +30,26 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 """Okabe and Ito's colours, told apart with every kind of colour vision. No meaning rests on colour alone."""
 
+DARK_GREEN, RED = "#00704F", "#B8390E"
+"""Green and red as in the article, dark enough for text and told apart by brightness too."""
+
+RIGHT, WRONG = "#bfe3d5", "#f3c4a5"
+"""Okabe and Ito's green and vermillion, pale enough for black letters."""
+
+ON_DARK = {DARK_GREEN: "#4FD3A6", RED: "#FF9466", RIGHT: "#00583F", WRONG: "#7A3A00"}
+"""The same on a dark ground."""
+
 WEIGHTS = LinearSegmentedColormap.from_list("tl_dream_weights", ["#ffffff", SKY])
 """Softmax weights: white (0) to sky blue (1); lighter to darker in grey, and black text stays readable on all of it."""
 
 FONT_SIZE = 8.0
 """Points."""
 
+FAMILY = "DejaVu Sans"
+"""It comes with matplotlib, so a figure looks the same everywhere; what it lacks comes from others."""
+
 STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks the same everywhere
+    "font.family": [FAMILY],
     "font.size": FONT_SIZE,
     "axes.titlesize": FONT_SIZE + 1,
     "axes.labelsize": FONT_SIZE,
@@ -66,6 +80,16 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     return draw
 
 
+def expect(given: Any, source: str, *kinds: type) -> None:
+    """Raise `DreamError` unless a plot was given a result of the kinds it draws.
+
+    Args:
+        source: where such a result comes from, for the message.
+    """
+    names = " or ".join(kind.__name__ for kind in kinds)
+    require(isinstance(given, kinds), f"this plot draws a {names} ({source}), not {type(given).__name__}")
+
+
 def fill_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The emptied Axes whose place a picture fills: `ax`, or a new figure of `width` x `height` inches."""
     if ax is None:
@@ -94,15 +118,113 @@ def add_panel(ax: Axes, spec: SubplotSpec, label: str, **options: Any) -> Axes:
     return owner.add_subplot(spec, label=label, **options)
 
 
+def paper() -> str:
+    """The ground that panels are drawn on, in the user's style."""
+    own = matplotlib.rcParams["axes.facecolor"]
+    return to_hex(own if own != "none" else matplotlib.rcParams["figure.facecolor"])
+
+
+def _dark() -> bool:
+    red, green, blue = to_rgb(paper())
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.4
+
+
+def themed(colour: str) -> str:
+    """One of the colours above as the user's style has it: what is black, grey and pale is so between the style's text
+    and its ground, and text and fills are light or dark enough for these."""
+    share = {INK: 1.0, GREY: 0.64, PALE: 0.15}.get(colour)
+    if share is None:
+        return ON_DARK.get(colour, colour) if _dark() else colour
+    text, ground = to_rgb(matplotlib.rcParams["text.color"]), to_rgb(paper())
+    red, green, blue = (share * a + (1 - share) * b for a, b in zip(text, ground, strict=True))
+    return to_hex((red, green, blue))
+
+
+def shade(weight: float) -> tuple[float, float, float, float]:
+    """A weight from 0 to 1 as a ground that text stays readable on (see `WEIGHTS`)."""
+    colours = LinearSegmentedColormap.from_list("tl_dream_dark", [paper(), BLUE]) if _dark() else WEIGHTS
+    return colours(float(weight))
+
+
+@lru_cache(maxsize=1)
+def _faces(count: int) -> list[tuple[str, frozenset[int]]]:
+    """Every font on the machine that draws letters in outlines, and the characters it has; of `count` fonts known."""
+    found: dict[str, frozenset[int]] = {}
+    for entry in font_manager.fontManager.ttflist:
+        if entry.style == "normal" and "Last Resort" not in entry.name and entry.name not in found:
+            try:
+                face = FT2Font(entry.fname)
+            except (OSError, RuntimeError):  # gone, or of pixels
+                continue
+            if face.scalable:
+                found[entry.name] = frozenset(face.get_charmap())
+    return list(found.items())
+
+
 @lru_cache(maxsize=1)
 def _font() -> FT2Font:
-    return FT2Font(font_manager.findfont(FontProperties(family=STYLE["font.family"])))
+    return FT2Font(font_manager.findfont(FontProperties(family=FAMILY)))
+
+
+@lru_cache(maxsize=4096)
+def _font_for(character: str, count: int) -> str | None:
+    """The name of a font that has a character; None where none has."""
+    if _font().get_char_index(ord(character)):
+        return FAMILY
+    return next((name for name, known in _faces(count) if ord(character) in known), None)
+
+
+def _written(text: str) -> bool:
+    """Whether there are fonts for all of a text; those that the text needs are taken into the figure's."""
+    every = True
+    for character in dict.fromkeys(text):
+        name = _font_for(character, len(font_manager.fontManager.ttflist)) if character.isprintable() else None
+        family = matplotlib.rcParams["font.family"]
+        if name is not None and name not in family:
+            matplotlib.rcParams["font.family"] = [*family, name]  # until the end of `styled`
+        every = every and name is not None
+    return every
+
+
+MARK = "\u200e"
+"""No letter, but written from left to right: beside a word that is not, it keeps the order of all others."""
+
+
+def _ordered(text: str) -> str:
+    """A text of several words, those from right to left (Arabic, Hebrew) in their places."""
+    words = text.split(" ")
+    turned = [any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in word) for word in words]
+    return " ".join(f"{MARK}{word}{MARK}" if turn else word for word, turn in zip(words, turned, strict=True))
+
+
+def written(text: str) -> bool:
+    """Whether the fonts on the machine have all of a text."""
+    return all(c.isprintable() for c in text) and _written(text)
+
+
+def _spelled(text: str) -> str:
+    return "".join(c if c == "\n" or written(c) else _named(c) for c in text)
+
+
+def spelled(text: str) -> str:
+    """A text as it is written in a figure: of characters that no font on the machine has the name of the sound or
+    picture, else the code point."""
+    return _ordered(_spelled(text))
 
 
 def readable(token: str, longest: int = 18) -> str:
-    """A token as it is written in a figure: glyphs the font lacks as their code point, long tokens cut with "…"."""
-    shown = "".join(c if c.isprintable() and _font().get_char_index(ord(c)) else f"\\u{ord(c):04x}" for c in token)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    """A token as it is written in a figure (see `spelled`), a long one cut with "…"."""
+    shown = _spelled(token)
+    return _ordered(shown if len(shown) <= longest else shown[: longest - 1] + "…")
+
+
+def _named(character: str) -> str:
+    """What a character is called by Unicode where this is what it sounds like or shows ("‹han›", "‹grinning face›")."""
+    name = unicodedata.name(character, "")
+    sound = re.search(r"(?:SYLLABLE|LETTER|VOWEL SIGN) ([A-Z-]+(?: [A-Z-]+)?)$", name)
+    picture = unicodedata.category(character) == "So" and name
+    told = sound[1] if sound else picture
+    return f"‹{told.lower()}›" if told else f"\\u{ord(character):04x}"
 
 
 @lru_cache(maxsize=4096)
@@ -114,12 +236,14 @@ def short_number(value: float, digits: int = 3) -> str:
 
 def text_width(text: str, bold: bool = False, size: float = FONT_SIZE) -> float:
     """The width of a line of text in points."""
-    font = FontProperties(family=STYLE["font.family"], weight="bold" if bold else "normal", size=size)
+    _written(text)
+    font = FontProperties(family=matplotlib.rcParams["font.family"], weight="bold" if bold else "normal", size=size)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 def wrapped(text: str, inches: float, size: float = FONT_SIZE + 1) -> str:
     """A title, broken into lines of at most this width."""
+    text = spelled(text)
     return textwrap.fill(text, max(20, int(inches * 72 / (0.58 * size))), break_on_hyphens=False)
 
 

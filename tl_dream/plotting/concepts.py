@@ -6,28 +6,33 @@ save_figure(ax.figure, "figure6.png")        # from tl_dream.plotting
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from tl_dream._arguments import Whole, listed
 from tl_dream._errors import require, unknown
 from tl_dream.plotting.canvas import (
     BLUE,
+    DARK_GREEN,
     GREY,
     INK,
     ORANGE,
     PALE,
     PURPLE,
+    RED,
     add_panel,
     caption,
+    expect,
     fill_axes,
     grid_in,
     readable,
     styled,
     text_width,
+    themed,
     wrapped,
 )
 from tl_dream.results import ConceptEdit, EditRow
@@ -40,9 +45,6 @@ NARROWEST = 4.2
 
 WIDEST = 11.0
 """Inches; of a longer sentence the columns around the changes are shown."""
-
-DARK_GREEN, RED = "#00704F", "#B8390E"
-"""Green and red as in the article, dark enough for text and told apart by brightness too."""
 
 KINDS: dict[str, dict[str, Any]] = {
     "concept": {"color": DARK_GREEN, "weight": "bold", "boxstyle": "round,pad=0.02", "linestyle": "-"},
@@ -66,7 +68,7 @@ BESIDE = 0.018
 
 @styled
 def edit_table(
-    edit: ConceptEdit, *, layers: Sequence[int] | None = None, control: str | None = None, ax: Axes | None = None
+    edit: Any, *, layers: Whole | Iterable[Any] | None = None, control: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """The article's Figure 6: target, input, and for every layer and magnitude the text that the moved activation is.
 
@@ -88,11 +90,12 @@ def edit_table(
     Raises:
         DreamError: a layer or control that the result has not got.
     """
+    expect(edit, "of edit_concept()", ConceptEdit)
     if control not in edit.controls:
         raise unknown("control", control, [name for name in edit.controls if name])
     found = [row for row in edit.rows if row.control == control]
     every = list(dict.fromkeys(row.layer for row in found))
-    chosen = every if layers is None else list(layers)
+    chosen = every if layers is None else listed(layers)
     for layer in chosen:
         require(layer in every, f"the result has no layer {layer!r}; it has {every}")
     blocks = [(layer, [row for row in found if row.layer == layer]) for layer in chosen]
@@ -123,7 +126,7 @@ def edit_table(
     table.set(xlim=(0, max(width, NARROWEST)), ylim=(body / ROW, 0))
     starts = [left + sum(sides[:i]) for i in range(len(sides))]
     y = 0.6
-    table.text(left + sum(sides) + right - 0.05, y, "gap", ha="right", va="center", color=GREY)
+    table.text(left + sum(sides) + right - 0.05, y, "gap", ha="right", va="center", color=themed(GREY))
     for label, tokens in targets.items():
         table.text(left - 0.12, y, label, ha="right", va="center")
         _write(table, y, tokens, columns, starts, dict.fromkeys(edit.pos, "target"), ())
@@ -133,7 +136,7 @@ def edit_table(
     y += 0.4
     for layer, rows in blocks:
         y += 0.6
-        table.plot([0.02, left + sum(sides) + right], [y, y], color=PALE, linewidth=0.8)
+        table.plot([0.02, left + sum(sides) + right], [y, y], color=themed(PALE), linewidth=0.8)
         for i, row in enumerate(rows):
             y += 1 if i else 0.6
             if i == 0 and layer is not None:
@@ -141,7 +144,9 @@ def edit_table(
             table.text(left - 0.12, y, f"{row.magnitude:+g}" if row.magnitude else "0", ha="right", va="center")
             kinds = {change.pos: change.kind for change in row.changed}
             _write(table, y, row.tokens, columns, starts, kinds, edit.pos)
-            table.text(left + sum(sides) + right - 0.05, y, f"{row.gap:.2f}", ha="right", va="center", color=GREY)
+            table.text(
+                left + sum(sides) + right - 0.05, y, f"{row.gap:.2f}", ha="right", va="center", color=themed(GREY)
+            )
         y += 0.4
     _key(add_panel(host, grid[2], "legend"), max(width, NARROWEST), foot)
     return host
@@ -198,12 +203,12 @@ def _write(
     """One sentence, its changed words in their style."""
     for at, x in zip(columns, starts, strict=True):
         if at is None:
-            ax.text(x, y, "…", va="center", color=GREY)
+            ax.text(x, y, "…", va="center", color=themed(GREY))
             continue
         look = KINDS.get(kinds.get(at, ""), {})
         word = readable(tokens[at])
         options = {key: look[key] for key in ("weight", "style") if key in look}
-        ax.text(x, y, word, va="center", color=look.get("color", INK), **options)
+        ax.text(x, y, word, va="center", color=themed(look.get("color", INK)), **options)
         size = text_width(word, bold="weight" in look) / 72
         if "boxstyle" in look:
             frame = FancyBboxPatch(
@@ -213,23 +218,24 @@ def _write(
                 boxstyle=look["boxstyle"],
                 linestyle=look["linestyle"],
                 facecolor="none",
-                edgecolor=look["color"],
+                edgecolor=themed(look["color"]),
                 linewidth=0.9,
             )
             ax.add_patch(frame)
         elif at in moved:
-            ax.plot([x, x + size], [y + 0.4, y + 0.4], color=INK, linewidth=0.8)
+            ax.plot([x, x + size], [y + 0.4, y + 0.4], color=themed(INK), linewidth=0.8)
 
 
 def _key(ax: Axes, width: float, height: float) -> None:
     """What the marks mean, each written as it is above; two lines of two."""
     ax.set_axis_off()
     ax.set(xlim=(0, width), ylim=(height / ROW, 0))
+    black = "black" if themed(INK) == INK else "plain"
     entries = [
         ("green", "changed with the concept", "concept", False),
         ("red", "changed otherwise", "other", False),
-        ("black", "did not change", "", False),
-        ("black", "moved, did not change", "", True),
+        (black, "did not change", "", False),
+        (black, "moved, did not change", "", True),
     ]
     for i, (sample, meaning, kind, moved) in enumerate(entries):
         x, y = 0.05 + (i % 2) * 2.2, 0.6 + (i // 2) * 1.1
@@ -238,7 +244,7 @@ def _key(ax: Axes, width: float, height: float) -> None:
 
 
 @styled
-def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None = None) -> Axes:
+def dose_response(edits: Any, *, ax: Axes | None = None) -> Axes:
     """How often the moved word follows the move, and how far the text stays behind, by magnitude; with controls.
 
     A word follows the move that changes along the concept the way the move went; under the control "opposite" that is
@@ -255,8 +261,10 @@ def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None
     Raises:
         DreamError: nothing to draw.
     """
-    given = [edits] if isinstance(edits, ConceptEdit) else list(edits)
+    given: list[ConceptEdit] = listed(edits)
     require(bool(given), "nothing to draw: give at least one result of edit_concept")
+    for edit in given:
+        expect(edit, "of edit_concept()", ConceptEdit)
     first = given[0]
     many = "" if len(given) == 1 else f", {len(given)} sentences"
     text = wrapped(f"{first.concept} at {first.hook} on {first.model}{many}", 6.4)
@@ -280,7 +288,7 @@ def dose_response(edits: ConceptEdit | Sequence[ConceptEdit], *, ax: Axes | None
         if not points or all(magnitude == 0 for magnitude in points) and control is not None:
             continue
         drawn = sorted(points)
-        x = [magnitude + step * slot for magnitude in drawn]
+        x, colour = [magnitude + step * slot for magnitude in drawn], themed(colour)
         look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5, "label": name}
         look |= {"markeredgecolor": colour, "markeredgewidth": 1.2}
         look |= {} if control is None else {"markerfacecolor": "none", "markersize": 5.5, "linewidth": 1.1}

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, whole_number
 from tl_dream._errors import require
 from tl_dream.plotting.canvas import (
     FONT_SIZE,
@@ -20,15 +20,17 @@ from tl_dream.plotting.canvas import (
     INK,
     PALE,
     VERMILLION,
-    WEIGHTS,
     add_panel,
     caption,
+    expect,
     fill_axes,
     grid_in,
     readable,
+    shade,
     short_number,
     styled,
     text_width,
+    themed,
     wrapped,
 )
 from tl_dream.results import CorpusHit, CorpusResult
@@ -38,7 +40,7 @@ WIDTH = 8.0
 
 
 @styled
-def corpus_sentences(result: CorpusResult, *, count: int = 10, lines: int = 2, ax: Axes | None = None) -> Axes:
+def corpus_sentences(result: Any, *, count: Whole = 10, lines: Whole = 2, ax: Axes | None = None) -> Axes:
     """The best sentences of a corpus, every token shaded by the objective's value there.
 
     Long sentences are cut around their highest position, whose token is bold and underlined.
@@ -55,6 +57,7 @@ def corpus_sentences(result: CorpusResult, *, count: int = 10, lines: int = 2, a
     Raises:
         DreamError: nothing to draw.
     """
+    expect(result, "of corpus_search()", CorpusResult)
     count, lines = whole_number("count", count), whole_number("lines", lines)
     hits = result.top[:count]
     require(bool(hits), f"nothing to draw: no sentence was scored for {result.objective}")
@@ -135,7 +138,7 @@ def _draw_token(
     value = hit.activations[i] if i is not None and hit.activations is not None else None
     if value is not None and high > low:
         depth = min(1.0, max(0.0, (value - low) / (high - low)))
-        ax.add_patch(Rectangle((x, y + 0.04), wide - 1.0, 0.92, facecolor=WEIGHTS(depth), linewidth=0))
+        ax.add_patch(Rectangle((x, y + 0.04), wide - 1.0, 0.92, facecolor=shade(depth), linewidth=0))
     if peak:
         ax.add_patch(Rectangle((x, y + 0.9), wide - 1.0, 0.1, facecolor=VERMILLION, linewidth=0))
     frame = i is not None and i in (0, len(hit.tokens) - 1)
@@ -147,7 +150,7 @@ def _draw_token(
         va="center",
         size=FONT_SIZE,
         weight="bold" if peak else "normal",
-        color=GREY if frame or i is None else INK,
+        color=themed(GREY) if frame or i is None else themed(INK),
     )
 
 
@@ -160,6 +163,6 @@ def _draw_scale(ax: Axes, x: float, y: float, low: float, high: float) -> None:
     ax.text(x, y, name, **small)
     x += text_width(name, size=FONT_SIZE - 1) + 5
     for i in range(6):
-        ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=WEIGHTS(i / 5), edgecolor=PALE, linewidth=0.4))
+        ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=shade(i / 5), edgecolor=themed(PALE), linewidth=0.4))
         x += 9
     ax.text(x + 4, y, short_number(high), **small)

@@ -10,13 +10,15 @@ its place are in `ax.figure.axes` and found by `get_label()`: "tokens", "score",
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from tl_dream._arguments import Whole, is_whole, listed, plain
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.plotting.canvas import (
     BLUE,
@@ -30,11 +32,14 @@ from tl_dream.plotting.canvas import (
     YELLOW,
     add_panel,
     caption,
+    expect,
     fill_axes,
     grid_in,
+    paper,
     readable,
     spread,
     styled,
+    themed,
     wrapped,
 )
 from tl_dream.plotting.token_table import BELOW, BESIDE, draw_tokens, inches, lay_out
@@ -42,7 +47,7 @@ from tl_dream.results import Dream, History, Run, get_run
 
 
 @styled
-def dream_history(dream: Dream, *, run: int = 0, ax: Axes | None = None) -> Axes:
+def dream_history(dream: Any, *, run: Whole = 0, ax: Axes | None = None) -> Axes:
     """The article's Figure 1: the most likely tokens over the steps, beside the scores and the temperature.
 
     Rows are recorded steps (at most a dozen, evenly spaced, the best among them), columns positions; a long sentence
@@ -60,6 +65,7 @@ def dream_history(dream: Dream, *, run: int = 0, ax: Axes | None = None) -> Axes
     Raises:
         DreamError: no such run, or one without records.
     """
+    expect(dream, "of dream()", Dream)
     chosen = get_run(dream, run)
     history = chosen.history
     require(len(history) > 0, "nothing to draw: the history holds no record (the run stopped before its first)")
@@ -84,7 +90,7 @@ def dream_history(dream: Dream, *, run: int = 0, ax: Axes | None = None) -> Axes
         _draw_scores(score, chosen)
         if annealed:
             temperature = add_panel(host, curves[1], "temperature", sharex=score)
-            temperature.plot(history.step, history.temperature, color=INK, label="temperature")
+            temperature.plot(history.step, history.temperature, color=themed(INK), label="temperature")
             temperature.set(xlabel="step", ylabel="temperature")
             temperature.set_ylim(bottom=0)
         if annealed and layout.beside:
@@ -108,7 +114,7 @@ def _draw_scores(ax: Axes, run: Run) -> None:
         linewidth=1.0,
         label="real tokens",
     )
-    ax.axhline(run.start.score, color=GREY, linestyle=":", linewidth=1.2, label="start", zorder=1)
+    ax.axhline(run.start.score, color=themed(GREY), linestyle=":", linewidth=1.2, label="start", zorder=1)
     ax.plot(
         [run.best.step],
         [run.best.score],
@@ -116,7 +122,7 @@ def _draw_scores(ax: Axes, run: Run) -> None:
         marker="*",
         markersize=11,
         markerfacecolor=YELLOW,
-        markeredgecolor=INK,
+        markeredgecolor=themed(INK),
         label="best real tokens",
         zorder=5,
         clip_on=False,
@@ -136,12 +142,12 @@ def _draw_scores(ax: Axes, run: Run) -> None:
 
 @styled
 def annealing(
-    dream: Dream,
-    pos: int | str,
+    dream: Any,
+    pos: Whole | str,
     *,
-    run: int = 0,
-    steps: Sequence[int] | None = None,
-    k: int | None = None,
+    run: Whole = 0,
+    steps: Whole | Iterable[Any] | None = None,
+    k: Whole | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """The article's Figure 2: how the softmax of one free word settles as the temperature falls.
@@ -164,19 +170,20 @@ def annealing(
         DreamError: no such run, a position that is not there or was not free, a step that was not recorded, or more
             tokens than the history keeps.
     """
+    expect(dream, "of dream()", Dream)
     chosen = get_run(dream, run)
     history = chosen.history
     require(len(history) > 0, "nothing to draw: the history holds no record (the run stopped before its first)")
-    position = _position(chosen, pos)
+    position = _position(chosen, plain(pos))
     slot = history.free.index(position)
     kept = len(history.top_tokens[0][slot]) if history.top_tokens[0] else 0
     require(kept > 0, "this run has no softmax to draw: only annealed ascent keeps the weights of each position")
-    k = min(8, kept) if k is None else k
+    k = min(8, kept) if k is None else plain(k)
     require(
-        isinstance(k, int) and 1 <= k <= kept,
+        is_whole(k) and 1 <= k <= kept,
         f"k = {k!r}: this run's history keeps the {kept} most likely tokens of each position; give 1 to {kept}",
     )
-    records = _settling(history, slot) if steps is None else _recorded(history, steps)
+    records = _settling(history, slot) if steps is None else _recorded(history, listed(steps))
     across = min(len(records), 5)
     down = math.ceil(len(records) / across)
     inches = 1.85 * across + 0.3
@@ -201,7 +208,7 @@ def annealing(
     key.set_axis_off()
     key.legend(
         handles=[
-            Patch(facecolor=colour, edgecolor=INK, hatch=hatch, label=name, linewidth=0.6)
+            Patch(facecolor=colour, edgecolor=themed(INK), hatch=hatch, label=name, linewidth=0.6)
             for colour, hatch, name in marks
         ],
         loc="center",
@@ -214,8 +221,8 @@ def annealing(
 
 def _draw_bars(ax: Axes, tokens: Sequence[str], weights: Sequence[float], before: str, after: str, k: int) -> None:
     for i, (token, weight) in enumerate(zip(tokens, weights, strict=True)):
-        colour, hatch = (ORANGE, "//") if token == after else (BLUE, "..") if token == before else (PALE, "")
-        ax.barh(i, weight, height=0.75, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.6)
+        colour, hatch = (ORANGE, "//") if token == after else (BLUE, "..") if token == before else (themed(PALE), "")
+        ax.barh(i, weight, height=0.75, color=colour, hatch=hatch, edgecolor=themed(INK), linewidth=0.6)
         inside = weight > 0.75
         ax.text(
             weight + (-0.03 if inside else 0.03),
@@ -224,7 +231,7 @@ def _draw_bars(ax: Axes, tokens: Sequence[str], weights: Sequence[float], before
             ha="right" if inside else "left",
             va="center",
             size=FONT_SIZE - 1.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8} if inside else None,
+            bbox={"facecolor": paper(), "edgecolor": "none", "pad": 0.8} if inside else None,
         )
     ax.set_yticks(range(len(tokens)), [readable(token, 14) for token in tokens])
     for label, token in zip(ax.get_yticklabels(), tokens, strict=True):
@@ -245,12 +252,12 @@ def _settling(history: History, slot: int) -> list[int]:
     return [*spread(settled + 2, 4), len(history) - 1]
 
 
-def _recorded(history: History, steps: Sequence[int]) -> list[int]:
+def _recorded(history: History, steps: Sequence[Any]) -> list[int]:
     """The records of these steps."""
     require(len(steps) > 0, "no step given: name recorded steps, or leave steps= out")
     for step in steps:
         if step not in history.step:
-            close = sorted(history.step, key=lambda known: abs(known - step))[:4]
+            close = sorted(history.step, key=lambda known: abs(known - step) if is_whole(step) else 0)[:4]
             raise DreamError(
                 f"step {step!r} was not recorded; nearest: {', '.join(str(known) for known in sorted(close))} "
                 "(a run records every `evaluate_every` steps)"
@@ -258,7 +265,7 @@ def _recorded(history: History, steps: Sequence[int]) -> list[int]:
     return [history.step.index(step) for step in steps]
 
 
-def _position(run: Run, pos: int | str) -> int:
+def _position(run: Run, pos: Any) -> int:
     """A free position by number or by its token in the start."""
     tokens, free = run.start.tokens, run.history.free
     listed = ", ".join(f"{i} {tokens[i]}" for i in free)
@@ -273,9 +280,9 @@ def _position(run: Run, pos: int | str) -> int:
         )
         pos = found[0]
     require(
-        isinstance(pos, int) and -len(tokens) <= pos < len(tokens),
+        is_whole(pos) and -len(tokens) <= pos < len(tokens),
         f"position {pos!r} is outside the sentence of {len(tokens)} tokens; the free positions are: {listed}",
     )
-    pos %= len(tokens)
+    pos = int(pos) % len(tokens)
     require(pos in free, f"position {pos} ({tokens[pos]}) was not free in this run; the free positions are: {listed}")
     return pos

@@ -20,21 +20,22 @@ from tl_dream.plotting.canvas import (
     ORANGE,
     PALE,
     PURPLE,
+    RIGHT,
     SKY,
     VERMILLION,
+    WRONG,
     add_panel,
     caption,
+    expect,
     fill_axes,
     grid_in,
     readable,
     styled,
     text_width,
+    themed,
     wrapped,
 )
 from tl_dream.results import KeptTokens, LayerReconstructions, Reconstruction
-
-RIGHT, WRONG = "#bfe3d5", "#f3c4a5"
-"""Okabe and Ito's green and vermillion, pale enough for black letters."""
 
 WIDEST = 9.0  # inches of a row of tokens; a longer sentence goes on in a block below
 LINE = 16.0  # points
@@ -44,7 +45,7 @@ COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, INK, GREY)
 
 
 @styled
-def read_back(result: LayerReconstructions | Reconstruction, *, ax: Axes | None = None) -> Axes:
+def read_back(result: Any, *, ax: Axes | None = None) -> Axes:
     """The article's Figure 5: a row a layer, right tokens green, wrong ones red, the cost beside it.
 
     Without colour: wrong tokens have a thick frame and a cross before them; the true token stands in the first row.
@@ -60,6 +61,7 @@ def read_back(result: LayerReconstructions | Reconstruction, *, ax: Axes | None 
     Raises:
         DreamError: a result whose truth is not known.
     """
+    expect(result, "of reconstruct_layers() or reconstruct()", LayerReconstructions, Reconstruction)
     rows = result.layers if isinstance(result, LayerReconstructions) else (result,)
     truth = rows[0].truth
     require(
@@ -148,7 +150,7 @@ def _draw_rows(
                         (x, line - 0.42),
                         columns[slot] - GAP,
                         0.84,
-                        facecolor=WRONG if wrong else RIGHT,
+                        facecolor=themed(WRONG) if wrong else themed(RIGHT),
                         edgecolor=VERMILLION if wrong else "none",
                         linewidth=1.6 if wrong else 0,
                     )
@@ -177,14 +179,14 @@ def _draw_key(ax: Axes) -> None:
     """What the colours and marks mean."""
     ax.set_axis_off()
     handles = [
-        Rectangle((0, 0), 1, 1, facecolor=RIGHT, edgecolor="none", label="the recorded token"),
-        Rectangle((0, 0), 1, 1, facecolor=WRONG, edgecolor=VERMILLION, linewidth=1.6, label="× another token"),
+        Rectangle((0, 0), 1, 1, facecolor=themed(RIGHT), edgecolor="none", label="the recorded token"),
+        Rectangle((0, 0), 1, 1, facecolor=themed(WRONG), edgecolor=VERMILLION, linewidth=1.6, label="× another token"),
     ]
     ax.legend(handles=handles, loc="center left", ncols=2, frameon=False, borderaxespad=0)
 
 
 @styled
-def kept_curves(result: KeptTokens, *, ax: Axes | None = None) -> Axes:
+def kept_curves(result: Any, *, ax: Axes | None = None) -> Axes:
     """The share of tokens that each layer keeps under damage: noise as a curve, everything else as points beside it.
 
     A filled mark is the text that fits the damaged target best; a hollow one what the blind search read back, where it
@@ -200,6 +202,7 @@ def kept_curves(result: KeptTokens, *, ax: Axes | None = None) -> Axes:
     Raises:
         DreamError: a result without records.
     """
+    expect(result, "of kept_tokens()", KeptTokens)
     require(bool(result.records), "nothing to draw: the result holds no record")
     damages = sorted(result.damages, key=lambda damage: not damage.startswith("noise"))
     noises = sum(damage.startswith("noise") for damage in damages)
@@ -217,16 +220,18 @@ def kept_curves(result: KeptTokens, *, ax: Axes | None = None) -> Axes:
         kept, right = ([result.share(layer, damage, what) for damage in damages] for what in ("kept", "right"))
         look: dict[str, Any] = {
             "marker": MARKS[i % len(MARKS)],
-            "color": COLOURS[i % len(COLOURS)],
+            "color": themed(COLOURS[i % len(COLOURS)]),
             "markersize": 5.0,
             "clip_on": False,
         }
         axes.plot(places[:noises], kept[:noises], color=look["color"], linewidth=0.9)
-        handles += axes.plot(places, kept, linestyle="none", label=f"layer {layer}", markeredgecolor=INK, **look)
+        handles += axes.plot(
+            places, kept, linestyle="none", label=f"layer {layer}", markeredgecolor=themed(INK), **look
+        )
         lower = [k for k in range(len(damages)) if right[k] < kept[k]]
         axes.plot([places[k] for k in lower], [right[k] for k in lower], linestyle="none", mfc="none", **look)
     for k in range(len(damages) - 1):
-        axes.axvline(k + 0.5, color=PALE, linewidth=0.6, zorder=0)
+        axes.axvline(k + 0.5, color=themed(PALE), linewidth=0.6, zorder=0)
     axes.set_xticks(range(len(damages)), [_damage(damage) for damage in damages])
     axes.set(xlim=(-0.5, len(damages) - 0.5), ylim=(-0.02, 1.02), ylabel="share of tokens kept")
     axes.set_xlabel("damage; noise as a share of the target's scale" if noises else "damage")

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import Whole, whole_number
 from tl_dream.plotting.canvas import (
     BLUE,
     FONT_SIZE,
@@ -23,13 +23,17 @@ from tl_dream.plotting.canvas import (
     YELLOW,
     add_panel,
     caption,
+    expect,
     fill_axes,
     grid_in,
+    paper,
     readable,
     short_number,
     styled,
     text_width,
+    themed,
     wrapped,
+    written,
 )
 from tl_dream.results import MaskedPredictions, Neighbour, NeighbourTable, Place, TokenTable
 
@@ -64,7 +68,7 @@ def _framed(title: str, width: float, height: float, side: float, ax: Axes | Non
 
 
 @styled
-def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) -> Axes:
+def token_bars(table: Any, *, count: Whole = 20, ax: Axes | None = None) -> Axes:
     """The article's Figure 3: the best tokens at a position as bars, and what the sentence's own token scores.
 
     Args:
@@ -78,6 +82,7 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
     Raises:
         DreamError: fewer than one bar.
     """
+    expect(table, "of token_search()", TokenTable)
     count = whole_number("count", count)
     rows, own = table.top[:count], table.chosen
     shown = [*((row.token, row.score, row.id == own.id) for row in rows)]
@@ -91,7 +96,7 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
     for i, (_, score, mine) in enumerate(shown):
         at = i + (0.5 if mine and not listed else 0.0)
         colour, hatch = (ORANGE, "//") if mine else (BLUE, "")
-        bars.barh(at, score, height=0.75, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.6)
+        bars.barh(at, score, height=0.75, color=colour, hatch=hatch, edgecolor=themed(INK), linewidth=0.6)
         bars.text(
             score + math.copysign(0.012 * reach, score),
             at,
@@ -99,10 +104,10 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
             ha="left" if score >= 0 else "right",
             va="center",
             size=FONT_SIZE - 1,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            bbox={"facecolor": paper(), "edgecolor": "none", "pad": 0.6},
         )
-    bars.axvline(own.score, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-    bars.axvline(0, color=INK, linewidth=0.8)
+    bars.axvline(own.score, color=themed(GREY), linestyle=":", linewidth=1.2, zorder=0)
+    bars.axvline(0, color=themed(INK), linewidth=0.8)
     places = [i + (0.5 if mine and not listed else 0.0) for i, (_, _, mine) in enumerate(shown)]
     bars.set_yticks(places, names)
     for label, (_, _, mine) in zip(bars.get_yticklabels(), shown, strict=True):
@@ -121,7 +126,7 @@ def token_bars(table: TokenTable, *, count: int = 20, ax: Axes | None = None) ->
 
 
 @styled
-def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
+def neighbours(table: Any, *, ax: Axes | None = None) -> Axes:
     """The article's Figure 4: distance in embedding space against score, the sentence's own token marked by a star.
 
     Squares are the neighbours that are among the token search's best themselves; these score what the dashed line
@@ -136,8 +141,9 @@ def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
         The Axes whose place is filled; the neighbours are in the panel labelled "scores", the token, if the axis is
         broken, in the one labelled "own".
     """
+    expect(table, "of similar_tokens()", NeighbourTable)
     text = _lines(_title(table, "nearest tokens"), WIDTH)
-    foreign = sum(not _written(row.token) for row in table.neighbours)
+    foreign = sum(not written(row.token) for row in table.neighbours)
     head, body, legend = 0.18 * (1 + text.count("\n")) + 0.1, 3.3, 0.62 if foreign else 0.45
     host = fill_axes(ax, WIDTH, head + body + legend)
     grid = grid_in(host, 3, 1, height_ratios=[head, body, legend])
@@ -162,7 +168,7 @@ def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
         marker="*",
         markersize=13,
         markerfacecolor=YELLOW,
-        markeredgecolor=INK,
+        markeredgecolor=themed(INK),
         zorder=4,
         label=f"the sentence's own: {readable(table.chosen.token)}",
     )
@@ -170,7 +176,7 @@ def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
     if table.cut is not None:
         share = "" if table.share is None else f" ({table.share:.0%} are)"
         name = f"to be among the search's best {table.best}{share}"
-        handles.append(axes.axhline(table.cut, color=GREY, linestyle="--", linewidth=1.0, zorder=1, label=name))
+        handles.append(axes.axhline(table.cut, color=themed(GREY), linestyle="--", linewidth=1.0, zorder=1, label=name))
     axes.set_xlabel({"euclidean": "Euclidean distance", "cosine": "cosine distance"}.get(table.metric, table.metric))
     own.set_ylabel("score")
     if broken:
@@ -193,11 +199,6 @@ def neighbours(table: NeighbourTable, *, ax: Axes | None = None) -> Axes:
     return host
 
 
-def _written(token: str) -> bool:
-    """Whether the font has a letter for all of a token."""
-    return readable(token, len(token)) == token
-
-
 def _points(ax: Axes, table: NeighbourTable) -> list[Any]:
     """The neighbours, those that the search finds too as squares."""
     handles = []
@@ -208,7 +209,13 @@ def _points(ax: Axes, table: NeighbourTable) -> list[Any]:
         some = [row for row in table.neighbours if bool(row.found) == found]
         if some:
             x, y = [row.distance for row in some], [row.score for row in some]
-            look: dict[str, Any] = {"s": 18, "marker": marker, "color": colour, "edgecolor": INK, "linewidth": 0.4}
+            look: dict[str, Any] = {
+                "s": 18,
+                "marker": marker,
+                "color": colour,
+                "edgecolor": themed(INK),
+                "linewidth": 0.4,
+            }
             handles.append(ax.scatter(x, y, zorder=3, label=name, **look))
     return handles
 
@@ -217,10 +224,10 @@ def _break(own: Axes, axes: Axes, table: NeighbourTable) -> None:
     """Mark the break of the axis between the token and its neighbours."""
     own.set(xlim=(-1, 1), xticks=[0])
     if table.cut is not None:
-        own.axhline(table.cut, color=GREY, linestyle="--", linewidth=1.0, zorder=1)
+        own.axhline(table.cut, color=themed(GREY), linestyle="--", linewidth=1.0, zorder=1)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", left=False, labelleft=False)
-    slash: dict[str, Any] = {"marker": [(-1, -2), (1, 2)], "markersize": 8, "linestyle": "none", "color": INK}
+    slash: dict[str, Any] = {"marker": [(-1, -2), (1, 2)], "markersize": 8, "linestyle": "none", "color": themed(INK)}
     own.plot([1], [0], transform=own.transAxes, clip_on=False, mew=1, **slash)
     axes.plot([0], [0], transform=axes.transAxes, clip_on=False, mew=1, **slash)
 
@@ -238,7 +245,7 @@ def _name_points(ax: Axes, points: Sequence[Neighbour], inches: tuple[float, flo
     marks = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in at]
     taken = list(marks)
     size, gap = FONT_SIZE - 1, 5.0
-    foreign = [not _written(row.token) for row in points]
+    foreign = [not written(row.token) for row in points]
     for i in sorted(range(len(points)), key=lambda i: (foreign[i], -points[i].score)):
         name, (x, y) = str(i + 1) if foreign[i] else readable(points[i].token, 14), at[i]
         length = text_width(name, size=size)
@@ -264,7 +271,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 @styled
-def prediction_bars(found: MaskedPredictions, *, ax: Axes | None = None) -> Axes:
+def prediction_bars(found: Any, *, ax: Axes | None = None) -> Axes:
     """What a masked language model predicts for each [MASK], its probabilities as bars.
 
     Args:
@@ -274,6 +281,7 @@ def prediction_bars(found: MaskedPredictions, *, ax: Axes | None = None) -> Axes
     Returns:
         The Axes whose place is filled; the panels are labelled "position 2", ...
     """
+    expect(found, "of predict_masked()", MaskedPredictions)
     across = min(len(found.places), 3)
     down = math.ceil(len(found.places) / across)
     width = max(3.6, 2.4 * across)
@@ -287,7 +295,7 @@ def prediction_bars(found: MaskedPredictions, *, ax: Axes | None = None) -> Axes
     for number, (where, rows) in enumerate(zip(found.places, found.predictions, strict=True)):
         bars = add_panel(host, cells[number // across, number % across], f"position {where.pos}")
         for i, row in enumerate(rows):
-            bars.barh(i, row.probability, height=0.75, color=BLUE, edgecolor=INK, linewidth=0.6)
+            bars.barh(i, row.probability, height=0.75, color=BLUE, edgecolor=themed(INK), linewidth=0.6)
             bars.text(row.probability + 0.02, i, f"{row.probability:.3f}", va="center", size=FONT_SIZE - 1)
         bars.set_yticks(range(len(rows)), [readable(row.token, 14) for row in rows])
         for label in bars.get_yticklabels():

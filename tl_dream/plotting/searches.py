@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from tl_dream._arguments import listed
 from tl_dream._errors import require
 from tl_dream.plotting.canvas import (
     BLUE,
@@ -21,12 +23,15 @@ from tl_dream.plotting.canvas import (
     VERMILLION,
     add_panel,
     caption,
+    expect,
     fill_axes,
     grid_in,
     readable,
+    spelled,
     spread,
     styled,
     text_width,
+    themed,
     wrapped,
 )
 from tl_dream.results import Dream, Frontier
@@ -48,7 +53,7 @@ MOST_TEXTS = 10
 
 
 @styled
-def pareto(frontier: Frontier, *, ax: Axes | None = None) -> Axes:
+def pareto(frontier: Any, *, ax: Axes | None = None) -> Axes:
     """The texts that nothing seen beats in both score and fluency, numbered, with the start.
 
     Args:
@@ -61,6 +66,7 @@ def pareto(frontier: Frontier, *, ax: Axes | None = None) -> Axes:
     Raises:
         DreamError: the search had no judge, so there is no fluency to draw.
     """
+    expect(frontier, "of epo()", Frontier)
     require(
         frontier.fluency is not None,
         "the search was run without a judge of fluency: run epo with fluency= (see `fluency`)",
@@ -99,7 +105,7 @@ def _entry(number: str, text: str) -> str:
 
 
 @styled
-def search_costs(dreams: Mapping[str, Dream | Sequence[Dream]], *, ax: Axes | None = None) -> Axes:
+def search_costs(dreams: Any, *, ax: Axes | None = None) -> Axes:
     """The best real tokens so far against what they cost, a line a method (the median where there are several runs).
 
     A dream of several starts counts as one: the best of all its rows so far. The line "start" is the best start of all.
@@ -111,14 +117,17 @@ def search_costs(dreams: Mapping[str, Dream | Sequence[Dream]], *, ax: Axes | No
     Raises:
         DreamError: nothing to draw, dreams of several objectives, or one whose history does not tell what it cost.
     """
-    runs = {name: [one] if isinstance(one, Dream) else list(one) for name, one in dreams.items()}
+    expect(dreams, "{name: dream, or several}", Mapping)
+    runs: dict[str, list[Dream]] = {name: listed(one) for name, one in dreams.items()}
     every = [dream for some in runs.values() for dream in some]
+    for dream in every:
+        expect(dream, "of dream()", Dream)
     require(bool(every) and all(runs.values()), "no dream to draw: give {name: dream}")
     named = {dream.objective for dream in every}
     require(len(named) == 1, f"the dreams are of {len(named)} objectives ({', '.join(sorted(named))}): give one's")
     ax = cost_curves({name: median_curve([_curve(one) for one in some]) for name, some in runs.items()}, ax=ax)
     start = max(score for one in every for score in _starts(one))
-    ax.axhline(start, color=GREY, linestyle=START, linewidth=1.2, zorder=1, label="start")
+    ax.axhline(start, color=themed(GREY), linestyle=START, linewidth=1.2, zorder=1, label="start")
     _legend(ax)
     ax.set_title(wrapped(f"{every[0].objective} on {every[0].model}", 5.5), loc="left")
     return ax
@@ -161,7 +170,7 @@ def median_curve(curves: Sequence[Curve]) -> Curve:
 
 @styled
 def cost_curves(
-    curves: Mapping[str, Curve],
+    curves: Any,
     *,
     xlabel: str = "forward-tokens (rows x positions x layers)",
     ylabel: str = "score of the best real tokens",
@@ -172,13 +181,16 @@ def cost_curves(
     Args:
         curves: {name: [(cost, score), ...]}.
     """
+    expect(curves, "{name: [(cost, score), ...]}", Mapping)
     require(0 < len(curves) <= len(LINES), f"{len(curves)} lines to draw: give 1 to {len(LINES)}")
     if ax is None:
         ax = plt.figure(figsize=(7.0, 3.6), layout="constrained").add_subplot()
     for (name, curve), (color, dashes, marker) in zip(curves.items(), LINES, strict=False):
-        xs, ys = [x for x, _ in curve], [y for _, y in curve]
+        xs, ys, color = [x for x, _ in curve], [y for _, y in curve], themed(color)
         ax.step(xs, ys, where="post", color=color, linestyle=dashes, linewidth=1.4)
-        ax.plot(xs[-1:], ys[-1:], marker=marker, color=color, linestyle=dashes, label=name, markersize=5, clip_on=False)
+        ax.plot(
+            xs[-1:], ys[-1:], marker=marker, color=color, linestyle=dashes, label=str(name), markersize=5, clip_on=False
+        )
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
@@ -187,5 +199,10 @@ def cost_curves(
 
 
 def _legend(ax: Axes) -> None:
-    """Beside the axes: lines may go anywhere inside."""
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handlelength=5.5)
+    """Beside the axes: lines may go anywhere inside. matplotlib leaves out names that begin with "_", and its own."""
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_child")]
+    names = [str(line.get_label()) for line in lines]
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+    legend = ax.legend(lines, [name.strip("_") or "-" for name in names], frameon=False, handlelength=5.5, **place)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=spelled(name), fontfamily=rcParams["font.family"])

@@ -14,12 +14,14 @@ from tl_dream.plotting.canvas import (
     GREY,
     INK,
     VERMILLION,
-    WEIGHTS,
     dpi,
+    paper,
     readable,
+    shade,
     short_number,
     spread,
     text_width,
+    themed,
     wrapped,
 )
 from tl_dream.results import Run
@@ -170,7 +172,7 @@ def draw_tokens(ax: Axes, layout: Layout, block: int, free: Sequence[int], size:
     tops = [0.0, *(i + 1 + gap for i in range(len(rows) - 2)), len(rows) - 1 + 2 * gap]
     at = _label_width(rows)
     small = size - 1
-    header: dict[str, Any] = {"va": "center", "color": GREY, "size": small}
+    header: dict[str, Any] = {"va": "center", "color": themed(GREY), "size": small}
     ax.text(at, -0.6, "step", ha="right", **header)
     ax.text(left - 8, -0.6, "score", ha="right", **header)
     for column, i in enumerate(range(first, last)):
@@ -185,8 +187,9 @@ def draw_tokens(ax: Axes, layout: Layout, block: int, free: Sequence[int], size:
         for column, i in enumerate(range(first, last)):
             x, width = edges[column], columns[i]
             if row.weights is not None and i in free:
-                shade = WEIGHTS(float(row.weights[i]))
-                ax.add_patch(Rectangle((x, top), width, 1, facecolor=shade, edgecolor="white", linewidth=0.8))
+                ax.add_patch(
+                    Rectangle((x, top), width, 1, facecolor=shade(row.weights[i]), edgecolor=paper(), linewidth=0.8)
+                )
             if row.tokens[i] != above[i]:
                 ax.add_patch(Rectangle((x + 0.6, top + 0.12), 1.8, 0.76, facecolor=VERMILLION, linewidth=0))
             changed = row.tokens[i] != start[i]
@@ -198,11 +201,11 @@ def draw_tokens(ax: Axes, layout: Layout, block: int, free: Sequence[int], size:
                 va="center",
                 size=size,
                 weight="bold" if changed else "normal",
-                color=INK if changed or i in free else GREY,
+                color=themed(INK) if changed or i in free else themed(GREY),
             )
     bottom = tops[-1] + 1
     for y in (1 + gap / 2, bottom - 1 - gap / 2):
-        ax.plot([0, edges[-1]], [y, y], color=GREY, linewidth=0.6)
+        ax.plot([0, edges[-1]], [y, y], color=themed(GREY), linewidth=0.6)
     if block + 1 == len(layout.blocks):
         draw_legend(ax, bottom + 0.7, size, any(any(row.weights or ()) for row in rows))
     ax.set(xlim=(0, layout.wide), ylim=(layout.heights[block] - 1.0, -1.0))
@@ -212,13 +215,15 @@ def draw_tokens(ax: Axes, layout: Layout, block: int, free: Sequence[int], size:
 def draw_legend(ax: Axes, y: float, size: float, shaded: bool) -> None:
     """What shading, bars and bold mean, in the coordinates of the table."""
     x = 0.0
-    text: dict[str, Any] = {"ha": "left", "va": "center", "size": size - 1, "color": INK}
+    text: dict[str, Any] = {"ha": "left", "va": "center", "size": size - 1, "color": themed(INK)}
     weight, new, bold = LEGEND
     if shaded:
         ax.text(x, y + 0.05, f"{weight} 0", **text)
         x += text_width(f"{weight} 0", size=FONT_SIZE - 1) + 5
         for i in range(5):
-            ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=WEIGHTS(i / 4), edgecolor=GREY, linewidth=0.4))
+            ax.add_patch(
+                Rectangle((x, y - 0.35), 9, 0.7, facecolor=shade(i / 4), edgecolor=themed(GREY), linewidth=0.4)
+            )
             x += 9
         ax.text(x + 4, y + 0.05, "1", **text)
         x += 26

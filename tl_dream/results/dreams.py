@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tl_dream._arguments import Whole, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, free_spans, table
 
@@ -257,15 +258,16 @@ class Frontier(SavedResult):
         )
 
 
-def get_run(dream: Dream, run: int) -> Run:
+def get_run(dream: Dream, run: Whole) -> Run:
     """One run of a dream: 0 is the winner, 1 the first of `others`.
 
     Raises:
         DreamError: no such run.
     """
     runs = [Run(dream.start, dream.best, dream.soft_score, dream.history), *dream.others]
+    number = plain(run)
     require(
-        isinstance(run, int) and 0 <= run < len(runs),
+        is_whole(number) and 0 <= number < len(runs),
         f"run {run!r} does not exist: this dream has runs 0 to {len(runs) - 1}, and 0 is the winner",
     )
-    return runs[run]
+    return runs[number]
