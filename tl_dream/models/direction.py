@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_dream._errors import DreamError
 from tl_dream.models.handles import owned_hook, without_user_hooks
+from tl_dream.models.isolation import shared
 
 CAUSAL, MASKED, UNMASKED = "causal", "masked", "unmasked"
 """Only those before it; all, and padding can be masked; all, and no mask is heeded."""
@@ -51,7 +52,11 @@ def direction_of(model: Any, kind: str) -> str:
 
 def _probed(model: Any) -> str:
     try:
-        with without_user_hooks(model), without_user_hooks(model.original_model), torch.no_grad():
+        with ExitStack() as stack:
+            stack.enter_context(shared(model).lock)
+            stack.enter_context(torch.no_grad())
+            for module in (model, model.original_model):
+                stack.enter_context(without_user_hooks(module))
             first = _last_block(model, last=1)
             if _early_change(first, _last_block(model, last=2)) <= FAINT:
                 return CAUSAL

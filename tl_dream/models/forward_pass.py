@@ -20,6 +20,7 @@ from tl_dream._errors import DreamError, require
 from tl_dream.models.handles import owned_hook
 from tl_dream.models.hooks import SWITCHED, layers_run, short_names
 from tl_dream.models.host import KINDS, Host, attached
+from tl_dream.models.isolation import shared
 
 
 class _Done(Exception):
@@ -67,7 +68,7 @@ def forward(
         assert embeddings is not None
         return embeddings.to(activation.dtype)
 
-    with ExitStack() as handles:
+    with shared(host.model).lock, ExitStack() as handles:
         if embeddings is not None:  # before the user's edits
             handles.enter_context(owned_hook(host.point(host.resolve("embed")), write, prepend=True))
         for name in names:  # after them
@@ -145,7 +146,7 @@ def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
 
             return read
 
-        with ExitStack() as handles, torch.no_grad():
+        with shared(host.model).lock, ExitStack() as handles, torch.no_grad():
             for name in names.values():
                 handles.enter_context(owned_hook(hook_dict[name], reader(name)))
             host.model(ids, **_inputs(host, None, None))

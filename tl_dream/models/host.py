@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from tl_dream._arguments import is_whole, plain
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.models.direction import CAUSAL, MASKED, direction_of, is_bert
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
+from tl_dream.models.isolation import in_evaluation, isolated, shared
 from tl_dream.results import Cost, ScoredText
 from tl_dream.text import Vocabulary
 
@@ -219,6 +219,13 @@ def attached(model: Any) -> Iterator[Host]:
     if isinstance(model, Host):
         yield model
         return
+    with isolated(), opened(model) as host:
+        yield host
+
+
+@contextmanager
+def opened(model: Any) -> Iterator[Host]:
+    """`attached` inside a call that is isolated already, for a judge: gradients and autocast stay as they are there."""
     model = getattr(model, "_orig_mod", model)
     kind = _kind(model)
     if kind is None:
@@ -226,15 +233,5 @@ def attached(model: Any) -> Iterator[Host]:
             f"a {type(model).__name__} is not a model this library attaches to: give a HookedEncoder, "
             'HookedTransformer or TransformerBridge, or load one with load_model("minilm")'
         )
-    roots = (model, model.original_model) if kind == "bridge" else (model,)  # a bridge hides some of its modules
-    training = list({module for root in roots for module in root.modules() if module.training})
-    try:
-        for module in training:
-            module.training = False
-        # not imported for its own sake: where nothing was compiled it may be missing
-        plain = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-        with torch.inference_mode(False), plain:
-            yield _host(model, kind)
-    finally:
-        for module in training:
-            module.training = True
+    with shared(model).changed(lambda: in_evaluation(model)):
+        yield _host(model, kind)

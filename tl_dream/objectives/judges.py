@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tl_dream._errors import DreamError, require
-from tl_dream.models import Host, Meter, attached, forward
+from tl_dream.models import Host, Meter, attached, forward, opened
 from tl_dream.objectives.bigrams import BigramModel, vocabulary_hash
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read, Tokens
 
@@ -110,7 +110,7 @@ class _Judge:
 
     def __call__(self, acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
         tokens: Tokens = acts[TOKENS]
-        with attached(self._model) as host:
+        with opened(self._model) as host:
             self._check(host, rows)
             if self._masked:
                 return self._each_masked(tokens, tokens.embed(host.W_E), rows), rows.words
@@ -134,7 +134,7 @@ class _Judge:
         meters: list[Meter] = []
 
         def work(row: Tensor, pos: Tensor, embeddings: Tensor, weights: Tensor | None) -> Tensor:
-            with attached(self._model) as host:
+            with opened(self._model) as host:
                 meters.append(host.meter)
                 return _some_masked(host, tokens.ids, embeddings, weights, rows.mask, row, pos)
 
