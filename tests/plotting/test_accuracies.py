@@ -23,3 +23,12 @@ def test_accuracies_and_intervals_are_drawn():
     assert [label.get_text() for label in alone.get_xticklabels()] == ["-"]
     with pytest.raises(DreamError, match="nothing to draw"):
         accuracy_by_layer([])
+
+
+def test_concepts_are_taken_for_their_evidence():
+    class Concepts:
+        evidence = (made_evidence(0), made_evidence(1))
+
+    assert len(accuracy_by_layer(Concepts()).get_xticklabels()) == 2
+    Concepts.evidence = made_evidence(0)  # of one layer
+    assert len(accuracy_by_layer(Concepts()).get_xticklabels()) == 1

@@ -142,3 +142,10 @@ def test_scores_against_cost() -> None:
             plotting.search_costs(bad)
     with pytest.raises(DreamError, match="7 lines to draw"):
         plotting.cost_curves({str(i): [(0, 1)] for i in range(7)})
+
+
+def test_a_name_that_begins_with_a_line_is_in_the_legend() -> None:
+    ax = plotting.search_costs(
+        {"_mine": made_dream([(1, 1.0), (2, 2.0)]), "_": made_dream([(1, 1.0)]), "$x": made_dream([(1, 1.0)])}
+    )
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["_mine", "_", "$x", "start"]

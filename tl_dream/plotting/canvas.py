@@ -9,7 +9,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec, SubplotSpec
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
 from tl_dream._errors import require, unknown
@@ -66,16 +67,20 @@ STYLE: Any = {
 }
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 
-def styled(function: Callable[P, R]) -> Callable[P, R]:
+def styled(function: Callable[P, Axes]) -> Callable[P, Axes]:
     """Draw in the package's style and leave the user's rcParams as they are."""
 
     @wraps(function)
-    def draw(*args: P.args, **kwargs: P.kwargs) -> R:
+    def draw(*args: P.args, **kwargs: P.kwargs) -> Axes:
         with matplotlib.rc_context(STYLE):
-            return function(*args, **kwargs)
+            drawn = function(*args, **kwargs)
+            if len(matplotlib.rcParams["font.family"]) > 1:  # what was made before its letters were known (ticks)
+                for text in drawn.figure.figure.findobj(Text):
+                    if text.get_fontfamily()[0] == FAMILY:
+                        text.set_fontfamily(matplotlib.rcParams["font.family"])
+            return drawn
 
     return draw
 
@@ -146,11 +151,14 @@ def shade(weight: float) -> tuple[float, float, float, float]:
     return colours(float(weight))
 
 
+REGULAR = ("400", "normal", "regular")
+
+
 @lru_cache(maxsize=1)
 def _faces(count: int) -> list[tuple[str, frozenset[int]]]:
     """Every font on the machine that draws letters in outlines, and the characters it has; of `count` fonts known."""
     found: dict[str, frozenset[int]] = {}
-    for entry in font_manager.fontManager.ttflist:
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: str(entry.weight) not in REGULAR):
         if entry.style == "normal" and "Last Resort" not in entry.name and entry.name not in found:
             try:
                 face = FT2Font(entry.fname)
@@ -180,7 +188,7 @@ def _written(text: str) -> bool:
     for character in dict.fromkeys(text):
         name = _font_for(character, len(font_manager.fontManager.ttflist)) if character.isprintable() else None
         family = matplotlib.rcParams["font.family"]
-        if name is not None and name not in family:
+        if name is not None and name not in family and family[0] == FAMILY:
             matplotlib.rcParams["font.family"] = [*family, name]  # until the end of `styled`
         every = every and name is not None
     return every
@@ -190,11 +198,16 @@ MARK = "\u200e"
 """No letter, but written from left to right: beside a word that is not, it keeps the order of all others."""
 
 
+def _turned(text: str) -> bool:
+    """Whether letters are in it that are written from right to left."""
+    return any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
+
+
 def _ordered(text: str) -> str:
     """A text of several words, those from right to left (Arabic, Hebrew) in their places."""
-    words = text.split(" ")
-    turned = [any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in word) for word in words]
-    return " ".join(f"{MARK}{word}{MARK}" if turn else word for word, turn in zip(words, turned, strict=True))
+    if not _turned(text):
+        return text
+    return " ".join(f"{MARK}{word}{MARK}" if _turned(word) else word for word in text.replace(MARK, "").split(" "))
 
 
 def written(text: str) -> bool:
@@ -203,7 +216,8 @@ def written(text: str) -> bool:
 
 
 def _spelled(text: str) -> str:
-    return "".join(c if c == "\n" or written(c) else _named(c) for c in text)
+    kept = f"\n{MARK}" if _turned(text) else "\n"
+    return "".join(c if c in kept or written(c) else _named(c) for c in text)
 
 
 def spelled(text: str) -> str:
@@ -244,7 +258,8 @@ def text_width(text: str, bold: bool = False, size: float = FONT_SIZE) -> float:
 def wrapped(text: str, inches: float, size: float = FONT_SIZE + 1) -> str:
     """A title, broken into lines of at most this width."""
     text = spelled(text)
-    return textwrap.fill(text, max(20, int(inches * 72 / (0.58 * size))), break_on_hyphens=False)
+    letter = max(0.58 * size, text_width(text, size=size) / max(1, len(text)))
+    return textwrap.fill(text, max(20, int(inches * 72 / letter)), break_on_hyphens=False)
 
 
 def caption(host: Axes, spec: SubplotSpec, label: str, text: str, size: float = FONT_SIZE + 1) -> None:

@@ -111,12 +111,9 @@ def edit_table(
     count = 1 + len(targets) + sum(len(rows) for _, rows in blocks)
     body = ROW * (count + 0.6 * len(blocks) + 1)
     name = "" if control is None else f" ({CONTROLS.get(control, (control,))[0]})"
-    title = "\n".join(
-        [
-            *wrapped(f"{edit.concept}{name} at {edit.hook} on {edit.model}", max(width, NARROWEST)).split("\n"),
-            "magnitudes in natural units" + "".join(f", {mark} towards {name}" for mark, name in ways.items()),
-        ]
-    )
+    units = "magnitudes in natural units" + "".join(f", {mark} towards {name}" for mark, name in ways.items())
+    lines = (f"{edit.concept}{name} at {edit.hook} on {edit.model}", units)
+    title = "\n".join(wrapped(line, max(width, NARROWEST)) for line in lines)
     head, foot = 0.17 * (1 + title.count("\n")) + 0.12, 2 * ROW + 0.1
     host = fill_axes(ax, max(width, NARROWEST), head + body + foot)
     grid = grid_in(host, 3, 1, height_ratios=[head, body, foot])

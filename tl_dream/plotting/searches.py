@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
@@ -205,4 +204,4 @@ def _legend(ax: Axes) -> None:
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
     legend = ax.legend(lines, [name.strip("_") or "-" for name in names], frameon=False, handlelength=5.5, **place)
     for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set(text=spelled(name), fontfamily=rcParams["font.family"])
+        text.set_text(spelled(name))
