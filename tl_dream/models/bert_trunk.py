@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream.models.forward_pass import forward
-from tl_dream.models.handles import user_hooks
 from tl_dream.models.host import Host
+from tl_dream.models.isolation import user_hooks
 
 POINTS = (
     "block_in",

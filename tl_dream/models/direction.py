@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from tl_dream._errors import DreamError
-from tl_dream.models.handles import owned_hook, without_user_hooks
-from tl_dream.models.isolation import shared
+from tl_dream.models.isolation import owned_hook, shared, without_user_hooks
 
 CAUSAL, MASKED, UNMASKED = "causal", "masked", "unmasked"
 """Only those before it; all, and padding can be masked; all, and no mask is heeded."""

@@ -17,10 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
-from tl_dream.models.handles import owned_hook
 from tl_dream.models.hooks import SWITCHED, layers_run, short_names
 from tl_dream.models.host import KINDS, Host, attached
-from tl_dream.models.isolation import shared
+from tl_dream.models.isolation import owned_hook, shared
 
 
 class _Done(Exception):

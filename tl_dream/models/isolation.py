@@ -1,4 +1,4 @@
-"""What surrounds a call: torch's settings and other threads. A call gives what it gives alone, and leaves both as found.
+"""What surrounds a call: torch's settings, other threads, hooks. A call gives what it gives alone and leaves no trace.
 
 Some settings belong to a thread (autocast, the default device, gradients), some to the whole process (the default
 dtype, the precision of matrix products), and a model has one set of hooks and modes for all threads. What is shared is
@@ -10,8 +10,10 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -88,7 +90,7 @@ def _plain() -> list[Undo]:
     if "torch._dynamo" in sys.modules:  # not imported for its own sake: where nothing was compiled it may be missing
         stance = torch.compiler.set_stance("force_eager")
         undo.append(partial(stance.__exit__, None, None, None))
-    products = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+    products: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
     if not all(hasattr(product, "fp32_precision") for product in products):  # torch before 2.9
         precision = torch.get_float32_matmul_precision()
         if precision != "highest":
@@ -116,3 +118,85 @@ def in_evaluation(model: Any) -> list[Undo]:
     for module in training:
         module.training = False
     return [partial(setattr, module, "training", True) for module in training]
+
+
+KINDS_OF_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+_POINTS = threading.Lock()
+"""Held while hooks are put on or taken off."""
+_OWN = "a hook of tl_dream's for thread "
+
+
+def _own() -> str:
+    return f"{_OWN}{threading.get_ident()}"
+
+
+@dataclass(frozen=True, repr=False)
+class _ThisThread:
+    """A hook that acts in the thread that made it: others may run the same model meanwhile."""
+
+    function: Callable[..., Any]
+    name: str = field(default_factory=_own)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, activation: Any, hook: Any = None) -> Any:
+        return self.function(activation, hook=hook) if self.name == _own() else None
+
+
+def _is_users(hook: Any) -> bool:
+    """TransformerLens' bridge and transformers wire some hooks of their own, which only pass values on, and other
+    threads have theirs, which do nothing in this one."""
+    origin, name = str(getattr(hook, "__module__", "")), str(getattr(hook, "__name__", ""))
+    through_point = origin == "transformer_lens.hook_points"  # somebody's function, its repr is the name
+    passive = "_wire_symbolic_hooks" in name or (name.startswith(_OWN) and name != _own())
+    return not (passive if through_point else origin.startswith(("transformer_lens.", "transformers.")))
+
+
+def user_hooks(model: Any) -> bool:
+    """Whether a forward hook of the user's is on the model, or on all modules."""
+    everywhere = torch.nn.modules.module
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return True
+    return any(
+        _is_users(hook)
+        for module in model.modules()
+        for kind in KINDS_OF_HOOKS
+        for hook in tuple(getattr(module, kind).values())
+    )
+
+
+@contextmanager
+def without_user_hooks(model: Any) -> Iterator[None]:
+    """A pass that the user's hooks neither see nor change; the very same hooks are back in their order after."""
+    kept: list[tuple[Any, str, Any]] = []
+    try:
+        for module in model.modules():
+            for kind in KINDS_OF_HOOKS:
+                hooks = getattr(module, kind)
+                if any(_is_users(hook) for hook in hooks.values()):
+                    kept.append((module, kind, hooks))
+                    rest = OrderedDict((key, hook) for key, hook in hooks.items() if not _is_users(hook))
+                    setattr(module, kind, rest)
+        yield
+    finally:
+        for module, kind, hooks in kept:
+            setattr(module, kind, hooks)
+
+
+@contextmanager
+def owned_hook(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
+    """A hook of our own for the length of a block and for this thread; that very handle is removed after."""
+    with _POINTS:
+        known = {id(handle) for handle in point.fwd_hooks}
+        handle = point.add_hook(_ThisThread(function), is_permanent=True, prepend=prepend)
+        if handle is None:  # transformer-lens 3 does not return it
+            handle = next(h for h in point.fwd_hooks if id(h) not in known)
+    try:
+        yield
+    finally:
+        with _POINTS:
+            handle.hook.remove()
+            point.fwd_hooks[:] = [h for h in point.fwd_hooks if h is not handle]

@@ -44,8 +44,8 @@ def corpus_search(
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         objective: what to measure; or many, in one pass: units of one hook cost about as much together as one.
-        texts: a text file with a sentence a line (UTF-8, or another Unicode), an iterable of texts, or a data set (`datasets`, pandas, a
-            dict of lists, an iterable of dicts) with `column`.
+        texts: a text file with a sentence a line (UTF-8, or another Unicode), an iterable of texts, or a
+            data set (`datasets`, pandas, a dict of lists, an iterable of dicts) with `column`.
         top: sentences to return.
         column: which column of a data set holds the texts.
         max_tokens: the longest sentence to score, special tokens included; None takes all that the model can read.
