@@ -116,14 +116,14 @@ def test_an_untrained_head_refuses(tiny_checkpoint, backend, capsys):
     assert "lies behind the language-model head" in message
 
 
-def poisoned(folder: Path, tensor: str, row: int | None = None) -> None:
-    """Make one tensor of a checkpoint NaN, or one row of it."""
+def poisoned(folder: Path, tensor: str, row: int) -> None:
+    """Make one row of a tensor of a checkpoint NaN."""
     from safetensors.torch import load_file, save_file
 
     file = folder / "model.safetensors"
     weights = load_file(file)
     name = next(key for key in weights if key.endswith(tensor))
-    weights[name][slice(None) if row is None else row] = torch.nan
+    weights[name][row] = torch.nan
     save_file(weights, file, metadata={"format": "pt"})
 
 
@@ -144,7 +144,7 @@ def test_nan_on_the_way_writes_the_result_so_far(tiny_checkpoint, backend, capsy
 
 def test_nan_at_the_start_is_written_as_null(tiny_checkpoint, backend, capsys, tmp_path):
     folder = tiny_checkpoint("BertModel", seed=6)
-    poisoned(folder, "layer.1.output.LayerNorm.bias")
+    poisoned(folder, "word_embeddings.weight", VOCAB.index("sun"))
     path = tmp_path / "a.json"
     argv = ["dream", "--model", str(folder), "--backend", backend, "--hook", "block_out", "--layer", "1"]
     argv += ["--unit", "3", "--pos", "2", "--text", TEXT, "--steps", "4"]

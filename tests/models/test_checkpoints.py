@@ -232,7 +232,14 @@ def test_a_folder_without_tokenizer_files(copied: Path) -> None:
         ({"type_vocab_size": 10**12}, "numbers, and the weights beside it hold"),
         ({"hidden_act": "no such"}, "can't be read"),
         ({"layer_norm_eps": "x"}, "no readable config.json"),
-        ({"model_type": "distilbert", "architectures": ["DistilBertForMaskedLM"]}, "nothing for DistilBertForMaskedLM"),
+        (
+            {"model_type": "distilbert", "architectures": ["DistilBertForMaskedLM"]},
+            "no bridge to read DistilBertForMaskedLM by",
+        ),
+        (
+            {"model_type": "t5", "classifier_dropout": 0.0, "architectures": ["T5ForConditionalGeneration"]},
+            "no bridge to read T5",
+        ),
         ({"model_type": "electra", "architectures": ["ElectraForPreTraining"]}, "What works: a BERT"),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import tl_dream as td
 from tests.conftest import HAS_HOOKED, says
 from tests.support.models import run, write_roberta
 from tl_dream.models import direction
+from tl_dream.models.bert_trunk import can_stand_in
 from tl_dream.models.host import attached
 
 TEXTS = ["a dog", "a dog sees the moon"]
@@ -37,6 +38,7 @@ def test_a_roberta_that_the_user_booted_is_an_encoder(roberta_folder: Path) -> N
     model = boot(hf, own)
     with attached(model) as host:
         assert host.bert and not host.causal and host.masks and host.n_ctx == 32
+        assert can_stand_in(host, [host.resolve("block_out", 1)]) is None  # positions that depend on the tokens
         one_hot = torch.nn.functional.one_hot(rows["input_ids"], host.d_vocab).to(host.W_E.dtype) @ host.W_E
     for soft in ({}, {"embeddings": one_hot}):
         found = run(model, TEXTS, {"block_out": 1, "attn_out": 0, "logits": None}, **soft)

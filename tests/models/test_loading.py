@@ -228,3 +228,12 @@ def test_a_dtype_or_device_that_holds_no_weights(tiny_folder: Path) -> None:
         td.load_model(str(tiny_folder), dtype=torch.int8)
     with says("device 'meta' holds no numbers"):
         td.load_model(str(tiny_folder), device="meta")
+
+
+def test_weights_that_are_no_numbers(copied: Path) -> None:
+    model = BertForPreTraining.from_pretrained(copied)
+    with torch.no_grad():
+        model.bert.encoder.layer[2].output.LayerNorm.bias[3] = torch.nan
+    model.save_pretrained(copied)
+    with says(f"the activations of {str(copied)!r} are not finite in torch.float32: its weights are broken"):
+        td.load_model(str(copied))

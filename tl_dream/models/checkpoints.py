@@ -223,11 +223,12 @@ def _advice(config: Any) -> str:
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
     named = [str(each) for each in getattr(config, "architectures", None) or ()]
-    known = [each for each in named if each in SUPPORTED_ARCHITECTURES]
+    texts = ("CausalLM", "LMHeadModel", "MaskedLM")  # neither pairs of encoder and decoder, nor images or sound
+    known = [each for each in named if each in SUPPORTED_ARCHITECTURES and each.endswith(texts)]
     if known:
         return f"build it with TransformerBridge.boot_transformers(...), which knows {known[0]}, and pass that model"
     return (
-        f"the installed TransformerLens has nothing for {', '.join(named) or 'it'} either. What works: a BERT "
+        f"the installed TransformerLens has no bridge to read {', '.join(named) or 'it'} by. What works: a BERT "
         "(bert-base-uncased, or a sentence encoder made from one), with transformer-lens 4.3 or later a RoBERTa, or "
         "any decoder that TransformerBridge.boot_transformers(...) takes"
     )
