@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any, SupportsFloat, SupportsIndex
 
-from tl_dream._errors import require
+from tl_dream._errors import require, unknown
 
 Whole = SupportsIndex
 """A whole number, whoever's."""
@@ -19,7 +19,9 @@ Whole = SupportsIndex
 Number = SupportsFloat
 """A number, whoever's."""
 
-LARGEST_SEED = 2**63 - 1
+LARGEST = 2**63 - 1
+"""No whole number is larger, so that all fit a processor's."""
+
 NATURAL = "a number, in natural units"
 
 
@@ -51,6 +53,24 @@ def is_whole(value: Any) -> bool:
     return type(value) is int
 
 
+def one_of(kind: str, given: Any, options: Iterable[str], advice: str = "") -> str:
+    """A name among `options`.
+
+    Raises:
+        DreamError: anything else; it lists the nearest real names.
+    """
+    if not (isinstance(given, str) and given in options):
+        raise unknown(kind, given, options, advice)
+    return given
+
+
+def flag(name: str, value: Any) -> bool:
+    """An option that is on or off, as a plain bool."""
+    given = plain(value)
+    require(isinstance(given, bool), f"{name} = {value!r}: give True or False")
+    return bool(given)
+
+
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None, advice: str = "") -> int:
     """An option that counts something, as a plain int; True and 3.0 are no numbers here.
 
@@ -60,7 +80,7 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None,
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     number = plain(value)
     require(
-        is_whole(number) and least <= number and (most is None or number <= most),
+        is_whole(number) and least <= number <= (LARGEST if most is None else most),
         f"{name} = {value!r}: give a whole number {bounds}{advice}",
     )
     return int(number)
@@ -74,7 +94,7 @@ def whole_fields(settings: Any, **least: int) -> None:
 
 def seed_number(seed: Any) -> int:
     """The seed of a random generator."""
-    return whole_number("seed", seed, 0, LARGEST_SEED)
+    return whole_number("seed", seed, 0, LARGEST)
 
 
 def as_number(value: Any) -> float | None:

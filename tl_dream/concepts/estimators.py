@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy
 from jaxtyping import Bool, Float
 
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._arguments import one_of
+from tl_dream._errors import DreamError, require
 
 Units = Float[numpy.ndarray, "example unit"]
 Labels = Bool[numpy.ndarray, " example"]
@@ -105,8 +106,7 @@ def fit_boundary(estimator: str, units: Units, labels: Labels) -> Boundary:
     Raises:
         DreamError: an unknown estimator, one class only, or activations on which the estimator finds no direction.
     """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    one_of("estimator", estimator, ESTIMATORS)
     require(bool(labels.any()) and not bool(labels.all()), "a direction needs examples of both sets")
     turn = bool(labels[0])  # solvers are not exactly symmetric, so they always see the first example as negative
     units, labels = units.astype(numpy.float64), labels ^ turn

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._arguments import one_of, plain
+from tl_dream._errors import DreamError, require
 from tl_dream.text import Positions, read_lines
 
 TEMPLATES = {"he_she": ("he", "she"), "singular_plural": ("singular", "plural")}
@@ -132,8 +133,7 @@ def load_templates(name: str = "he_she") -> Examples:
     Raises:
         DreamError: an unknown name.
     """
-    if name not in TEMPLATES:
-        raise unknown("concept", name, TEMPLATES)
+    one_of("concept", name, TEMPLATES)
     text = resources.files(__package__).joinpath("templates", f"{name}.txt").read_text(encoding="utf-8")
     return Examples.of(_pairs(text.splitlines(), name), *TEMPLATES[name])
 
@@ -199,8 +199,11 @@ def _sentences(source: str | os.PathLike[str] | Sequence[str]) -> list[tuple[str
     """(where from, sentence) of a file or a list."""
     if isinstance(source, str | os.PathLike):
         return [(f"line {number}", line) for number, line in _numbered(read_lines(source))]
-    lines = list(source)
-    require(all(isinstance(line, str) for line in lines), "a set of sentences is a file or a list of texts")
+    lines = plain(source)
+    require(
+        isinstance(lines, list) and all(isinstance(line, str) for line in lines),
+        "a set of sentences is a file or a list of texts",
+    )
     return [(f"item {number}", line.strip()) for number, line in enumerate(lines, 1)]
 
 

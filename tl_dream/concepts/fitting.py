@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 import torch
 
-from tl_dream._arguments import Number, Whole, finite_number, layers_of, seed_number, whole_number
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._arguments import Number, Whole, finite_number, layers_of, one_of, seed_number, whole_number
+from tl_dream._errors import DreamError, require
 from tl_dream.concepts.collection import Collected, collect
 from tl_dream.concepts.estimators import ESTIMATORS, Boundary, fit_boundary, one_thread
 from tl_dream.concepts.examples import Examples, load_templates
@@ -92,8 +92,7 @@ def fit_concepts(
     Raises:
         DreamError: as in `fit_concept`.
     """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    one_of("estimator", estimator, ESTIMATORS)
     random_concepts = whole_number("random_concepts", random_concepts, LEAST_RANDOM)
     bootstraps, seed = whole_number("bootstraps", bootstraps), seed_number(seed)
     test_share = finite_number("test_share", test_share, "a share of the sentences between 0 and 1")

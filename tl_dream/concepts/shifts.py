@@ -23,6 +23,7 @@ def with_change(activation: Tensor, width: int, pos: Positions, change: Callable
     Raises:
         DreamError: another width, or a position that is not there.
     """
+    require(isinstance(activation, Tensor), f"an activation is a tensor, not {type(activation).__name__}")
     shape = tuple(activation.shape)
     tails = [n for n in (1, 2) if activation.ndim > n and math.prod(shape[-n:]) == width]
     require(

@@ -9,9 +9,9 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from tl_dream._arguments import finite_fields, is_whole, plain, whole_fields
-from tl_dream._errors import require, unknown
-from tl_dream.dreaming.soft_input import Schedule, geometric, schedule
+from tl_dream._arguments import finite_fields, flag, is_whole, one_of, plain, whole_fields
+from tl_dream._errors import require
+from tl_dream.dreaming.soft_input import SCHEDULES, Schedule, geometric, schedule
 from tl_dream.models import PRECISIONS
 
 
@@ -70,10 +70,11 @@ class Annealing:
             self.candidates is None or self.candidates >= 2,
             f"candidates = {self.candidates!r}: give at least 2 tokens a position, or None for the whole vocabulary",
         )
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        if self.start not in ("sentence", "random", "uniform"):
-            raise unknown("start", self.start, ("sentence", "random", "uniform"))
+        for name in ("noise", "straight_through", "normalize"):
+            object.__setattr__(self, name, flag(name, getattr(self, name)))
+        one_of("temperature schedule", self.schedule, SCHEDULES)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("start", self.start, ("sentence", "random", "uniform"))
         self.temperature()
 
     def temperature(self) -> Schedule:

@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, Whole, plain, seed_number, whole_number
-from tl_dream._errors import require, unknown
+from tl_dream._arguments import Number, Whole, one_of, plain, seed_number, whole_number
+from tl_dream._errors import require
 from tl_dream.dreaming.annealing import PRESETS, annealing_settings
 from tl_dream.dreaming.ascent import ascend
 from tl_dream.dreaming.automatic import AUTO, search_automatically
@@ -205,10 +205,9 @@ def method_of(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
     Raises:
         DreamError: an unknown method or preset, or an option that the method has not got.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    if preset is not None and preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    one_of("method", method, METHODS)
+    if preset is not None:
+        one_of("preset", preset, PRESETS)
     named = [*given, *(["preset"] if preset is not None else [])]
     if method == "auto" and named:
         return "anneal"

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from tl_dream._errors import require, unknown
 
+SCHEDULES = ("geometric", "linear", "cosine", "constant")
+
 Schedule = Callable[[int], float]
 """Temperature at a step, counted from 0; dimensionless, > 0."""
 
@@ -68,7 +70,7 @@ def schedule(name: str, start: float, end: float, *, steps: int, warmup: int) ->
         return cosine(start, end, steps=steps)
     if name == "constant":
         return constant(start)
-    raise unknown("temperature schedule", name, ("geometric", "linear", "cosine", "constant"))
+    raise unknown("temperature schedule", name, SCHEDULES)
 
 
 class GumbelSoftmaxInput(nn.Module):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import NATURAL, Number, Whole, finite_numbers, layers_of, seed_number, whole_number
+from tl_dream._arguments import NATURAL, Number, Whole, finite_numbers, flag, layers_of, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.concepts import ConceptVector, ConceptVectors, vectors_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
@@ -92,6 +92,7 @@ def edit_concept(
     starts, width, randoms = (
         whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
     )
+    controls = flag("controls", controls)
     with attached(model) as host:
         before = host.meter.now()
         names = [vector.check_on(host) for vector in vectors]

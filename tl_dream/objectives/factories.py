@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import Whole, listed, plain, unmasked
+from tl_dream._arguments import Whole, flag, listed, one_of, plain, unmasked
 from tl_dream._errors import DreamError, require
 from tl_dream.models import check_index, is_pattern, units_of
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
-from tl_dream.objectives.preactivations import in_place_of, preactivation, reduced
+from tl_dream.objectives.preactivations import REDUCTIONS, in_place_of, preactivation, reduced
 from tl_dream.text import Positions
 
 
@@ -24,6 +24,11 @@ def _call(name: str, *args: object, **options: object) -> str:
     """`name(args, key=value)` without the options that are None: the formula a user could type."""
     shown = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items() if value is not None]
     return f"{name}({', '.join(shown)})"
+
+
+def _one_layer(hook: str, layer: Any) -> Read:
+    require(layer != "all", f'{hook!r} with layer="all" is every layer\'s: give one layer, or custom()')
+    return Read(hook, layer)
 
 
 def numbers_of(values: Any, what: str) -> Tensor:
@@ -36,7 +41,10 @@ def numbers_of(values: Any, what: str) -> Tensor:
         found = torch.as_tensor(values if isinstance(values, Tensor) or hasattr(values, "dtype") else plain(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DreamError(f"{what} is a tensor, an array or a list of numbers, not {type(values).__name__}") from error
-    require(found.dtype != torch.bool and not found.is_complex(), f"{what} is of real numbers, not of {found.dtype}")
+    require(
+        found.dtype != torch.bool and not found.is_complex() and not found.is_meta,
+        f"{what} is of real numbers, not of {found.dtype}",
+    )
     return found.detach()
 
 
@@ -69,7 +77,8 @@ def neuron(
         DreamError: (when scored) an unknown hook, layer, unit, head or position.
     """
     layer, unit, head, pos, key = map(plain, (layer, unit, head, pos, key))
-    read = Read(hook, layer)
+    one_of("reduce", reduce, REDUCTIONS)
+    read = _one_layer(hook, layer)
     formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
     pair = is_pattern(hook)
@@ -138,9 +147,10 @@ def direction(
         f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
     )
     layer, head, pos = map(plain, (layer, head, pos))
-    read = Read(hook, layer)
+    one_of("reduce", reduce, REDUCTIONS)
+    read = _one_layer(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern and has no directions: use attention()")
-    label = name or f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
+    label = str(name) if name is not None else f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
     formula = _call("direction", hook, layer=layer, head=head, pos=pos)
     formula = f"direction({label}, {formula[len('direction(') :]}"
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
@@ -198,7 +208,7 @@ def match(
     )
     require(bool(torch.isfinite(target).all()), "the target holds NaN or infinite numbers")
     layer, head, units, pos = map(plain, (layer, head, units, pos))
-    read = Read(hook, layer)
+    read = _one_layer(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")
     values = target.reshape(target.shape[0], -1)
     shown = _call("match", hook, layer=layer, head=head, units=units, pos=None if pos == slice(None) else pos)
@@ -240,7 +250,8 @@ def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: 
     Raises:
         DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
     """
-    token, pos = plain(token), plain(pos)
+    token, pos, log_prob = plain(token), plain(pos), flag("log_prob", log_prob)
+    one_of("reduce", reduce, REDUCTIONS)
     read = Read("logits")
     formula = _call("logit", token, pos=pos, log_prob=log_prob or None)
     formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
@@ -262,6 +273,7 @@ def normalized(objective: Objective) -> Objective:
     Args:
         objective: one that has a value at every position (not your own function of activations).
     """
+    require(isinstance(objective, Objective), f"an objective was expected, not {type(objective).__name__}")
     if TOKENS in objective.reads and not objective.terms:
         return objective  # fluency is no activation
     every = Read("block_out", "all")
@@ -313,5 +325,6 @@ def custom(
     def score(acts: Activations, rows: BatchContext) -> Any:  # what a user's function gives is checked by the objective
         return function({key: acts[read] for key, read in reads.items()})
 
-    label = str(name or getattr(function, "__name__", "custom"))
+    require(callable(function), f"function = {function!r}: give a function of activations by name")
+    label = str(getattr(function, "__name__", "custom") if name is None else name)
     return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tl_dream._arguments import flag
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, Meter, attached, forward, opened
 from tl_dream.objectives.bigrams import BigramModel, vocabulary_hash
@@ -32,6 +33,7 @@ def fluency(judge: Any = None, *, masked: bool = False) -> Objective:
         DreamError: no judge of these kinds; (when scored) a head that is not trained, another tokenizer, a causal judge
             and a sentence without its start-of-text token.
     """
+    masked = flag("masked", masked)
     if isinstance(judge, BigramModel):
         require(not masked, "fluency(masked=True) masks a model's words: bigrams have no mask")
         return _objective(f"fluency({judge!r})", (TOKENS,), _Bigrams(judge))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._arguments import as_number, is_whole, plain
+from tl_dream._arguments import LARGEST, as_number, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.models import Host, Meter
 from tl_dream.text import Positions, Sentence, Vocabulary
@@ -295,7 +295,8 @@ def _factor(formula: str, value: Any) -> int | float | None:
     if not isinstance(given, SupportsFloat) or isinstance(given, str):
         return None
     require(as_number(given) is not None, f"{formula} {value!r}: an objective goes with finite numbers")
-    return int(given) if is_whole(given) else as_number(given)  # type: ignore[call-overload]
+    small = is_whole(given) and abs(given) <= LARGEST  # type: ignore[arg-type]
+    return int(given) if small else as_number(given)  # type: ignore[call-overload]
 
 
 def _sum(left: Objective, in_left: Objective | None, right: Objective, in_right: Objective | None) -> Objective | None:

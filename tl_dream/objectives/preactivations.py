@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_dream._errors import unknown
 from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read, Score
 from tl_dream.text import Positions
 
@@ -18,6 +17,9 @@ BEFORE = {  # the end of a hook's name: that of the hook before its activation f
     "mlp.out.hook_in": "mlp.in.hook_out",
     "hook_sae_acts_post": "hook_sae_acts_pre",
 }
+
+
+REDUCTIONS = ("mean", "max", "min")
 
 
 def preactivation(read: Read) -> Read | None:
@@ -60,8 +62,6 @@ def in_place_of(
 
 def reduced(tokens: Score, pos: Positions, reduce: str, reads: tuple[Read, ...], formula: str) -> Objective:
     """An objective from values at every position: their mean, maximum or minimum over the positions `pos` means."""
-    if reduce not in ("mean", "max", "min"):
-        raise unknown("reduce", reduce, ("mean", "max", "min"))
 
     def score(acts: Activations, rows: BatchContext) -> Tensor:
         values = tokens(acts, rows).expand(rows.mask.shape)  # position embeddings come once for all rows

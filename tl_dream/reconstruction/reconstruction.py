@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, plain, seed_number, whole_fields, whole_number
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields, whole_number
+from tl_dream._errors import DreamError, require
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
 from tl_dream.reconstruction.certificates import Examined, examine
@@ -44,8 +44,7 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise unknown("method", self.method, METHODS)
+        one_of("method", self.method, METHODS)
         whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
         object.__setattr__(self, "rivals", _rivals(self.rivals))
         object.__setattr__(self, "seed", seed_number(self.seed))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, whole_number
+from tl_dream._arguments import Whole, plain, whole_number
 from tl_dream._errors import DreamError, require
 from tl_dream.models import attached, default_batch_tokens
 from tl_dream.objectives import Objective, check
@@ -63,8 +63,9 @@ def corpus_search(
         DreamError: an empty corpus, one in which nothing can be scored, a checkpoint of another search, or bad input
             (see the message).
     """
-    many = isinstance(objective, Iterable) and not isinstance(objective, str)
-    objectives: list[Any] = list(objective) if many else [objective]  # type: ignore[arg-type]
+    given: Any = plain(objective)
+    many = isinstance(given, list)
+    objectives: list[Any] = given if many else [given]
     require(bool(objectives), "no objective to score: give at least one")
     top, shard_lines = whole_number("top", top), whole_number("shard_lines", shard_lines)
     with attached(model) as host, torch.no_grad():

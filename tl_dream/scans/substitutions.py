@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_dream._errors import unknown
+from tl_dream._arguments import one_of
 from tl_dream.models import PRECISIONS, Host, bf16_is_faster, can_stand_in, default_batch_tokens, in_batches, user_hooks
 from tl_dream.objectives import TOKENS, BatchContext, Objective, evaluate, read_activations
 from tl_dream.scans.incremental_bert import ROW_POINTS, IncrementalBert
@@ -92,8 +92,7 @@ class Substitution:
         Raises:
             DreamError: an unknown precision.
         """
-        if precision not in PRECISIONS:
-            raise unknown("precision", precision, PRECISIONS)
+        one_of("precision", precision, PRECISIONS)
         own = self.host.W_E.dtype
         asked = precision == "bf16"
         smooth = precision == "auto" and built_in(self.objective) and not user_hooks(self.host.model)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, is_whole, plain, seed_number, whole_number
-from tl_dream._errors import require, shortened, unknown
+from tl_dream._arguments import Whole, is_whole, one_of, plain, seed_number, whole_number
+from tl_dream._errors import require, shortened
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective, check
 from tl_dream.results import (
@@ -189,8 +189,7 @@ def similar_tokens(
         DreamError: an unknown metric, more neighbours asked for than there are, a search of another place or of other
             tokens, or bad input (see the message).
     """
-    if metric not in METRICS:
-        raise unknown("metric", metric, METRICS)
+    one_of("metric", metric, METRICS)
     with attached(model) as host:
         before = host.meter.now()
         check(host, objective)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._arguments import Whole, listed, plain, unmasked, whole_number
+from tl_dream._arguments import Whole, flag, listed, plain, unmasked, whole_number
 from tl_dream._errors import require
 from tl_dream.models import BertTrunk, Host, default_batch_tokens, in_batches
 from tl_dream.objectives import BatchContext, Objective, evaluate_each
@@ -229,7 +229,7 @@ def make_batch(
     Raises:
         DreamError: bad input (see the message).
     """
-    starts = whole_number("starts", starts)
+    starts, retokenize = whole_number("starts", starts), flag("retokenize", retokenize)
     if max_changes is not None:
         max_changes = whole_number("max_changes", max_changes)
     sentences = read_prompts(host, prompt, free)

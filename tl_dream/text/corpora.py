@@ -125,7 +125,7 @@ def _short(name: str, limit: int = 80) -> str:
 
 
 def _has_texts(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes) and getattr(value, "shape", None) != ()
 
 
 def _has_columns(texts: Any) -> bool:
