@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tl_dream as td
+from tests.conftest import VOCAB
 from tests.support.cli import TEXT, complaint
 from tl_dream import cli
 from tl_dream.results.dreams import Dream
