@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 from jaxtyping import Bool, Float
 
 from tl_dream._arguments import one_of
 from tl_dream._errors import DreamError, require
+from tl_dream.models import Shared
 
 Units = Float[numpy.ndarray, "example unit"]
 Labels = Bool[numpy.ndarray, " example"]
@@ -117,15 +120,38 @@ def fit_boundary(estimator: str, units: Units, labels: Labels) -> Boundary:
     else:
         centre = units.mean(0)
         spread = float((units - centre).std()) or 1.0
-        with _unseen(), warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with _SOLVERS.lock, _unseen(), _told() as complaints:
             try:
                 raw, intercept = CLASSIFIERS[estimator]((units - centre) / spread, labels)
-            except (Warning, numpy.linalg.LinAlgError) as reason:
-                raise DreamError(f"the estimator {estimator!r} found no solution ({reason}): try another") from reason
+            except numpy.linalg.LinAlgError as reason:
+                complaints.append(reason)
+        if complaints:
+            raise DreamError(f"the estimator {estimator!r} found no solution ({complaints[0]}): try another")
         direction = _unit(raw, estimator)
         threshold = float(centre @ direction - intercept * spread / numpy.linalg.norm(raw))
     return Boundary(-direction, -threshold) if turn else Boundary(direction, threshold)
+
+
+_SOLVERS = Shared()
+
+
+@contextmanager
+def _told() -> Iterator[list[Exception]]:
+    """The warnings of this thread, as a list. Filters and what shows a warning are the whole process's (so one thread
+    at a time changes them), and a warning that became an error would strike the user's other threads."""
+    me, found = threading.get_ident(), list[Exception]()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def hear(message: Any, *about: Any, **more: Any) -> None:
+            if threading.get_ident() == me:
+                found.append(message)
+            else:
+                show(message, *about, **more)
+
+        warnings.simplefilter("always")
+        warnings.showwarning = hear
+        yield found
 
 
 @contextmanager
@@ -140,7 +166,7 @@ def one_thread() -> Iterator[None]:
     with _unseen():
         import sklearn.discriminant_analysis  # scipy's library is limited once it is there
         import sklearn.linear_model  # noqa: F401
-    with threadpool_limits(1, user_api="blas"):
+    with _SOLVERS.changed(lambda: [threadpool_limits(1, user_api="blas").restore_original_limits]):
         yield
 
 

@@ -90,24 +90,24 @@ def sensitivity(
         pulls = torch.zeros(len(given), concept.width, dtype=torch.float64)
         for group in length_groups([len(s) for s in sentences], 2048, equal_lengths=True):
             pulls[group] = _pulls(host, objective, [sentences[i] for i in group], concept, pos)
-    values = (pulls @ concept.direction.double() * concept.scale).tolist()
-    draw = torch.randn(
-        random_directions, concept.width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
-    others = pulls @ (draw / draw.norm(dim=1, keepdim=True)).T * concept.scale
-    reached = int((others.mean(0).abs() >= abs(sum(values) / len(values))).sum())
-    right = sum(value > 0 for value in values)
-    return Sensitivity(
-        objective=repr(objective),
-        concept=f"{concept.name} at {concept.place}",
-        texts=tuple(sentence.text for sentence in sentences),
-        values=tuple(values),
-        share=right / len(values),
-        interval=wilson(right, len(values)),
-        random_share=float((others > 0).double().mean()),
-        random_directions=random_directions,
-        p_value=(1 + reached) / (1 + random_directions),
-    )
+        values = (pulls @ concept.direction.double() * concept.scale).tolist()
+        draw = torch.randn(
+            random_directions, concept.width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        others = pulls @ (draw / draw.norm(dim=1, keepdim=True)).T * concept.scale
+        reached = int((others.mean(0).abs() >= abs(sum(values) / len(values))).sum())
+        right = sum(value > 0 for value in values)
+        return Sensitivity(
+            objective=repr(objective),
+            concept=f"{concept.name} at {concept.place}",
+            texts=tuple(sentence.text for sentence in sentences),
+            values=tuple(values),
+            share=right / len(values),
+            interval=wilson(right, len(values)),
+            random_share=float((others > 0).double().mean()),
+            random_directions=random_directions,
+            p_value=(1 + reached) / (1 + random_directions),
+        )
 
 
 def _pulls(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._arguments import is_whole, listed, plain, unmasked
@@ -36,6 +37,11 @@ def with_change(activation: Tensor, width: int, pos: Positions, change: Callable
     result = flat.clone()
     result[..., chosen, :] = change(flat[..., chosen, :])
     return result.reshape(shape)
+
+
+def projected(activation: Float[Tensor, "*rows unit"], direction: Float[Tensor, " unit"]) -> Float[Tensor, "*rows"]:
+    """`activation @ direction`, but no matrix product, which an autocast around the user's pass would round to bf16."""
+    return (activation * direction.to(activation)).sum(-1)
 
 
 def positions_of(pos: Positions, length: int) -> list[int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl_dream._arguments import NATURAL, Number, Whole, finite_number, plain
 from tl_dream._errors import DreamError, require
-from tl_dream.concepts.shifts import with_change
+from tl_dream.concepts.shifts import projected, with_change
 from tl_dream.concepts.storage import PROBE, away, fingerprint, probe, read_tensors, write_tensors
 from tl_dream.models import Host, attached, user_hooks
 from tl_dream.objectives import Objective, direction
@@ -102,7 +102,7 @@ class ConceptVector:
             f"the concept has {self.width} units, the activation {activation.shape[-1]} (shape "
             f"{tuple(activation.shape)})",
         )
-        return (activation @ self.direction.to(activation) - self.threshold) / self.scale
+        return (projected(activation, self.direction) - self.threshold) / self.scale
 
     def shift(self, activation: Tensor, pos: Positions, magnitude: Number, *, along: Along | None = None) -> Tensor:
         """A copy of an activation, moved along the concept.
@@ -127,7 +127,7 @@ class ConceptVector:
             activation, pos: as in `shift`.
         """
         v = self.direction
-        excess: Callable[[Tensor], Tensor] = lambda rows: rows @ v.to(rows) - self.threshold  # noqa: E731
+        excess: Callable[[Tensor], Tensor] = lambda rows: projected(rows, v) - self.threshold  # noqa: E731
         return with_change(activation, self.width, pos, lambda rows: rows - excess(rows)[..., None] * v.to(rows))
 
     # ------------------------------------------------------------ models

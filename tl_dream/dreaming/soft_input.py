@@ -103,8 +103,7 @@ class GumbelSoftmaxInput(nn.Module):
         self.logits = nn.Parameter(logits.detach().clone())
         self.register_buffer("candidates", candidates)
         self._table: tuple[Tensor, tuple[int, int], Tensor] | None = None
-        allowed = torch.ones(1, dtype=torch.bool) if allowed is None else allowed
-        allowed = allowed.to(logits.device)
+        allowed = logits.new_ones(1, dtype=torch.bool) if allowed is None else allowed.to(logits.device)
         if candidates is not None:
             rows = allowed.expand(logits.shape[1], -1) if allowed.ndim == 1 and allowed.shape[0] > 1 else allowed
             forbidden = (
@@ -175,7 +174,8 @@ class GumbelSoftmaxInput(nn.Module):
                 f"noise needs one torch.Generator a row, {logits.shape[0]} in all: give generators=",
             )
             assert generators is not None
-            draws = [torch.rand(logits.shape[1:], generator=g, dtype=torch.float64) for g in generators]
+            shape, wide = logits.shape[1:], torch.float64
+            draws = [torch.rand(shape, generator=g, dtype=wide, device=g.device) for g in generators]
             logits = logits - torch.log(-torch.log(torch.stack(draws).clamp_min(1e-20))).to(logits)
         weights = torch.softmax(logits / temperature, dim=-1)
         if straight_through:

@@ -73,7 +73,7 @@ def forward(
         for name in names:  # after them
             handles.enter_context(owned_hook(host.point(name), reader(name)))
         try:
-            host.model(ids, **_inputs(host, mask, token_types))
+            host.model(ids, **_inputs(host, ids, mask, token_types))
         except _Done:
             pass
     silent = [name for name in names if name not in got]
@@ -84,13 +84,15 @@ def forward(
     return got
 
 
-def _inputs(host: Host, mask: Tensor | None, token_types: Tensor | None) -> dict[str, Any]:
+def _inputs(host: Host, ids: Tensor, mask: Tensor | None, token_types: Tensor | None) -> dict[str, Any]:
     """Keyword arguments of the model's forward for padding and segments."""
     inputs: dict[str, Any] = {}
     if host.kind == "encoder":
         if mask is not None:
             inputs["one_zero_attention_mask"] = mask.long()
         inputs["token_type_ids"] = token_types
+    elif host.kind == "transformer" and host.model.tokenizer.padding_side == "left":
+        inputs["attention_mask"] = torch.ones_like(ids)  # else it hides a sentence's first tokens where one is [PAD]
     else:
         if mask is not None and not host.causal:  # right padding is invisible to a causal model
             require(
@@ -148,6 +150,6 @@ def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
         with shared(host.model).lock, ExitStack() as handles, torch.no_grad():
             for name in names.values():
                 handles.enter_context(owned_hook(hook_dict[name], reader(name)))
-            host.model(ids, **_inputs(host, None, None))
+            host.model(ids, **_inputs(host, ids, None, None))
     silent = [name for name in names.values() if name not in shapes]
     return [HookInfo(name, shapes.get(name), shorts.get(name)) for name in (*shapes, *silent)]

@@ -14,11 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy
 import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LOCK = threading.RLock()
 """Of the books below; never held while something is computed."""
@@ -80,6 +83,20 @@ def isolated() -> Iterator[None]:
         yield
 
 
+_ALONE = threading.RLock()
+
+
+def alone(function: Callable[P, T]) -> Callable[P, T]:
+    """Isolated, and one thread at a time: transformers loads a model by settings of the whole process."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **options: P.kwargs) -> T:
+        with _ALONE, isolated():
+            return function(*args, **options)
+
+    return guarded
+
+
 def _plain() -> list[Undo]:
     """The settings of the whole process."""
     undo: list[Undo] = []
@@ -90,7 +107,8 @@ def _plain() -> list[Undo]:
     if "torch._dynamo" in sys.modules:  # not imported for its own sake: where nothing was compiled it may be missing
         stance = torch.compiler.set_stance("force_eager")
         undo.append(partial(stance.__exit__, None, None, None))
-    products: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
+    backends: Any = torch.backends
+    products = [backends.cuda.matmul, getattr(backends.mkldnn, "matmul", None)]
     if not all(hasattr(product, "fp32_precision") for product in products):  # torch before 2.9
         precision = torch.get_float32_matmul_precision()
         if precision != "highest":

@@ -14,6 +14,7 @@ from tl_dream._errors import DreamError, require, unknown
 from tl_dream.models.checkpoints import FAMILIES, Checkpoint, in_a_line, read_checkpoint
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
+from tl_dream.models.isolation import alone
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
 """Largest difference to Hugging Face, relative to the largest activation (measured: 1e-6 in float32)."""
@@ -21,6 +22,7 @@ LOOSE = 0.05
 """The same in half precision, or where the user lets float32 products be rounded so."""
 
 
+@alone
 def load_model(
     name: str | os.PathLike[str],
     *,

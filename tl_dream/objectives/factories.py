@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tl_dream._arguments import Whole, flag, listed, one_of, plain, unmasked
 from tl_dream._errors import DreamError, require
-from tl_dream.models import check_index, is_pattern, units_of
+from tl_dream.models import check_index, is_pattern, isolated, units_of
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
 from tl_dream.objectives.preactivations import REDUCTIONS, in_place_of, preactivation, reduced
 from tl_dream.text import Positions
@@ -124,6 +124,7 @@ def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) 
     return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
 
 
+@isolated()
 def direction(
     vector: Any,
     hook: str,
@@ -177,6 +178,7 @@ FEW = 16
 are always on."""
 
 
+@isolated()
 def match(
     target: Any,
     hook: str,

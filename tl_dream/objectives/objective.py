@@ -232,6 +232,8 @@ class Objective:
         tokens = self.per_token
         pos, reduce = self.where
         up, down = (self.downhill, self.uphill) if falling else (self.uphill, self.downhill)
+        known = not falling and self.off is not None
+        off = torch.tensor(self.off, dtype=torch.float64, device="cpu") if known else None
         return replace(
             self,
             formula=formula,
@@ -242,7 +244,7 @@ class Objective:
             answers=() if falling else self.answers,
             uphill=up and up._map(change, formula, falling),
             downhill=down and down._map(change, formula, falling),
-            off=None if falling or self.off is None else float(change(torch.tensor(self.off, dtype=torch.float64))),
+            off=None if off is None else float(change(off)),
         )
 
     def _itself(self) -> Objective:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, layers_of, listed, plain, seed_number
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.models import Host, attached
+from tl_dream.models import Host, attached, isolated
 from tl_dream.reconstruction.certificates import examine
 from tl_dream.reconstruction.problem import Problem, read_target
 from tl_dream.reconstruction.reconstruction import RIVALS, SearchSettings, solve
@@ -56,6 +56,7 @@ def read_damage(damage: str) -> tuple[str, float]:
     return kind, amount
 
 
+@isolated()
 def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -> Tensor:
     """A copy of an activation, damaged.
 

@@ -93,7 +93,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
             f"{given} is neither a file nor a pipe: give the name of a file",
         )
     else:
-        target = Path(os.path.realpath(target))
+        target = Path(os.path.realpath(target)) if target.is_symlink() else target
         require(target.parent.is_dir(), f"the folder {str(target.parent)!r} does not exist: create it first")
     place = target if found is not None else target.parent
     require(os.access(place, os.W_OK), f"{given} can't be written: no permission for {str(place)!r}")
