@@ -91,8 +91,6 @@ def _inputs(host: Host, ids: Tensor, mask: Tensor | None, token_types: Tensor | 
         if mask is not None:
             inputs["one_zero_attention_mask"] = mask.long()
         inputs["token_type_ids"] = token_types
-    elif host.kind == "transformer" and host.model.tokenizer.padding_side == "left":
-        inputs["attention_mask"] = torch.ones_like(ids)  # else it hides a sentence's first tokens where one is [PAD]
     else:
         if mask is not None and not host.causal:  # right padding is invisible to a causal model
             require(
@@ -101,6 +99,8 @@ def _inputs(host: Host, ids: Tensor, mask: Tensor | None, token_types: Tensor | 
                 "give one text at a time, or texts of one length in tokens",
             )
             inputs["attention_mask"] = mask.long()
+        elif host.kind == "transformer" and host.model.tokenizer.padding_side == "left":
+            inputs["attention_mask"] = torch.ones_like(ids)  # else a [PAD] near the front hides what stands before it
         if token_types is not None and not host.causal:
             inputs["token_type_ids"] = token_types
     return inputs
