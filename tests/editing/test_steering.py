@@ -7,7 +7,8 @@ import tl_dream as td
 from tests.support.concept_edits import TEXT
 from tl_dream.concepts.vectors import ConceptVectors
 from tl_dream.editing.steering import read_steered
-from tl_dream.models.host import attached, owned_hook
+from tl_dream.models.host import attached
+from tl_dream.models.isolation import owned_hook
 from tl_dream.results.edits import Steering
 
 

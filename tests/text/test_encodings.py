@@ -45,12 +45,13 @@ def test_a_character_cut_at_the_end_of_the_head() -> None:
         "我恨它\n东西\n".encode("gbk"),
         "日本語".encode("shift-jis"),
         "\u4e00\u6771".encode("utf-16-le"),  # no mark, no letter, no line: nothing tells
-        gzip.compress(ENGLISH.encode()),
+        gzip.compress(ENGLISH.encode(), mtime=0),
         b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00\x00\x00\x01\x00",
         b"\x10\x00\x00\x00\x00\x00\x00\x00{}" + bytes(1000),
         bytes(64),
         torch.randint(256, (4096,), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy().tobytes(),
     ],
+    ids=["latin-1", "gbk", "shift-jis", "two letters", "gzip", "png", "binary", "zeros", "noise"],
 )
 def test_what_is_no_text_gets_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.txt"
