@@ -44,7 +44,7 @@ def test_the_temperature_of_settings() -> None:
         ({"steps": 0}, "steps = 0: give a whole number of at least 1"),
         ({"evaluate_every": 0}, "evaluate_every = 0: give a whole number of at least 1"),
         ({"top_k": 0}, "top_k = 0: give a whole number of at least 1"),
-        ({"warmup": -1}, "warmup = -1: give 0 or more steps"),
+        ({"warmup": -1}, "warmup = -1: give a whole number of at least 0"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0: give a number above 0"),
         ({"learning_rate": math.inf}, "learning_rate = inf: give a number above 0"),
         ({"candidates": 1}, "candidates = 1: give at least 2 tokens a position, or None for the whole vocabulary"),
