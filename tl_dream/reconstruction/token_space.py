@@ -54,8 +54,8 @@ class TokenSpace:
         names = [host.resolve("pos_embed"), host.resolve("token_type_embed")]
         found = forward(host, ids, names)
         shape = (len(sentence), self._W.shape[1])
-        total = sum(found[name].reshape(-1, *shape)[0].to(self._W) for name in names)
-        offset = torch.as_tensor(total)[list(sentence.free)]
+        total = torch.stack([found[name].reshape(-1, *shape)[0].to(self._W) for name in names]).sum(0)
+        offset = total[list(sentence.free)]
         return offset - offset.mean(1, keepdim=True)
 
     def direction(self, embeddings: Float[Tensor, "*rows free d_model"]) -> Float[Tensor, "*rows free d_model"]:
