@@ -152,6 +152,13 @@ def listed(values: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
+def sliced(given: slice, length: int) -> list[int]:
+    """The places that a plain slice takes of so many; none where its bounds are no whole numbers."""
+    bounds = (given.start, given.stop, given.step)
+    whole = all(bound is None or is_whole(bound) for bound in bounds) and given.step != 0
+    return list(range(length))[given] if whole else []
+
+
 def unmasked(given: list[Any], length: int, what: str) -> list[Any]:
     """The numbers of the places where a mask is True; a list that is no mask as it is.
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, BertForMaskedLM, BertForPreTraining, Ber
 
 import tl_dream as td
 from tests.conftest import HAS_HOOKED, says
-from tests.support.models import TEXTS, modules_of, run, write_roberta
+from tests.support.models import TEXTS, modules_of, run, save_random, write_roberta
 from tl_dream.models import loading
 from tl_dream.models.host import attached
 
@@ -128,13 +128,7 @@ def write_variant(folder: Path, **fields: object) -> Path:
     config = transformers.BertConfig.from_pretrained(folder)
     for name, value in fields.items():
         setattr(config, name, value)
-    model = transformers.BertForPreTraining(config)
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw) + (parameter.ndim == 1))
-    model.save_pretrained(folder)
-    return folder
+    return save_random(transformers.BertForPreTraining(config), folder)
 
 
 UNUSUAL: list[dict[str, object]] = [

@@ -64,6 +64,11 @@ def write_roberta(folder: Path, *, layers: int = 2, kind: str = "Roberta") -> Pa
         eos_token_id=2,
     )
     model = getattr(transformers, f"{kind}ForMaskedLM")(config)
+    return save_random(model, folder)
+
+
+def save_random(model: transformers.PreTrainedModel, folder: Path) -> Path:
+    """Write a model with weights that are drawn anew, so large that every part of it counts."""
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_dream._arguments import is_whole, listed, plain, unmasked
+from tl_dream._arguments import is_whole, listed, plain, sliced, unmasked
 from tl_dream._errors import require
 from tl_dream.text import Positions
 
@@ -54,9 +54,7 @@ def positions_of(pos: Positions, length: int) -> list[int]:
     if given is None or given == "all":
         return list(range(length))
     if isinstance(given, slice):
-        bounds = (given.start, given.stop, given.step)
-        whole = all(bound is None or is_whole(bound) for bound in bounds) and given.step != 0
-        found = list(range(length))[given] if whole else []
+        found = sliced(given, length)
         require(bool(found), f"the slice {given} holds none of the {length} positions")
         return found
     numbers = unmasked(listed(given), length, "positions")

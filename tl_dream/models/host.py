@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,8 +52,8 @@ class Host:
         bert: whether its blocks are laid out as BERT's.
         causal: whether a position sees only those before it.
         masks: whether padding can be hidden from a position that sees all; else rows of one length alone are run.
-        vocabulary: text <-> ids.
         W_E: the embedding matrix, Float[d_vocab, d_model]; its device and dtype are the model's.
+        prefix: the ids that every text begins with (a beginning-of-text token).
         untrained: what the checkpoint is known not to carry: of "mlm" (its language-model head), "pooler", "nsp".
         meter: what was run so far.
         tables: what was computed from the weights for this call.
@@ -66,12 +67,17 @@ class Host:
     masks: bool
     n_layers: int
     n_ctx: int
-    vocabulary: Vocabulary
     W_E: Tensor
+    prefix: tuple[int, ...] = ()
     untrained: tuple[str, ...] = ()
     meter: Meter = field(default_factory=Meter)
     tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _points: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Text <-> ids; only made where it is asked for, since a judge that is looked at in every pass does not."""
+        return Vocabulary.of(self.model.tokenizer, self.d_vocab, self.n_ctx, self.prefix)
 
     @property
     def device(self) -> torch.device:
@@ -203,8 +209,8 @@ def _host(model: Any, kind: str) -> Host:
         masks=direction == MASKED,
         n_layers=int(cfg.n_layers),
         n_ctx=int(cfg.n_ctx),
-        vocabulary=Vocabulary.of(tokenizer, int(W_E.shape[0]), int(cfg.n_ctx), prefix),
         W_E=W_E,
+        prefix=prefix,
         untrained=tuple(getattr(model, "tl_dream_untrained", ())),
     )
 

@@ -38,10 +38,10 @@ def numbers_of(values: Any, what: str) -> Tensor:
         DreamError: what is no array of real numbers.
     """
     try:
-        given = values if hasattr(values, "dtype") else plain(values)
-        found = (
-            given if isinstance(given, Tensor) else torch.as_tensor(given)
-        )  # which would move it by a default device
+        if isinstance(values, Tensor):
+            found = values  # `as_tensor` would move it to a default device
+        else:
+            found = torch.as_tensor(values if hasattr(values, "dtype") else plain(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DreamError(f"{what} is a tensor, an array or a list of numbers, not {type(values).__name__}") from error
     require(

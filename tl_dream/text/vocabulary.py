@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from tl_dream._arguments import is_whole, plain, unmasked
+from tl_dream._arguments import is_whole, plain, sliced, unmasked
 from tl_dream._errors import DreamError, nearest, require, shortened, unknown
 from tl_dream.text.prompts import (
     DEFAULT_ALLOWED,
@@ -288,9 +288,7 @@ class Vocabulary:
         if given is None or given == "all":
             return tuple(i for i, special in enumerate(sentence.special) if not special)
         if isinstance(given, slice):
-            bounds = (given.start, given.stop, given.step)
-            whole = all(bound is None or is_whole(bound) for bound in bounds) and given.step != 0
-            found = tuple(range(len(sentence)))[given] if whole else ()
+            found = tuple(sliced(given, len(sentence)))
             require(bool(found), f"the slice {given} holds no position of the sentence: {sentence.listing()}")
             return found
         if isinstance(given, str):
