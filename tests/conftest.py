@@ -137,6 +137,14 @@ def write_bert(
     return folder
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As a user meets the library: without the tests' checks of types, which would find some mistakes before it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`tiny_checkpoint("BertForMaskedLM", seed=1, layers=2)` writes one (see `write_bert`)."""
@@ -395,8 +403,16 @@ def shared_dir() -> Path:
     return folder
 
 
+OF_EVERY_KIND = {"backend", "tiny_causal", "every_model64", "fresh_every", "kind"}
+"""Fixtures that are models of every kind, or choose one."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever takes the `minilm` fixture is marked `minilm`, so nobody has to remember it."""
+    """Whoever takes the `minilm` fixture is marked `minilm`, and whoever takes a model of every kind `bridge`, so nobody
+    has to remember it."""
     for item in items:
-        if "minilm" in getattr(item, "fixturenames", ()):
+        taken = set(getattr(item, "fixturenames", ()))
+        if "minilm" in taken:
             item.add_marker("minilm")
+        if taken & OF_EVERY_KIND:
+            item.add_marker("bridge")

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import BACKENDS
 from tests.support.cli import TEXT, Command
 from tests.support.cli_concepts import Run, parser
 from tests.support.concept_fitting import HE, SHE
 from tl_dream.cli.options import join_negatives
+
+
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """One will do: the command hands --backend on, and what comes after is tried in the other folders."""
+    return BACKENDS[0]
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ def test_length_groups() -> None:
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16", "full"])
-def test_every_precision_gives_the_same(tiny_encoder: Model, precision: str) -> None:
+def test_every_precision_gives_the_same(encoder: Model, precision: str) -> None:
     goal = td.neuron("block_out", layer=2, unit=7, pos=4)
-    table = token_search(tiny_encoder, goal, SENTENCE, pos=4, precision=precision, allowed=PART, progress=False)
-    assert [(row.id, row.score) for row in table.top] == one_by_one(tiny_encoder, goal, SENTENCE, 4)
+    table = token_search(encoder, goal, SENTENCE, pos=4, precision=precision, allowed=PART, progress=False)
+    assert [(row.id, row.score) for row in table.top] == one_by_one(encoder, goal, SENTENCE, 4)
     if precision != "auto":
         assert table.screen.startswith({"bf16": "bfloat16, rows", "full": "float32, rows"}[precision])
 
@@ -33,9 +33,9 @@ def test_a_model_in_float64_is_searched_in_float64(tiny_encoder64: Model) -> Non
     assert found_by(tiny_encoder64, goal, SENTENCE, pos=4) == one_by_one(tiny_encoder64, goal, SENTENCE, 4)
 
 
-def test_too_little_memory_makes_smaller_batches(tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_makes_smaller_batches(encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     goal = td.neuron("block_out", layer=2, unit=7, pos=4)
-    expected = found_by(tiny_encoder, goal, SENTENCE, pos=4)
+    expected = found_by(encoder, goal, SENTENCE, pos=4)
     sizes = []
     whole = substitutions.IncrementalBert.__call__
 
@@ -46,13 +46,13 @@ def test_too_little_memory_makes_smaller_batches(tiny_encoder: Model, monkeypatc
         return whole(self, tokens)
 
     monkeypatch.setattr(substitutions.IncrementalBert, "__call__", small)
-    assert found_by(tiny_encoder, goal, SENTENCE, pos=4) == expected
+    assert found_by(encoder, goal, SENTENCE, pos=4) == expected
     assert max(sizes) > 10 and min(sizes) < 10
 
 
-def test_batches_are_as_small_as_asked(tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_as_small_as_asked(encoder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     goal = td.neuron("block_out", layer=2, unit=7, pos=4)
-    expected = found_by(tiny_encoder, goal, SENTENCE, pos=4)
+    expected = found_by(encoder, goal, SENTENCE, pos=4)
     sizes = []
     whole = substitutions.IncrementalBert.__call__
     monkeypatch.setattr(
@@ -60,7 +60,7 @@ def test_batches_are_as_small_as_asked(tiny_encoder: Model, monkeypatch: pytest.
         "__call__",
         lambda self, tokens: (sizes.append(len(tokens)), whole(self, tokens))[1],
     )
-    assert found_by(tiny_encoder, goal, SENTENCE, pos=4, batch_tokens=50) == expected
+    assert found_by(encoder, goal, SENTENCE, pos=4, batch_tokens=50) == expected
     assert max(sizes) == 50 // 8
 
 

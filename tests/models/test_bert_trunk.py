@@ -18,8 +18,8 @@ def padded(host):
     return host.pad(rows)
 
 
-@pytest.mark.parametrize("read", [None, [2], [1, 4], [0, 1, 2, 3]])
-@pytest.mark.parametrize("depth", range(3))
+@pytest.mark.parametrize("read", [None, [1, 4]])
+@pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize("soft", [False, True])
 def test_every_point_is_the_models(tiny_encoder64: torch.nn.Module, depth: int, read, soft: bool) -> None:
     with attached(tiny_encoder64) as host, torch.no_grad():

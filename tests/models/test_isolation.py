@@ -37,8 +37,8 @@ def test_a_call_gives_what_it_gives_alone(
 ) -> None:
     def call() -> tuple[object, ...]:
         goal = td.neuron("mlp_pre", layer=1, unit=3, pos=2)
-        run = td.dream(tiny_encoder, goal, "the red dog .", budget=1_000, seed=1)
-        back = td.reconstruct(tiny_encoder, td.Prompt("the red dog ."), hook="block_out", layer=0, seed=0)
+        run = td.dream(tiny_encoder, goal, "the red dog .", budget=600, seed=1)
+        back = td.reconstruct(tiny_encoder, td.Prompt("the red dog ."), layer=0, budget=200, rivals=2)
         return (
             td.score(tiny_encoder, goal, "i love my dog").item(),
             run.best.text,

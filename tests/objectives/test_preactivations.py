@@ -32,15 +32,15 @@ def relu(planted_folder: Path, backend: str, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
-@pytest.mark.parametrize("plant", PLANTS[:2], ids=lambda plant: plant.token)
-def test_a_unit_without_a_slope_fires(relu: torch.nn.Module, plant: object, method: str) -> None:
+def test_a_unit_without_a_slope_fires(relu: torch.nn.Module, method: str) -> None:
     """relu has none where the unit is off; the best single word is known by trying all."""
+    plant = PLANTS[0]
     goal = td.neuron("mlp_post", layer=plant.layer, unit=plant.unit, pos=3)
     texts = [f"i do {word} the sun" for word in VOCAB if word.isalpha() and len(word) > 2]
     scores = td.score(relu, goal, texts)
     start = texts[int(scores.argmin())]
     assert scores.min() == 0.0
-    options = {"steps": 60} if method == "anneal" else {"budget": 10_000}
+    options = {"steps": 60} if method == "anneal" else {"budget": 4000}
     found = td.dream(relu, goal, start, free=[3], method=method, **options)
     assert found.start.score == 0.0 and found.fired and found.best.tokens[3] == plant.token
     assert found.best.score == pytest.approx(td.score(relu, goal, found.best.text).item(), abs=1e-5)
@@ -54,17 +54,17 @@ def test_a_unit_in_the_left_tail_of_gelu_fires(encoder: torch.nn.Module, method:
     for unit in range(40):
         goal = td.neuron("mlp_post", layer=1, unit=unit, pos=2)
         before = td.score(encoder, td.neuron("mlp_pre", layer=1, unit=unit, pos=2), START).item()
-        if before > -1 or off == 3:
+        if before > -1 or off == 2:
             continue
         off += 1
-        options = {"steps": 60} if method == "anneal" else {"budget": 10_000}
+        options = {"steps": 60} if method == "anneal" else {"budget": 5000}
         found = td.dream(encoder, goal, START, method=method, **options)
         assert found.fired and found.best.score > 0.1, (unit, before, found.best)
-    assert off == 3
+    assert off == 2
 
 
-def test_a_unit_that_can_not_fire_says_so(fresh_encoder) -> None:
-    model = fresh_encoder()
+def test_a_unit_that_can_not_fire_says_so(tiny_folder: Path) -> None:
+    model = td.load_model(str(tiny_folder))
     with torch.no_grad():
         next(value for name, value in model.named_parameters() if value.shape == (40,)).fill_(-100.0)
     goal = td.neuron("mlp_post", layer=0, unit=3, pos=2)

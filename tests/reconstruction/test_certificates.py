@@ -33,9 +33,9 @@ def twins(model, gap, word="dog", twin="cat"):
 
 
 @pytest.mark.parametrize(("size", "constant"), [(0.0, False), (1e-7, False), (3e-5, False), (0.0, True)])
-def test_twins_are_never_certified(fresh_encoder, size, constant):
+def test_twins_are_never_certified(tiny_folder, size, constant):
     """LayerNorm does not see a constant, however large; nor does arithmetic see the rest."""
-    model = fresh_encoder()
+    model = td.load_model(str(tiny_folder))
     draw = torch.Generator().manual_seed(1)
     twins(model, 0.7 if constant else size * torch.randn(24, generator=draw))
     for text in (TEXT, TEXT.replace("dog", "cat")):
@@ -44,8 +44,8 @@ def test_twins_are_never_certified(fresh_encoder, size, constant):
         assert "can't be told apart" in str(result) and result.certificate.margin < 10
 
 
-def test_near_twins_that_can_be_told_apart(fresh_encoder):
-    model = fresh_encoder()
+def test_near_twins_that_can_be_told_apart(tiny_folder):
+    model = td.load_model(str(tiny_folder))
     twins(model, 1e-2 * torch.randn(24, generator=torch.Generator().manual_seed(1)))
     for text, other in ((TEXT, "cat"), (TEXT.replace("dog", "cat"), "dog")):
         result = td.reconstruct(model, text, layer=0, **QUICK)

@@ -13,13 +13,18 @@ from tl_dream.scans.corpus import corpus_search
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_the_best_are_those_of_score(tiny_encoder: Model, name: str) -> None:
+def test_the_best_are_those_of_score(encoder: Model, name: str) -> None:
     objective = OBJECTIVES[name]()
-    texts = TEXTS[:60]
-    result = search(tiny_encoder, objective, texts, top=7, batch_tokens=64, shard_lines=25)
-    check_result(tiny_encoder, objective, result, texts, 7)
-    assert result.scored == 60 and result.skipped == {}
+    texts = TEXTS[:40]
+    result = search(encoder, objective, texts, top=7, batch_tokens=64, shard_lines=25)
+    check_result(encoder, objective, result, texts, 7)
+    assert result.scored == 40 and result.skipped == {}
     assert result.objective == repr(objective) and len(result.top) == 7
+
+
+def test_every_backend(tiny_encoder: Model) -> None:
+    objective = td.neuron("z", layer=1, head=2, unit=3) - td.neuron("block_out", layer=0, unit=1, pos=1)
+    check_result(tiny_encoder, objective, search(tiny_encoder, objective, TEXTS[:20], top=5), TEXTS[:20], 5)
 
 
 def test_a_causal_model(tiny_causal: Model) -> None:
@@ -31,8 +36,8 @@ def test_a_causal_model(tiny_causal: Model) -> None:
     check_result(tiny_causal, objective, search(tiny_causal, objective, texts, top=5), texts, 5)
 
 
-def test_fewer_sentences_than_asked_for(tiny_encoder: Model) -> None:
-    result = search(tiny_encoder, td.neuron("block_out", layer=1, unit=7), ["i walk", "you walk"], top=10)
+def test_fewer_sentences_than_asked_for(encoder: Model) -> None:
+    result = search(encoder, td.neuron("block_out", layer=1, unit=7), ["i walk", "you walk"], top=10)
     assert len(result.top) == 2 and len(result.texts(10)) == 2 and len(result.texts(1)) == 1
 
 
@@ -47,16 +52,16 @@ def test_fewer_sentences_than_asked_for(tiny_encoder: Model) -> None:
         (["i walk"], 9, "1 without position 9"),
     ],
 )
-def test_nothing_to_score(tiny_encoder: Model, texts: Any, objective: Any, message: str) -> None:
+def test_nothing_to_score(encoder: Model, texts: Any, objective: Any, message: str) -> None:
     goal = td.neuron("block_out", layer=1, unit=7, pos=objective)
     with pytest.raises(td.DreamError, match=message):
-        search(tiny_encoder, goal, texts)
+        search(encoder, goal, texts)
 
 
-def test_an_empty_file(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_an_empty_file(encoder: Model, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(td.DreamError, match=r"the corpus is empty: .*empty.txt has no line"):
-        search(tiny_encoder, td.neuron("block_out", layer=1, unit=7), tmp_path / "empty.txt")
+        search(encoder, td.neuron("block_out", layer=1, unit=7), tmp_path / "empty.txt")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_an_empty_file(tiny_encoder: Model, tmp_path: Path) -> None:
         ({"checkpoint": "no/such/folder/x.json"}, "the folder 'no/such/folder' does not exist"),
     ],
 )
-def test_what_a_corpus_search_refuses(tiny_encoder: Model, options: dict[str, Any], message: str) -> None:
+def test_what_a_corpus_search_refuses(encoder: Model, options: dict[str, Any], message: str) -> None:
     given = {"objective": td.neuron("block_out", layer=1, unit=7), "texts": TEXTS, "progress": False, **options}
     with pytest.raises(td.DreamError, match=message):  # as a user meets it, without the tests' check of types
-        inspect.unwrap(corpus_search)(tiny_encoder, given.pop("objective"), given.pop("texts"), **given)
+        inspect.unwrap(corpus_search)(encoder, given.pop("objective"), given.pop("texts"), **given)

@@ -23,26 +23,24 @@ def stops_after(count: int) -> Iterator[str]:
     raise Stopped
 
 
-def test_a_search_goes_on_where_it_stopped(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_a_search_goes_on_where_it_stopped(encoder: Model, tmp_path: Path) -> None:
     path = tmp_path / "search.json"
-    whole = search(tiny_encoder, GOALS, TEXTS, shard_lines=40)
+    whole = search(encoder, GOALS, TEXTS, shard_lines=40)
     with pytest.raises(Stopped):
-        search(tiny_encoder, GOALS, stops_after(130), shard_lines=40, checkpoint=path)
+        search(encoder, GOALS, stops_after(130), shard_lines=40, checkpoint=path)
     saved = json.loads(path.read_text())
     assert saved["lines"] == 120, "the shard that was not finished does not count"
-    resumed = search(tiny_encoder, GOALS, TEXTS, shard_lines=40, checkpoint=path)
+    resumed = search(encoder, GOALS, TEXTS, shard_lines=40, checkpoint=path)
     for one, other in zip(resumed, whole, strict=True):
         assert one.top == other.top
         assert (one.scored, one.skipped, one.tokens) == (other.scored, other.skipped, other.tokens)
         assert one.cost.seconds > saved["seconds"]
 
 
-def test_finished_shards_are_not_scored_again(
-    tiny_encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_shards_are_not_scored_again(encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "search.json"
     with pytest.raises(Stopped):
-        search(tiny_encoder, GOALS[0], stops_after(130), shard_lines=40, checkpoint=path)
+        search(encoder, GOALS[0], stops_after(130), shard_lines=40, checkpoint=path)
     seen: list[str] = []
     whole = corpus_pass.CorpusPass._score
 
@@ -51,31 +49,31 @@ def test_finished_shards_are_not_scored_again(
         return whole(self, batch, fits)
 
     monkeypatch.setattr(corpus_pass.CorpusPass, "_score", watched)
-    search(tiny_encoder, GOALS[0], TEXTS, shard_lines=40, checkpoint=path)
+    search(encoder, GOALS[0], TEXTS, shard_lines=40, checkpoint=path)
     assert sorted(seen) == sorted(TEXTS[120:])
     seen.clear()
-    again = search(tiny_encoder, GOALS[0], TEXTS, shard_lines=40, checkpoint=path)
+    again = search(encoder, GOALS[0], TEXTS, shard_lines=40, checkpoint=path)
     assert seen == [] and again.scored == 300, "a finished search is done"
 
 
-def test_a_file_goes_on_too(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_a_file_goes_on_too(encoder: Model, tmp_path: Path) -> None:
     corpus, path = tmp_path / "corpus.txt", tmp_path / "search.json"
     corpus.write_text("\n".join(TEXTS[:200]) + "\n")
-    search(tiny_encoder, GOALS[0], corpus, checkpoint=path)
+    search(encoder, GOALS[0], corpus, checkpoint=path)
     with corpus.open("a") as file:
         file.write("\n".join(TEXTS[200:]))
-    grown = search(tiny_encoder, GOALS[0], corpus, checkpoint=path)
+    grown = search(encoder, GOALS[0], corpus, checkpoint=path)
     assert grown.scored == 300
-    check_result(tiny_encoder, GOALS[0], grown, TEXTS, 10)
+    check_result(encoder, GOALS[0], grown, TEXTS, 10)
 
 
 def test_another_searchs_checkpoint_is_refused(
-    tiny_encoder: Model, fresh_encoder: Callable[..., Model], tmp_path: Path
+    encoder: Model, fresh_encoder: Callable[..., Model], tmp_path: Path
 ) -> None:
     path = tmp_path / "search.json"
     vector = torch.linspace(-1, 1, 24)
     goal = td.direction(vector, "block_out", layer=1)
-    search(tiny_encoder, goal, TEXTS[:50], checkpoint=path)
+    search(encoder, goal, TEXTS[:50], checkpoint=path)
     for objective, options, message in (
         (td.neuron("block_out", layer=1, unit=7), {}, r"is of another search \(its objectives differ\): give another"),
         ([goal, goal], {}, r"its objectives differ"),
@@ -90,7 +88,7 @@ def test_another_searchs_checkpoint_is_refused(
     ):
         given = {"texts": TEXTS, **options}
         with pytest.raises(td.DreamError, match=message):
-            search(tiny_encoder, objective, given.pop("texts"), checkpoint=path, **given)
+            search(encoder, objective, given.pop("texts"), checkpoint=path, **given)
     changed = fresh_encoder()
     with torch.no_grad():
         for parameter in changed.parameters():
@@ -100,30 +98,30 @@ def test_another_searchs_checkpoint_is_refused(
 
 
 def test_a_checkpoint_is_not_written_after_every_shard(
-    tiny_encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a thousand objectives it holds megabytes."""
     path, written = tmp_path / "search.json", []
     whole = corpus_checkpoints.write_bytes
     monkeypatch.setattr(corpus_checkpoints, "write_bytes", lambda *given: (written.append(1), whole(*given)))
     monkeypatch.setattr(corpus_checkpoints, "EVERY", 1e3)
-    search(tiny_encoder, GOALS[:2], TEXTS[:60], shard_lines=10, checkpoint=path)
+    search(encoder, GOALS[:2], TEXTS[:60], shard_lines=10, checkpoint=path)
     assert len(written) == 1 and json.loads(path.read_text())["lines"] == 60
     path.unlink()
     monkeypatch.setattr(corpus_checkpoints, "EVERY", 0.0)
     monkeypatch.setattr(corpus_checkpoints, "SHARE", 1e9)
-    search(tiny_encoder, GOALS[:2], TEXTS[:60], shard_lines=10, checkpoint=path)
+    search(encoder, GOALS[:2], TEXTS[:60], shard_lines=10, checkpoint=path)
     assert len(written) == 1 + 6
 
 
 @pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt, SystemExit])
 def test_what_is_finished_is_saved_however_the_search_ends(
-    tiny_encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+    encoder: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
 ) -> None:
     """Also in the middle of a shard, which then counts for nothing."""
     path, batches = tmp_path / "search.json", []
     whole = corpus_pass.CorpusPass._score
-    expected = search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100)
+    expected = search(encoder, GOALS[:1], TEXTS, shard_lines=100)
 
     def stops(self: Any, batch: Any, fits: Any) -> Any:
         batches.append(1)
@@ -134,23 +132,23 @@ def test_what_is_finished_is_saved_however_the_search_ends(
     stop_at = 0
     with monkeypatch.context() as counting:
         counting.setattr(corpus_pass.CorpusPass, "_score", stops)
-        search(tiny_encoder, GOALS[0], TEXTS[:100], batch_tokens=300)
+        search(encoder, GOALS[0], TEXTS[:100], batch_tokens=300)
         stop_at = len(batches) + len(batches) // 2 + 1
         batches.clear()
         with pytest.raises(stop):
-            search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100, batch_tokens=300, checkpoint=path)
+            search(encoder, GOALS[:1], TEXTS, shard_lines=100, batch_tokens=300, checkpoint=path)
     saved = json.loads(path.read_text())
     assert saved["lines"] == saved["rankings"][0]["scored"] == 100
-    (one,) = search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100, checkpoint=path)
+    (one,) = search(encoder, GOALS[:1], TEXTS, shard_lines=100, checkpoint=path)
     assert [hit.line for hit in one.top] == [hit.line for hit in expected[0].top] and one.scored == 300
 
 
-def test_the_corpus_is_no_checkpoint(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_the_corpus_is_no_checkpoint(encoder: Model, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     for content in ("", "i walk\n"):
         corpus.write_text(content)
         with pytest.raises(td.DreamError, match="corpus.txt' is the corpus itself: give another file"):
-            search(tiny_encoder, GOALS[0], corpus, checkpoint=f"{tmp_path}/./corpus.txt")
+            search(encoder, GOALS[0], corpus, checkpoint=f"{tmp_path}/./corpus.txt")
         assert corpus.read_text() == content
 
 
@@ -177,20 +175,20 @@ DAMAGE: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_told_in_one_line(tiny_encoder: Model, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_told_in_one_line(encoder: Model, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "search.json"
-    search(tiny_encoder, GOALS[0], TEXTS[:9], checkpoint=path)
+    search(encoder, GOALS[0], TEXTS[:9], checkpoint=path)
     data = json.loads(path.read_text())
     DAMAGE[damage](data)
     path.write_text(json.dumps(data))
     with pytest.raises(td.DreamError, match="is broken .*: give another checkpoint file, or delete this one") as caught:
-        search(tiny_encoder, GOALS[0], TEXTS[:9], checkpoint=path)
+        search(encoder, GOALS[0], TEXTS[:9], checkpoint=path)
     assert len(str(caught.value)) < 600
 
 
-def test_a_broken_checkpoint_is_told(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_told(encoder: Model, tmp_path: Path) -> None:
     path = tmp_path / "search.json"
-    search(tiny_encoder, GOALS[0], TEXTS[:50], checkpoint=path)
+    search(encoder, GOALS[0], TEXTS[:50], checkpoint=path)
     data = json.loads(path.read_text())
     for content, message in (
         ("{", "can't read .* as JSON"),
@@ -199,6 +197,6 @@ def test_a_broken_checkpoint_is_told(tiny_encoder: Model, tmp_path: Path) -> Non
     ):
         path.write_text(content)
         with pytest.raises(td.DreamError, match=message):
-            search(tiny_encoder, GOALS[0], TEXTS, checkpoint=path)
+            search(encoder, GOALS[0], TEXTS, checkpoint=path)
     path.write_text("")
-    assert search(tiny_encoder, GOALS[0], TEXTS[:50], checkpoint=path).scored == 50
+    assert search(encoder, GOALS[0], TEXTS[:50], checkpoint=path).scored == 50

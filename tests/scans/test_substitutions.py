@@ -33,33 +33,31 @@ def steps(model: Model, unit: int, read: int) -> list[td.Objective]:
 
 
 @pytest.mark.parametrize("unit", [0])
-def test_a_function_that_compares_a_position_with_a_threshold(
-    tiny_encoder: Model, few_samples: None, unit: int
-) -> None:
+def test_a_function_that_compares_a_position_with_a_threshold(encoder: Model, few_samples: None, unit: int) -> None:
     """`NaN > 0` is False: a position that is read so must not pass for one that isn't."""
-    for objective in steps(tiny_encoder, unit, 2):
-        found = found_by(tiny_encoder, objective, SENTENCE, pos=4, top=3, allowed="no_special no_unused")
-        assert found == one_by_one(tiny_encoder, objective, SENTENCE, 4, None)[:3], objective
+    for objective in steps(encoder, unit, 2):
+        found = found_by(encoder, objective, SENTENCE, pos=4, top=3, allowed="no_special no_unused")
+        assert found == one_by_one(encoder, objective, SENTENCE, 4, None)[:3], objective
 
 
 def test_what_may_jump_is_not_screened_in_a_narrow_dtype(
-    tiny_encoder: Model, few_samples: None, monkeypatch: pytest.MonkeyPatch
+    encoder: Model, few_samples: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless that is asked for. The largest error on a sample tells nothing of a jump elsewhere."""
     monkeypatch.setattr(substitutions, "bf16_is_faster", lambda device: True)
     plain = td.neuron("block_out", layer=1, unit=7, pos=4)
-    yours = steps(tiny_encoder, 7, 4)
+    yours = steps(encoder, 7, 4)
 
     def screen(objective: td.Objective, precision: str = "auto") -> str:
         options = {"pos": 4, "allowed": PART, "precision": precision, "top": 3, "progress": False}
-        return token_search(tiny_encoder, objective, SENTENCE, **options).screen.split(",")[0]
+        return token_search(encoder, objective, SENTENCE, **options).screen.split(",")[0]
 
     for objective in (plain, -2 * plain + plain, td.normalized(plain), plain + td.neuron("z", layer=0, unit=1, pos=1)):
         assert screen(objective) == "bfloat16", objective
     for objective in (yours[0], plain + yours[0], 2 * yours[0], -yours[0]):
         assert screen(objective) == "float32", objective
     assert screen(yours[0], "bf16") == "bfloat16"
-    with attached(tiny_encoder) as host:
+    with attached(encoder) as host:
         point = host.point(host.resolve("mlp_post", 0))
     point.add_hook(lambda activation, hook: activation * (activation > 0.5))
     try:
@@ -103,9 +101,9 @@ OBJECTIVES: dict[str, Callable[[], td.Objective]] = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_any_objective(tiny_encoder: Model, name: str) -> None:
+def test_any_objective(encoder: Model, name: str) -> None:
     objective = OBJECTIVES[name]()
-    assert found_by(tiny_encoder, objective, SENTENCE, pos=4) == one_by_one(tiny_encoder, objective, SENTENCE, 4)
+    assert found_by(encoder, objective, SENTENCE, pos=4) == one_by_one(encoder, objective, SENTENCE, 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

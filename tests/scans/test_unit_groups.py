@@ -13,25 +13,25 @@ from tl_dream.scans.unit_groups import grouped
 from tl_dream.text.vocabulary import Vocabulary
 
 
-def test_many_objectives_in_one_pass(tiny_encoder: Model) -> None:
+def test_many_objectives_in_one_pass(encoder: Model) -> None:
     goals = [
         *(td.neuron("block_out", layer=2, unit=unit) for unit in range(24)),
         *(td.neuron("mlp_post", layer=0, unit=unit, pos=1) for unit in range(5)),
         *(td.neuron("z", layer=1, unit=unit, reduce="mean") for unit in (0, 7, 23)),
         *(make() for make in OBJECTIVES.values()),
     ]
-    together = search(tiny_encoder, goals, TEXTS[:80], top=4, batch_tokens=100, shard_lines=30)
+    together = search(encoder, goals, TEXTS[:80], top=4, batch_tokens=100, shard_lines=30)
     assert isinstance(together, tuple) and [one.objective for one in together] == [repr(goal) for goal in goals]
     for goal, one in zip(goals, together, strict=True):
-        alone = search(tiny_encoder, goal, TEXTS[:80], top=4)
+        alone = search(encoder, goal, TEXTS[:80], top=4)
         assert [hit.line for hit in one.top] == [hit.line for hit in alone.top], goal
         assert [hit.score for hit in one.top] == pytest.approx([hit.score for hit in alone.top], abs=1e-5)
         assert [hit.pos for hit in one.top] == [hit.pos for hit in alone.top]
         assert one.scored == alone.scored
-    assert search(tiny_encoder, goals[:1], TEXTS[:9])[0].scored == 9
+    assert search(encoder, goals[:1], TEXTS[:9])[0].scored == 9
 
 
-def test_units_of_a_hook_are_found_out(tiny_encoder: Model) -> None:
+def test_units_of_a_hook_are_found_out(encoder: Model) -> None:
     units = [td.neuron("block_out", layer=2, unit=unit) for unit in (3, -1, 8)]
     heads = [td.neuron("q", layer=1, head=2, unit=3), td.neuron("q", layer=1, unit=13)]
     vector = torch.zeros(24)
@@ -44,7 +44,7 @@ def test_units_of_a_hook_are_found_out(tiny_encoder: Model) -> None:
         td.attention(layer=0, head=0, query=1, key=2),
         td.neuron("block_out", layer=2, unit=3, pos=1) + td.neuron("block_out", layer=2, unit=3, pos=2),
     ]
-    with attached(tiny_encoder) as host:
+    with attached(encoder) as host:
         groups = grouped(host, [*units, *heads, *others], host.vocabulary.read("i hate the dog"))
     found = {group.members: None if group.units is None else group.units.tolist() for group in groups}
     assert found.pop((0, 1, 2)) == [3, 23, 8]
@@ -53,7 +53,7 @@ def test_units_of_a_hook_are_found_out(tiny_encoder: Model) -> None:
 
 
 def test_a_word_is_looked_up_once_however_many_objectives_read_there(
-    tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch
+    encoder: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked, whole = [], Vocabulary.locate
 
@@ -67,18 +67,18 @@ def test_a_word_is_looked_up_once_however_many_objectives_read_there(
     for number in (1, 7):
         looked.clear()
         goals = [td.direction(torch.linspace(-1, k, 24), "block_out", layer=1, pos="dog") for k in range(number)]
-        search(tiny_encoder, goals, TEXTS[:60])
+        search(encoder, goals, TEXTS[:60])
         counts.append(len(looked))
     assert counts[0] == counts[1] > 5
 
 
-def test_a_unit_that_is_not_there_is_told_at_once(tiny_encoder: Model) -> None:
+def test_a_unit_that_is_not_there_is_told_at_once(encoder: Model) -> None:
     with pytest.raises(td.DreamError, match="unit 24 does not exist: the hook 'block_out' has units 0 to 23"):
-        search(tiny_encoder, [td.neuron("block_out", layer=0, unit=u) for u in (3, 24)], TEXTS)
+        search(encoder, [td.neuron("block_out", layer=0, unit=u) for u in (3, 24)], TEXTS)
 
 
-def test_probing_needs_no_random_numbers_of_yours(tiny_encoder: Model) -> None:
+def test_probing_needs_no_random_numbers_of_yours(encoder: Model) -> None:
     state = torch.get_rng_state()
-    search(tiny_encoder, GOALS, TEXTS[:20])
+    search(encoder, GOALS, TEXTS[:20])
     assert torch.equal(torch.get_rng_state(), state)
     assert unit_groups.Group.__doc__

@@ -27,8 +27,9 @@ def test_annealing_fits_a_budget(encoder: torch.nn.Module, preset: str) -> None:
     assert stopped.history.step[-1] > 0  # the last step was looked at
 
 
-@pytest.mark.parametrize("text", [START, STARTS], ids=["one", "three"])
-@pytest.mark.parametrize("kind", ["unit", "own", "bigrams", "masked"])
+@pytest.mark.parametrize(
+    ("kind", "text"), [("unit", STARTS), ("own", START), ("bigrams", START), ("masked", STARTS)], ids=str
+)
 @pytest.mark.parametrize("method", ["anneal", *METHODS])
 def test_no_budget_is_overspent(encoder: torch.nn.Module, method: str, kind: str, text: str | list[str]) -> None:
     own = td.custom(lambda acts: acts["x"][:, -1, 5], {"x": ("block_out", 1)}, name="own")
@@ -42,9 +43,8 @@ def test_no_budget_is_overspent(encoder: torch.nn.Module, method: str, kind: str
     with attached(encoder) as host:
         td.score(host, goal, text)
         assert lowest <= host.meter.forward_tokens or method == "epo"  # the start alone, and the judge's look at it
-    for budget in (30 * lowest, 50 * lowest + 3):
-        found = td.dream(encoder, goal, text, method=method, budget=budget)
-        assert lowest < found.cost.forward_tokens <= budget
+    found = td.dream(encoder, goal, text, method=method, budget=30 * lowest + 3)
+    assert lowest < found.cost.forward_tokens <= 30 * lowest + 3
 
 
 def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:

@@ -36,10 +36,9 @@ def test_two_planted_tokens_are_found_together(seeded: torch.nn.Module, method: 
     assert found.best.text == best == "i moon see river sun"
 
 
-@pytest.mark.parametrize("spoil", ["zeroed", "flipped"])
 @pytest.mark.parametrize("method", METHODS)
 def test_without_the_right_gradient_it_does_worse(
-    seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str, spoil: str
+    seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Few proposals and a small budget, so that luck can't stand in for the gradient."""
     monkeypatch.setattr(automatic, "AUTO", replace(automatic.AUTO, top_k=2))
@@ -60,12 +59,13 @@ def test_without_the_right_gradient_it_does_worse(
     right = sum(run(seed) for seed in seeds)
     true_grad = torch.autograd.grad
 
-    def spoiled(*args: object, **kwargs: object) -> tuple[Tensor | None, ...]:
-        sign = -1.0 if spoil == "flipped" else 0.0
-        return tuple(None if g is None else sign * g for g in true_grad(*args, **kwargs))
+    for sign in (-1.0, 0.0):
 
-    monkeypatch.setattr(torch.autograd, "grad", spoiled)
-    assert sum(run(seed) for seed in seeds) < right - 0.5
+        def spoiled(*args: object, sign: float = sign, **kwargs: object) -> tuple[Tensor | None, ...]:
+            return tuple(None if g is None else sign * g for g in true_grad(*args, **kwargs))
+
+        monkeypatch.setattr(torch.autograd, "grad", spoiled)
+        assert sum(run(seed) for seed in seeds) < right - 0.5, sign
 
 
 def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Module) -> None:
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_bits(
     encoder: torch.nn.Module, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(seed: int) -> dict[str, object]:
-        data = td.dream(encoder, GOAL, START, method=method, budget=4000, seed=seed).to_json()
+        data = td.dream(encoder, GOAL, START, method=method, budget=1500, seed=seed).to_json()
         return {key: value for key, value in data.items() if key != "seconds"}
 
     first = run(3)

@@ -44,7 +44,7 @@ def ranked(tokens: Sequence[int], scores: list[float], top: int = 20) -> list[tu
     return sorted(known, key=lambda pair: (-pair[1], pair[0]))[:top]
 
 
-PART = tuple(range(40, 110))  # enough to choose from, where the plain loop takes long
+PART = tuple(range(50, 90))  # enough to choose from, where the plain loop takes long
 
 
 def found_by(model: Model, objective: td.Objective, sentence: str, **options: Any) -> list[tuple[int, float]]:
