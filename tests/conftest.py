@@ -408,8 +408,8 @@ OF_EVERY_KIND = {"backend", "tiny_causal", "every_model64", "fresh_every", "kind
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever takes the `minilm` fixture is marked `minilm`, and whoever takes a model of every kind `bridge`, so nobody
-    has to remember it."""
+    """Whoever takes the `minilm` fixture is marked `minilm`, whoever takes a model of every kind `bridge`; nobody has
+    to remember it."""
     for item in items:
         taken = set(getattr(item, "fixturenames", ()))
         if "minilm" in taken:

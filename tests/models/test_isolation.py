@@ -22,6 +22,18 @@ def _default_dtype() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+def called(model: torch.nn.Module) -> tuple[object, ...]:
+    goal = td.neuron("mlp_pre", layer=1, unit=3, pos=2)
+    run = td.dream(model, goal, "the red dog .", budget=300, seed=1)
+    back = td.reconstruct(model, "the dog .", layer=0, budget=200, rivals=2)
+    return td.score(model, goal, "i love my dog").item(), run.best.text, run.best.score, back.text, back.exact
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_encoder: torch.nn.Module) -> tuple[object, ...]:
+    return called(tiny_encoder)
+
+
 @pytest.mark.parametrize(
     "around",
     [
@@ -33,25 +45,12 @@ def _default_dtype() -> Iterator[None]:
     ],
 )
 def test_a_call_gives_what_it_gives_alone(
-    tiny_encoder: torch.nn.Module, around: Callable[[], AbstractContextManager]
+    tiny_encoder: torch.nn.Module, alone: tuple[object, ...], around: Callable[[], AbstractContextManager]
 ) -> None:
-    def call() -> tuple[object, ...]:
-        goal = td.neuron("mlp_pre", layer=1, unit=3, pos=2)
-        run = td.dream(tiny_encoder, goal, "the red dog .", budget=600, seed=1)
-        back = td.reconstruct(tiny_encoder, td.Prompt("the red dog ."), layer=0, budget=200, rivals=2)
-        return (
-            td.score(tiny_encoder, goal, "i love my dog").item(),
-            run.best.text,
-            run.best.score,
-            back.text,
-            back.exact,
-        )
-
-    alone = call()
     state = torch.get_default_dtype(), torch.is_grad_enabled()
     with around():
         inside = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-        assert call() == alone
+        assert called(tiny_encoder) == alone
         assert inside == (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled())
     assert state == (torch.get_default_dtype(), torch.is_grad_enabled())
 
