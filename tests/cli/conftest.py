@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BACKENDS
-from tests.support.cli import TEXT, Command
-from tests.support.cli_concepts import Run, parser
-from tests.support.concept_fitting import HE, SHE
+from tests.support.cli import TEXT, Command, Run, parser
+from tests.support.concepts import HE, SHE
 from tl_dream.cli.options import join_negatives
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import says
-from tests.support.cli_concepts import TEXT, Run
+from tests.support.cli import CONCEPT_TEXT as TEXT
+from tests.support.cli import Run
 from tl_dream import DreamError
 from tl_dream.concepts.vectors import ConceptVectors
 from tl_dream.results.concepts import ConceptReading

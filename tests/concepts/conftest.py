@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.concept_fitting import QUICK, SETS
+from tests.support.concepts import QUICK, SETS
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 
 

@@ -6,7 +6,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.concept_fitting import QUICK, SETS, cloud
+from tests.support.concepts import QUICK, SETS, cloud
 from tl_dream.concepts.estimators import CLASSIFIERS, ESTIMATORS, fit_boundary
 from tl_dream.concepts.estimators import _logistic as logistic
 from tl_dream.concepts.examples import read_examples

@@ -10,7 +10,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.concept_fitting import FRAMES, HE, QUICK, SETS, SHE, collected
+from tests.support.concepts import FRAMES, HE, QUICK, SETS, SHE, collected
 from tl_dream.concepts.estimators import ESTIMATORS
 from tl_dream.concepts.examples import read_examples
 from tl_dream.concepts.significance import wilson

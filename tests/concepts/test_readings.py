@@ -8,8 +8,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.concept_fitting import QUICK, SETS
-from tests.support.concepts import SENTENCE, read
+from tests.support.concepts import QUICK, SENTENCE, SETS, read
 from tl_dream.concepts.readings import vectors_of
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 from tl_dream.results.concepts import ConceptReading

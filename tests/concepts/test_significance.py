@@ -6,7 +6,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.concept_fitting import cloud
+from tests.support.concepts import cloud
 from tl_dream.concepts.examples import read_examples
 from tl_dream.concepts.significance import (
     deal,

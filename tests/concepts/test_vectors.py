@@ -9,8 +9,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import BACKENDS, says
-from tests.support.concept_fitting import QUICK, SETS
-from tests.support.concepts import SENTENCE, read
+from tests.support.concepts import QUICK, SENTENCE, SETS, read
 from tl_dream.concepts.vectors import ConceptVector
 
 

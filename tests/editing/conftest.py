@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.concept_edits import TEXT
-from tests.support.concept_fitting import QUICK, SETS
+from tests.support.concepts import QUICK, SETS
+from tests.support.editing import TEXT
 from tl_dream.concepts.vectors import ConceptVectors
 from tl_dream.results.edits import ConceptEdit
 

@@ -11,9 +11,8 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.concept_edits import TEXT, activation
-from tests.support.concept_fitting import QUICK, SETS
-from tests.support.concepts import SENTENCE, read
+from tests.support.concepts import QUICK, SENTENCE, SETS, read
+from tests.support.editing import TEXT, activation
 from tl_dream.concepts.vectors import ConceptVectors
 from tl_dream.editing.edits import _aim, _Move, _row
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import VOCAB
-from tests.support.concept_edits import activation, aims_of
+from tests.support.editing import activation, aims_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.models.host import attached
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tests.support.concept_edits import activation, aims_of
+from tests.support.editing import activation, aims_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.editing.sentence_search import search
 from tl_dream.models.host import attached

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.concept_edits import TEXT
+from tests.support.editing import TEXT
 from tl_dream.concepts.vectors import ConceptVectors
 from tl_dream.editing.steering import read_steered
 from tl_dream.models.host import attached

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import tl_dream as td
-from tests.support.judges import TEXTS
+from tests.support.objectives import JUDGED as TEXTS
 from tl_dream.objectives.bigrams import BigramModel
 
 

@@ -12,7 +12,7 @@ from transformers import BertTokenizerFast
 
 import tl_dream as td
 from tests.conftest import VOCAB, load_every, says
-from tests.support.judges import TEXTS
+from tests.support.objectives import JUDGED as TEXTS
 from tl_dream.models.host import attached
 from tl_dream.objectives import judges
 from tl_dream.objectives.bigrams import BigramModel

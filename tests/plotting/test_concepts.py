@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch
 
-from tests.support.concept_edits import CAT, HER, SHE, made_edit, made_row
+from tests.support.editing import CAT, HER, SHE, made_edit, made_row
 from tests.support.plotting import assert_nothing_is_cut_or_covered, panel, words
 from tl_dream import DreamError
 from tl_dream.plotting.concepts import DARK_GREEN, RED, dose_response, edit_table

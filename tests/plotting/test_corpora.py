@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from tests.support.plotting import ODD, assert_nothing_is_cut_or_covered, panel, words
-from tests.support.plotting_scans import made_corpus, made_hit
+from tests.support.plotting import ODD, assert_nothing_is_cut_or_covered, made_corpus, made_hit, panel, words
 from tl_dream import DreamError
 from tl_dream.plotting.canvas import VERMILLION, WEIGHTS
 from tl_dream.plotting.corpora import corpus_sentences

@@ -8,8 +8,17 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from tests.support.plotting import ODD, assert_nothing_is_cut_or_covered, panel, words
-from tests.support.plotting_scans import COST, GOAL, MODEL, made_corpus, made_hit
+from tests.support.plotting import (
+    COST,
+    GOAL,
+    MODEL,
+    ODD,
+    assert_nothing_is_cut_or_covered,
+    made_corpus,
+    made_hit,
+    panel,
+    words,
+)
 from tl_dream import DreamError
 from tl_dream.plotting.canvas import ORANGE
 from tl_dream.plotting.corpora import corpus_sentences

@@ -7,8 +7,8 @@ import pytest
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.corpus_scan import TEXTS, Model, search
-from tests.support.plotting_scans import made_corpus, made_hit
+from tests.support.plotting import made_corpus, made_hit
+from tests.support.scans import TEXTS, Model, search
 from tl_dream.results.base import Cost
 from tl_dream.results.corpora import CorpusHit, CorpusResult
 

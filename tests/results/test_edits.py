@@ -8,7 +8,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tests.support.concept_edits import CAT, HER, SHE, activation, made_edit, made_row
+from tests.support.editing import CAT, HER, SHE, activation, made_edit, made_row
 from tl_dream.concepts.vectors import ConceptVectors
 from tl_dream.results.edits import Change, ConceptEdit
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tl_dream as td
-from tests.support.corpus_scan import OBJECTIVES, TEXTS, Model, check_result, search
+from tests.support.scans import OBJECTIVES, TEXTS, Model, check_result, search
 from tl_dream.scans.corpus import corpus_search
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.corpus_scan import OBJECTIVES, TEXTS, Model, check_result, search
+from tests.support.scans import OBJECTIVES, TEXTS, Model, check_result, search
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
 from tl_dream.results.corpora import CorpusResult

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.corpus_scan import GOALS, TEXTS, Model, check_result, search
+from tests.support.scans import GOALS, TEXTS, Model, check_result, search
 from tl_dream.scans import corpus_pass
 from tl_dream.scans import corpus_progress as corpus_checkpoints
 

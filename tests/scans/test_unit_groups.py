@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.corpus_scan import GOALS, OBJECTIVES, TEXTS, Model, search
+from tests.support.scans import GOALS, OBJECTIVES, TEXTS, Model, search
 from tl_dream.models.host import attached
 from tl_dream.scans import unit_groups
 from tl_dream.scans.unit_groups import grouped

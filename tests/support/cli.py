@@ -1,10 +1,13 @@
-"""What the tests of several rooms share (cli)."""
+"""What the tests of several rooms share: cli."""
 
+import argparse
 from collections.abc import Callable
 
 import pytest
 
 from tl_dream import cli
+from tl_dream.cli import concepts as cli_concepts
+from tl_dream.cli.options import Parser
 
 TEXT = "the red dog and the sun"
 
@@ -21,3 +24,15 @@ def complaint(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     assert err.startswith("tl-dream: ") and err.endswith("\n") and err.count("\n") == 1, err
     assert "Traceback" not in err
     return err[len("tl-dream: ") : -1]
+
+
+CONCEPT_TEXT = "the dog can see she run"
+
+
+Run = Callable[..., str]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser(prog="tl-dream")
+    cli_concepts.add_commands(made.add_subparsers(required=True))
+    return made

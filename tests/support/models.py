@@ -1,4 +1,4 @@
-"""What the tests of several rooms share (models)."""
+"""What the tests of several rooms share: models."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the tests of several rooms share (objectives)."""
+"""What the tests of several rooms share: objectives."""
 
 from collections.abc import Sequence
 
@@ -32,3 +32,6 @@ A = td.neuron("block_out", layer=1, unit=5, pos=1)
 
 
 C = td.neuron("z", layer=2, head=1, unit=2)
+
+
+JUDGED = ["the red dog sees a cat", "i hate the moon"]

@@ -1,4 +1,4 @@
-"""What the tests of several rooms share (reconstruction)."""
+"""What the tests of several rooms share: reconstruction."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the tests of several rooms share (results)."""
+"""What the tests of several rooms share: results."""
 
 from dataclasses import replace
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import VOCAB, says
-from tests.support.prompts import CLS, SEP, ids
+from tests.support.text import CLS, SEP, ids
 from tl_dream._errors import DreamError
 from tl_dream.text.prompts import Prompt, Sentence, prompts_of
 from tl_dream.text.vocabulary import Vocabulary

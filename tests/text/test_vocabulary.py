@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer, BertTokenizerFast
 
 from tests.conftest import CAUSAL_WORDS, VOCAB, says
-from tests.support.prompts import CLS, MASK, PAD, SEP, UNK, ids
+from tests.support.text import CLS, MASK, PAD, SEP, UNK, ids
 from tl_dream.text.corpora import Corpus, ShardReader
 from tl_dream.text.prompts import Prompt
 from tl_dream.text.vocabulary import Vocabulary

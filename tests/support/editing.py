@@ -1,4 +1,4 @@
-"""What the tests of several rooms share (concept edits)."""
+"""What the tests of several rooms share: editing."""
 
 import torch
 

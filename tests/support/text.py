@@ -1,4 +1,4 @@
-"""What the tests of several rooms share (prompts)."""
+"""What the tests of several rooms share: text."""
 
 from tests.conftest import VOCAB
 
