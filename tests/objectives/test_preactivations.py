@@ -57,7 +57,7 @@ def test_a_unit_in_the_left_tail_of_gelu_fires(encoder: torch.nn.Module, method:
         if before > -1 or off == 2:
             continue
         off += 1
-        options = {"steps": 60} if method == "anneal" else {"budget": 5000}
+        options = {"steps": 60} if method == "anneal" else {"budget": 3000}
         found = td.dream(encoder, goal, START, method=method, **options)
         assert found.fired and found.best.score > 0.1, (unit, before, found.best)
     assert off == 2

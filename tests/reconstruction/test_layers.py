@@ -169,9 +169,9 @@ def test_a_miss_is_the_searchs(model):
     assert record.missed and record.right < record.kept == record.total
 
 
-def test_the_command(tiny_folder, backend, tmp_path, capsys):
+def test_the_command(tiny_folder, tmp_path, capsys):
     data, figure = tmp_path / "layers.json", tmp_path / "five.png"
-    arguments = ["reconstruct", f"--model={tiny_folder}", f"--backend={backend}", "--text", TEXT, "--layers", "0"]
+    arguments = ["reconstruct", f"--model={tiny_folder}", "--text", TEXT, "--layers", "0"]
     assert cli.main([*arguments, "--json", str(data), "--figure", str(figure)]) == 0
     out = capsys.readouterr().out
     assert "6/6" in out and f"wrote {data}" in out and f"wrote {figure}" in out

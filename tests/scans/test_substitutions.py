@@ -35,7 +35,7 @@ def steps(model: Model, unit: int, read: int) -> list[td.Objective]:
 @pytest.mark.parametrize("unit", [0])
 def test_a_function_that_compares_a_position_with_a_threshold(encoder: Model, few_samples: None, unit: int) -> None:
     """`NaN > 0` is False: a position that is read so must not pass for one that isn't."""
-    for objective in steps(encoder, unit, 2):
+    for objective in steps(encoder, unit, 2)[:1]:
         found = found_by(encoder, objective, SENTENCE, pos=4, top=3, allowed="no_special no_unused")
         assert found == one_by_one(encoder, objective, SENTENCE, 4, None)[:3], objective
 

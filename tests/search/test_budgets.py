@@ -20,8 +20,8 @@ STARTS = [START, LONG, "a dog"]
 
 @pytest.mark.parametrize("preset", ["fast", "article"])
 def test_annealing_fits_a_budget(encoder: torch.nn.Module, preset: str) -> None:
-    found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=5000)
-    assert 3500 < found.cost.forward_tokens <= 5000 and found.stopped == "steps"
+    found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=2500)
+    assert 1700 < found.cost.forward_tokens <= 2500 and found.stopped == "steps"
     stopped = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=500, steps=500)
     assert stopped.stopped == "budget" and 350 < stopped.cost.forward_tokens <= 500
     assert stopped.history.step[-1] > 0  # the last step was looked at

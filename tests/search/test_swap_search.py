@@ -18,10 +18,10 @@ from tl_dream.search.swap_search import _merged
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_planted_token_is_found(planted: torch.nn.Module, method: str) -> None:
-    found = td.dream(planted, goal_of(3), START, method=method, budget=8000, allowed="no_special whole_words")
+def test_the_planted_token_is_found(seeded: torch.nn.Module, method: str) -> None:
+    found = td.dream(seeded, goal_of(3), START, method=method, budget=8000, allowed="no_special whole_words")
     assert found.best.tokens[3] == "moon" and found.best.retokenizes
-    assert found.best.score == pytest.approx(td.score(planted, goal_of(3), found.best.text).item(), abs=1e-5)
+    assert found.best.score == pytest.approx(td.score(seeded, goal_of(3), found.best.text).item(), abs=1e-5)
     assert found.cost.forward_tokens <= 8000 and found.soft_score is None
 
 
