@@ -260,12 +260,20 @@ def seeded(planted_folder: Path) -> Iterator[torch.nn.Module]:
     yield from _guarded(tl_dream.load_model(str(planted_folder)))
 
 
+@pytest.fixture(scope="session")
+def encoder64(tiny_folder: Path) -> Iterator[torch.nn.Module]:
+    """The same in float64. Shared: read it, never edit it."""
+    import tl_dream
+
+    yield from _guarded(tl_dream.load_model(str(tiny_folder), dtype=torch.float64))
+
+
 @pytest.fixture
-def host(tiny_encoder64: torch.nn.Module) -> Iterator[Any]:
-    """The tiny encoder in float64, attached."""
+def host(encoder64: torch.nn.Module) -> Iterator[Any]:
+    """The tiny encoder in float64, attached, on one backend."""
     from tl_dream.models import attached
 
-    with attached(tiny_encoder64) as attached_host:
+    with attached(encoder64) as attached_host:
         yield attached_host
 
 

@@ -1,19 +1,10 @@
-"""A judge, and the encoder in double precision."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""A judge."""
 
 import pytest
 import torch
 
 import tl_dream as td
-from tests.conftest import _guarded
 from tl_dream.objectives.bigrams import BigramModel
-
-
-@pytest.fixture(scope="module")
-def encoder64(tiny_folder: Path) -> Iterator[torch.nn.Module]:
-    yield from _guarded(td.load_model(str(tiny_folder), dtype=torch.float64))
 
 
 @pytest.fixture(scope="module")
