@@ -67,9 +67,7 @@ def test_a_file_goes_on_too(encoder: Model, tmp_path: Path) -> None:
     check_result(encoder, GOALS[0], grown, TEXTS, 10)
 
 
-def test_another_searchs_checkpoint_is_refused(
-    encoder: Model, fresh_encoder: Callable[..., Model], tmp_path: Path
-) -> None:
+def test_another_searchs_checkpoint_is_refused(encoder: Model, tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "search.json"
     vector = torch.linspace(-1, 1, 24)
     goal = td.direction(vector, "block_out", layer=1)
@@ -89,7 +87,7 @@ def test_another_searchs_checkpoint_is_refused(
         given = {"texts": TEXTS, **options}
         with pytest.raises(td.DreamError, match=message):
             search(encoder, objective, given.pop("texts"), checkpoint=path, **given)
-    changed = fresh_encoder()
+    changed = td.load_model(str(tiny_folder))
     with torch.no_grad():
         for parameter in changed.parameters():
             parameter.mul_(1.1)
