@@ -411,7 +411,7 @@ def shared_dir() -> Path:
     return folder
 
 
-OF_EVERY_KIND = {"backend", "tiny_causal", "every_model64", "fresh_every", "kind"}
+OF_EVERY_KIND = {"backend", "tiny_causal", "every_model64", "fresh_every", "every_kind"}
 """Fixtures that are models of every kind, or choose one."""
 
 

@@ -283,19 +283,19 @@ class User:
 
 
 @pytest.fixture(scope="module", params=EVERY)
-def kind(request: pytest.FixtureRequest) -> str:
+def every_kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def user(kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> User:
-    return User(load_every(kind, tiny_folder, tiny_causal_folder))
+def user(every_kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> User:
+    return User(load_every(every_kind, tiny_folder, tiny_causal_folder))
 
 
 @pytest.fixture(scope="module")
-def bare(kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> Model:
+def bare(every_kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> Model:
     """A model as it was loaded: without hooks some searches compute what they read in its place."""
-    return load_every(kind, tiny_folder, tiny_causal_folder)
+    return load_every(every_kind, tiny_folder, tiny_causal_folder)
 
 
 @pytest.fixture(scope="module")

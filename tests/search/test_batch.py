@@ -102,6 +102,16 @@ def test_a_batch_fills_free_positions_only(host: Host) -> None:
     assert torch.equal(batch.ids, host.pad([sentence.ids for sentence in sentences])[0])  # the start is untouched
 
 
+def test_of_too_many_changes_the_strongest_are_kept(host: Host) -> None:
+    """A word that is not changed uses nothing up, however strong it is."""
+    batch = Batch.of(host, [host.vocabulary.read(START)], ALL, True, max_changes=1)
+    filled = batch.ids.clone()
+    filled[0, [2, 4]] = 9
+    kept = batch.within_limit(filled, torch.tensor([[9.0, 1.0, 9.0, 5.0, 9.0]]))
+    assert (kept != batch.ids).nonzero().tolist() == [[0, 4]]
+    assert torch.equal(replace(batch, max_changes=2).within_limit(filled, torch.zeros(1, 5)), filled)
+
+
 def test_a_batch_needs_free_positions(host: Host) -> None:
     sentence = replace(host.vocabulary.read("the dog"), free=())
     with says("no position of 'the dog' is free: free at least one word"):
