@@ -295,6 +295,7 @@ def test_a_corpus_search_starts_it(command_: Command, judged: Path, tmp_path: Pa
         ({"method": "epo", "fluency": -5}, "the weights of epo go from 0 to this: give at least 0"),
         ({"judge": "x.txt"}, "--judge says whose fluency counts, and --fluency is missing"),
         ({"fluency": 1, "judge": "no_such_thing"}, "no_such_thing"),
+        ({"fluency": 1, "judge": "x" * 300}, "File name too long"),
         ({"text": None}, "no sentence to start from: give --text"),
         ({"text": None, "start": "none.json"}, "can't read 'none.json' as JSON"),
         ({"start": "some.json"}, "--text and a corpus search in --start are both given"),

@@ -85,7 +85,7 @@ def quiet() -> Iterator[None]:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = Parser(prog="tl-dream", description="Find the text that fires any hook point of a TransformerLens model.")
-    parser.add_argument("--version", action="version", version=f"tl-dream {_version()}")
+    parser.add_argument("--version", action="version", version=_versions())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_commands(subparsers)
     for group in GROUPS:
@@ -93,13 +93,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _version() -> str:
+def _versions() -> str:
+    """Of the package, and of what its results depend on most."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version("tl-dream")
-    except PackageNotFoundError:
-        return "(not installed)"
+    def of(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            return f"{name} (not installed)"
+
+    return f"{of('tl-dream')} ({of('transformer-lens')}, {of('torch')})"
 
 
 def add_commands(subparsers: Subparsers) -> None:

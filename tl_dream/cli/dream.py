@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import DreamError, require
@@ -206,7 +206,7 @@ def judged(arguments: argparse.Namespace, model: Any) -> Any:
     masked = arguments.masked
     if arguments.judge is None:
         return fluency(model, masked=True) if masked else fluency()
-    if Path(arguments.judge).is_file():
+    if os.path.isfile(arguments.judge):
         return fluency(count_bigrams(model, arguments.judge), masked=masked)
     return fluency(load_model(arguments.judge, backend=arguments.backend, device=arguments.device), masked=masked)
 

@@ -149,7 +149,8 @@ def check_outputs(*paths: str | None, figures: Sequence[str | None] = (), inputs
             )
     places = [os.path.realpath(path) for path in given]
     for path, place in zip(given, places, strict=True):
-        require(places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
+        through = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe takes any number
+        require(through or places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
     if any(path is not None for path in figures):
         from tl_dream.plotting import check_figure_path
 
