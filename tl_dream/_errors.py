@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -11,12 +12,37 @@ class DreamError(ValueError):
     """A mistake in what was asked for, or a model that cannot answer it.
 
     The message says what was given, what was expected and what to do next. Where work was under way, `partial` holds
-    the result so far (for instance a `Dream` whose scores became NaN half way); otherwise it is None.
+    the result so far (for instance a `Dream` whose scores became NaN half way); otherwise it is None. A
+    `KeyboardInterrupt` (Ctrl-C) brings the result so far in the same way.
     """
 
     def __init__(self, message: str, partial: Any = None) -> None:
         super().__init__(message)
         self.partial = partial
+
+
+@contextmanager
+def keeping(partial: Callable[[Any, str], Any]) -> Iterator[None]:
+    """Where Ctrl-C or an error of ours ends the block, it brings the result so far with it, as its `partial`.
+
+    Args:
+        partial: gives that, of what the error brings from further inside (or None) and of why it all stopped:
+            "interrupted" or "failure". A second Ctrl-C ends this as well; whatever else goes wrong here counts less
+            than what ended the block.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, DreamError) as error:
+        ended: Any = error
+        inner, ended.partial = getattr(ended, "partial", None), None
+        with suppress(Exception):
+            ended.partial = partial(inner, why(error))
+        raise
+
+
+def why(error: BaseException) -> str:
+    """Why a run stopped that this ended, as results tell it."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failure"
 
 
 LONGEST_NAME = 100

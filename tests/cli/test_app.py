@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,9 @@ def test_help_and_version(capsys):
     named = "model hook layer unit pos text free method preset steps starts seed backend json figure".split()
     assert all(f"--{name}" in out for name in named)
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("tl-dream ")
+    assert capsys.readouterr().out == (
+        f"tl-dream {version('tl-dream')} (transformer-lens {version('transformer-lens')}, torch {version('torch')})\n"
+    )
 
 
 def run_process(code: str) -> subprocess.CompletedProcess[str]:
@@ -209,6 +212,6 @@ def test_a_closed_pipe_is_no_error(tiny_folder, backend):
 
 @pytest.mark.slow
 def test_nothing_but_the_result_is_printed(command):
-    done = subprocess.run([sys.executable, "-m", "tl_dream.cli", *command()], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-m", "tl_dream", *command()], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("neuron('block_out', layer=1, unit=3, pos=2) on ")

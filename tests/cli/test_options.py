@@ -1,12 +1,15 @@
 """The room cli.options."""
 
 import argparse
+import os
 
 import pytest
 
 from tests.support.cli import complaint
 from tl_dream.cli import dream as cli_dream
 from tl_dream.cli import options as cli_options
+
+LONG = "x" * 300
 
 
 @pytest.mark.parametrize(
@@ -17,6 +20,9 @@ from tl_dream.cli import options as cli_options
         (["hooks", "--model", "no/such-model"], "unknown model 'no/such-model'"),
         (["dream", "--model", "/nowhere/at/all", "--hook", "embed", "--unit", "1", "--text", "a"], "unknown model"),
         (["demo", "--out", "/dev/null/x"], "the folder '/dev/null/x' can't be made"),
+        (["corpus", LONG, "--hook", "z"], "there is no file 'xxx"),
+        (["concept", "classify", "--concept", LONG, "--text", "a"], "there is no concept file 'xxx"),
+        (["dream", "--hook", "z", "--text", "a", "--json", LONG], "can't be written: File name too long"),
     ],
 )
 def test_mistakes_before_any_model(capsys, argv, message):
@@ -61,6 +67,11 @@ def test_no_command_writes_over_what_it_reads(arguments: str, capsys, tmp_path):
     told = complaint(capsys, arguments.format(file=file).split())
     assert "which is read: it would be written over; give another one" in told
     assert file.read_text() == "i walk"
+
+
+def test_a_device_takes_two_outputs(tmp_path):
+    (tmp_path / "null.png").symlink_to(os.devnull)
+    cli_options.check_outputs(os.devnull, figures=[str(tmp_path / "null.png")])
 
 
 def test_join_negatives():

@@ -380,7 +380,7 @@ def test_a_callback_sees_every_evaluation_and_can_stop(encoder: torch.nn.Module)
 
     found = td.dream(encoder, GOAL, ["i do see the sun", "the dog"], **QUICK, callback=watch)
     assert [progress.step for progress in seen] == [0, 3, 6] and found.history.step == (0, 3, 6)
-    assert found.stopped == "callback" and "stopped by callback" in str(found)
+    assert found.stopped == "callback" and "stopped: callback" in str(found)
     last = seen[-1]
     assert last.steps == 12 and last.temperature == found.history.temperature[-1]
     assert len(last.texts) == len(last.soft_scores) == len(last.hard_scores) == len(last.best_scores) == 2

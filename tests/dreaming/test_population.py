@@ -69,4 +69,4 @@ def test_fluency_that_is_no_number_ends_it(encoder: torch.nn.Module) -> None:
     for judge in (spoiled(math.nan, "see"), spoiled(math.nan, *VOCAB[60:200]), spoiled(math.inf, *VOCAB[60:200])):
         with says("the fluency of real tokens became ") as caught:
             td.epo(encoder, GOAL, START, fluency=judge, budget=4000)
-        assert isinstance(caught.value.partial, td.Dream) and math.isfinite(caught.value.partial.best.score)
+        assert isinstance(caught.value.partial, td.Frontier) and math.isfinite(caught.value.partial.best.score)

@@ -53,7 +53,7 @@ def test_str_tells_both_worlds_and_the_cost() -> None:
         "best   3.5000  10    red <b>",
         "soft score 3.0000 (of a mixture of tokens, not of a text)",
         "the best text tokenizes back to the same ids",
-        "cost: 1,234 forwards, 98,765 forward-tokens, 1.5 s; 2 start(s), seed 7, stopped by steps",
+        "cost: 1,234 forwards, 98,765 forward-tokens, 1.5 s; 2 start(s), seed 7, stopped: steps",
     ]
     assert dream().gain == 2.25
 

@@ -1,6 +1,7 @@
 """The room scans.corpus_progress."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import tl_dream as td
+from tests.conftest import says
 from tests.support.scans import GOALS, TEXTS, Model, check_result, search
 from tl_dream.scans import corpus_pass
 from tl_dream.scans import corpus_progress as corpus_checkpoints
@@ -139,6 +141,13 @@ def test_what_is_finished_is_saved_however_the_search_ends(
     assert saved["lines"] == saved["rankings"][0]["scored"] == 100
     (one,) = search(encoder, GOALS[:1], TEXTS, shard_lines=100, checkpoint=path)
     assert [hit.line for hit in one.top] == [hit.line for hit in expected[0].top] and one.scored == 300
+
+
+def test_a_checkpoint_that_could_not_be_read_is_told_before_the_search(encoder: Model, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (os.devnull, tmp_path / "pipe"):
+        with says("the checkpoint", "is a device or a pipe, which can't be read again: give a file"):
+            search(encoder, td.custom(lambda acts: 1 / 0, {"x": ("mlp_post", 1)}), TEXTS, checkpoint=path)
 
 
 def test_the_corpus_is_no_checkpoint(encoder: Model, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from tl_dream.cli.options import (
     check_outputs,
     join_negatives,
     load,
-    print_written,
 )
+from tl_dream.cli.output import complain, show, stdout
 
 GROUPS: tuple[Any, ...] = (dream, scans, reconstruct, concepts)
 """The rooms with subcommands of their own (`add_commands`)."""
@@ -42,24 +42,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0, or 2 after a mistake (one line on stderr says which), or 130 after Ctrl-C.
+        The exit code: 0, or 2 after a mistake (one line on stderr says which), or 130 after Ctrl-C. What a run found
+        until then is printed, and saved where that was asked for.
     """
+    code = 0
     try:
         with quiet():
-            arguments = build_parser().parse_args(join_negatives(sys.argv[1:] if argv is None else argv))
-            arguments.run(arguments)
-            sys.stdout.flush()
+            run = None
+            with stdout() as stream:
+                try:
+                    arguments = build_parser().parse_args(join_negatives(sys.argv[1:] if argv is None else argv))
+                    run = arguments.run
+                except SystemExit as leaving:  # --help and --version
+                    code = int(leaving.code or 0)
+                    if stream is not None:
+                        stream.flush()
+            if run is not None:
+                run(arguments)
     except DreamError as error:
-        print(f"tl-dream: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except SystemExit as leaving:  # --help and --version
-        return int(leaving.code or 0)
+        complain(str(error))
+        code = 2
     except KeyboardInterrupt:
-        print("tl-dream: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `tl-dream hooks | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        complain("interrupted")
+        code = 130
+    return code
 
 
 @contextmanager
@@ -85,7 +91,7 @@ def quiet() -> Iterator[None]:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = Parser(prog="tl-dream", description="Find the text that fires any hook point of a TransformerLens model.")
-    parser.add_argument("--version", action="version", version=f"tl-dream {_version()}")
+    parser.add_argument("--version", action="version", version=_versions())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_commands(subparsers)
     for group in GROUPS:
@@ -93,13 +99,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _version() -> str:
+def _versions() -> str:
+    """Of the package, and of what its results depend on most."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version("tl-dream")
-    except PackageNotFoundError:
-        return "(not installed)"
+    def of(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            return f"{name} (not installed)"
+
+    return f"{of('tl-dream')} ({of('transformer-lens')}, {of('torch')})"
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -145,12 +155,14 @@ def run_hooks(arguments: argparse.Namespace) -> None:
         raise DreamError(f"no hook of {arguments.model} has {arguments.filter!r} in its name: leave --filter out")
     table = [("hook", "shape", "short name"), *rows]
     widths = [max(len(row[i]) for row in table) for i in range(2)]
-    for name, shape, short in table:
-        print(f"{name.ljust(widths[0])}  {shape.ljust(widths[1])}  {short}".rstrip())
-    print(f"\n{len(rows)} hooks of {arguments.model} ({type(model).__name__})")
+    lines = [f"{name.ljust(widths[0])}  {shape.ljust(widths[1])}  {short}".rstrip() for name, shape, short in table]
+    lines.append(f"\n{len(rows)} hooks of {arguments.model} ({type(model).__name__})")
     missing = [PARTS[part][0] for part in getattr(model, "tl_dream_untrained", ())]
     if missing:
-        print(f"refused, because the checkpoint does not carry them: the hooks behind the {', the '.join(missing)}")
+        lines.append(
+            f"refused, because the checkpoint does not carry them: the hooks behind the {', the '.join(missing)}"
+        )
+    show("\n".join(lines))
 
 
 @contextmanager
@@ -185,12 +197,11 @@ def run_demo(arguments: argparse.Namespace) -> None:
     from tl_dream.models import load_model
     from tl_dream.objectives import neuron
 
-    print(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?", flush=True)
+    show(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?")
     goal = neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
     with one_thread():
         result = dream(load_model("minilm"), goal, DEMO_TEXT, method="anneal", starts=2, seed=arguments.seed)
     figures = [plotting.dream_history(result).figure, plotting.annealing(result, DEMO_POS).figure]
     for figure, path in zip(figures, paths, strict=True):
         plotting.save_figure(figure, path)
-    print(f"\n{result}\n")
-    print_written(*paths)
+    show("\n".join([f"\n{result}\n", *(f"wrote {path}" for path in paths)]))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import require
-from tl_dream.cli.options import Subparsers, add_model_arguments, check_outputs, finish, load, print_written
+from tl_dream.cli.options import Subparsers, add_model_arguments, check_outputs, load
+from tl_dream.cli.output import finish
 from tl_dream.cli.values import POSITIONS, allowed, layers, numbers, positions, token_file
 
 
@@ -89,7 +90,7 @@ def _add_edit(subparsers: Subparsers) -> None:
     group.add_argument("--allowed", type=allowed, metavar="RULES", help="tokens that may be put in, as in `dream`")
     group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result")
+    group.add_argument("--json", metavar="FILE", help="write the whole result; - for stdout")
     group.add_argument("--figure", metavar="FILE", help="draw Figure 6 (.png, .pdf or .svg)")
     group.add_argument("--dose-figure", metavar="FILE", help="draw dose and response (.png, .pdf or .svg)")
     parser.set_defaults(run=run_edit)
@@ -109,7 +110,7 @@ def _add_steer(subparsers: Subparsers) -> None:
     group.add_argument("--magnitude", type=float, default=1.0, help="in natural units [%(default)s]")
     group.add_argument("--erase", action="store_true", help="erase the concept instead of moving along it")
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the coordinates")
+    group.add_argument("--json", metavar="FILE", help="write the coordinates; - for stdout")
     parser.set_defaults(run=run_steer)
 
 
@@ -122,14 +123,14 @@ def _add_classify(subparsers: Subparsers) -> None:
     )
     _add_file(parser, pos=False)
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the coordinates")
+    group.add_argument("--json", metavar="FILE", help="write the coordinates; - for stdout")
     parser.set_defaults(run=run_classify)
 
 
 def run_fit(arguments: argparse.Namespace) -> None:
     """`tl-dream concept fit`."""
     a = arguments
-    check_outputs(a.out, figures=[a.figure], inputs=[a.positives, a.negatives])
+    check_outputs(None, a.out, figures=[a.figure], inputs=[a.positives, a.negatives])
     require(
         (a.positives is None) == (a.negatives is None),
         "give both --positives and --negatives, or neither (for the shipped templates)",
@@ -150,22 +151,9 @@ def run_fit(arguments: argparse.Namespace) -> None:
 
     short = ALIASES.get(a.hook, a.hook) in LAYERED
     require(short or a.layers == "all", f"{a.hook!r} is not a hook of every layer: leave --layers out")
-    found = fit_concepts(
-        model,
-        examples,
-        hook=a.hook,
-        layers=a.layers if short else None,
-        estimator=a.estimator,
-        random_concepts=a.random_concepts,
-        seed=a.seed,
-    )
-    found.save(a.out)
-    if a.figure is not None:
-        from tl_dream.plotting import accuracy_by_layer, save_figure
-
-        save_figure(accuracy_by_layer(found.evidence).figure, a.figure)
-    print(found)
-    print_written(a.out, a.figure)
+    options = {name: getattr(a, name) for name in ("hook", "estimator", "random_concepts", "seed")}
+    layers = a.layers if short else None
+    finish(lambda: fit_concepts(model, examples, layers=layers, **options), a.out, accuracy_by_layer=a.figure)
 
 
 def _concept(arguments: argparse.Namespace) -> tuple[Any, Any]:
@@ -187,19 +175,15 @@ def run_edit(arguments: argparse.Namespace) -> None:
     model, concept = _concept(a)
     from tl_dream.editing import edit_concept
 
-    options = {} if a.allowed is None else {"allowed": a.allowed}
-    result = edit_concept(
-        model,
-        concept,
-        a.text,
-        pos=a.pos,
-        magnitudes=a.magnitudes,
-        controls=a.controls,
-        starts=a.starts,
-        seed=a.seed,
-        **options,
+    options = {name: getattr(a, name) for name in ("pos", "magnitudes", "controls", "starts", "seed")}
+    if a.allowed is not None:
+        options["allowed"] = a.allowed
+    finish(
+        lambda: edit_concept(model, concept, a.text, **options),
+        a.json,
+        edit_table=a.figure,
+        dose_response=a.dose_figure,
     )
-    finish(result, a.json, edit_table=a.figure, dose_response=a.dose_figure)
 
 
 def run_steer(arguments: argparse.Namespace) -> None:
@@ -211,8 +195,7 @@ def run_steer(arguments: argparse.Namespace) -> None:
     from tl_dream.editing import read_steered
 
     every, magnitude = ConceptVectors.load(a.concept), None if a.erase else a.magnitude
-    result = read_steered(model, every, a.text, pos=a.pos, at=list(concept), magnitude=magnitude)
-    finish(result, a.json)
+    finish(lambda: read_steered(model, every, a.text, pos=a.pos, at=list(concept), magnitude=magnitude), a.json)
 
 
 def run_classify(arguments: argparse.Namespace) -> None:
@@ -222,5 +205,4 @@ def run_classify(arguments: argparse.Namespace) -> None:
     model, concept = _concept(a)
     from tl_dream.concepts import classify
 
-    result = classify(model, concept, a.text, pos=a.pos)
-    finish(result, a.json)
+    finish(lambda: classify(model, concept, a.text, pos=a.pos), a.json)

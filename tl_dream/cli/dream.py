@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import DreamError, require
@@ -14,10 +13,10 @@ from tl_dream.cli.options import (
     add_model_arguments,
     add_objective_arguments,
     check_outputs,
-    finish,
     load,
     objective,
 )
+from tl_dream.cli.output import finish
 from tl_dream.cli.values import POSITIONS, allowed, positions, token_file, weight
 
 
@@ -89,7 +88,7 @@ def add_commands(subparsers: Subparsers) -> None:
     group.add_argument("--candidates", type=int, help="tokens each position chooses from; 0 for the whole vocabulary")
     group.add_argument("--noise", action="store_true", default=None, help="Gumbel noise on the logits")
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result")
+    group.add_argument("--json", metavar="FILE", help="write the whole result; - for stdout")
     group.add_argument(
         "--figure", metavar="FILE", help="write Figure 1, for epo score against fluency (.png, .pdf or .svg)"
     )
@@ -105,14 +104,8 @@ def run_dream(arguments: argparse.Namespace) -> None:
     require(not (a.banned and a.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
     start = corpus_start(a.start, a.text)
     model = load(a)
-    try:
-        result = _front(a, model, goal, start) if a.method == "epo" else _dream(a, model, goal, start)
-    except DreamError as error:
-        if error.partial is None or a.json is None:
-            raise
-        _save_partial(error.partial, a.json)
-        raise DreamError(f"{error}. The result so far is in {a.json!r}", error.partial) from error
-    finish(result, a.json, **{"pareto" if a.method == "epo" else "dream_history": a.figure})
+    search, plot = (_front, "pareto") if a.method == "epo" else (_dream, "dream_history")
+    finish(lambda: search(a, model, goal, start), a.json, **{plot: a.figure})
 
 
 def _check_fluency(a: argparse.Namespace) -> None:
@@ -206,20 +199,6 @@ def judged(arguments: argparse.Namespace, model: Any) -> Any:
     masked = arguments.masked
     if arguments.judge is None:
         return fluency(model, masked=True) if masked else fluency()
-    if Path(arguments.judge).is_file():
+    if os.path.isfile(arguments.judge):
         return fluency(count_bigrams(model, arguments.judge), masked=masked)
     return fluency(load_model(arguments.judge, backend=arguments.backend, device=arguments.device), masked=masked)
-
-
-def _save_partial(result: Any, path: str) -> None:
-    """Write a result whose scores are partly NaN or infinite, which JSON has not got: they become null."""
-    from tl_dream.results import write_json
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: finite(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    write_json(path, finite(result.to_json()))

@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from tl_dream._errors import DreamError, nearest, require
+from tl_dream.cli.output import STDOUT
 from tl_dream.cli.values import position, positions
 from tl_dream.results import check_writable, same_file
 
@@ -129,17 +131,25 @@ def objective(arguments: argparse.Namespace) -> Any:
     return neuron(a.hook, layer=a.layer, unit=a.unit, head=a.head, pos=a.pos, key=a.key, reduce=a.reduce)
 
 
-def check_outputs(*paths: str | None, figures: Sequence[str | None] = (), inputs: Sequence[str | None] = ()) -> None:
+def check_outputs(
+    json: str | None = None,
+    *paths: str | None,
+    figures: Sequence[str | None] = (),
+    inputs: Sequence[str | None] = (),
+) -> None:
     """Raise before any work starts unless every file can be written; None stands for an option that was not given.
 
     Args:
+        json: of --json; "-" is stdout.
         inputs: files that the command reads, and so must not write over.
 
     Raises:
         DreamError: a path that can't be written, is given twice or is an input, or a figure that is not .png, .pdf or
             .svg.
     """
-    given = [path for path in (*paths, *figures) if path is not None]
+    require(json != STDOUT or sys.stdout is not None, "--json -: stdout is closed")
+    require(STDOUT not in (*paths, *figures), "only --json takes - for stdout: give the name of a file")
+    given = [path for path in (json, *paths, *figures) if path is not None and path != STDOUT]
     for path in given:
         check_writable(path)
         for source in inputs:
@@ -149,36 +159,11 @@ def check_outputs(*paths: str | None, figures: Sequence[str | None] = (), inputs
             )
     places = [os.path.realpath(path) for path in given]
     for path, place in zip(given, places, strict=True):
-        require(places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
+        through = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe takes any number
+        require(through or places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
     if any(path is not None for path in figures):
         from tl_dream.plotting import check_figure_path
 
         for figure in figures:
             if figure is not None:
                 check_figure_path(figure)
-
-
-def print_written(*paths: str | os.PathLike[str] | None) -> None:
-    """Say which files were written; None stands for an option that was not given."""
-    for path in paths:
-        if path is not None:
-            print(f"wrote {path}")
-
-
-def finish(result: Any, saved: str | None, **figures: str | None) -> None:
-    """Save and draw what was asked for, and print the result.
-
-    Args:
-        saved: the file to save to; None for none.
-        figures: for every plot of `tl_dream.plotting` by name the file to draw to; None for none.
-    """
-    if saved is not None:
-        result.save(saved)
-    if any(path is not None for path in figures.values()):
-        from tl_dream import plotting
-
-        for name, path in figures.items():
-            if path is not None:
-                plotting.save_figure(getattr(plotting, name)(result).figure, path)
-    print(result)
-    print_written(saved, *figures.values())

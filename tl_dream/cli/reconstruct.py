@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from tl_dream._errors import require
-from tl_dream.cli.options import Subparsers, add_model_arguments, check_outputs, finish, load
+from tl_dream.cli.options import Subparsers, add_model_arguments, check_outputs, load
+from tl_dream.cli.output import finish
 from tl_dream.cli.values import allowed, layers, rivals, token_file
 
 
@@ -49,7 +50,7 @@ def add_commands(subparsers: Subparsers) -> None:
     )
     group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result")
+    group.add_argument("--json", metavar="FILE", help="write the whole result; - for stdout")
     group.add_argument("--figure", metavar="FILE", help="draw Figure 5 (.png, .pdf or .svg)")
     parser.set_defaults(run=run_reconstruct)
 
@@ -67,19 +68,6 @@ def run_reconstruct(arguments: argparse.Namespace) -> None:
     model = load(a)
     from tl_dream.reconstruction import reconstruct_layers
 
-    result = reconstruct_layers(
-        model,
-        a.text,
-        hook=a.hook,
-        layers=a.layers,
-        damage=damage,
-        method=a.method,
-        steps=a.steps,
-        starts=a.starts,
-        patience=a.patience,
-        allowed=a.allowed,
-        rivals=a.rivals,
-        budget=a.budget,
-        seed=a.seed,
-    )
-    finish(result, a.json, read_back=a.figure)
+    names = ("hook", "layers", "method", "steps", "starts", "patience", "allowed", "rivals", "budget", "seed")
+    options = {name: getattr(a, name) for name in names}
+    finish(lambda: reconstruct_layers(model, a.text, damage=damage, **options), a.json, read_back=a.figure)

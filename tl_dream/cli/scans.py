@@ -10,10 +10,10 @@ from tl_dream.cli.options import (
     add_model_arguments,
     add_objective_arguments,
     check_outputs,
-    finish,
     load,
     objective,
 )
+from tl_dream.cli.output import finish
 from tl_dream.cli.values import POSITIONS, allowed, position, token_file
 
 
@@ -99,7 +99,7 @@ def _add_allowed(group: Any) -> None:
 
 def _add_outputs(parser: argparse.ArgumentParser, figure: str) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result")
+    group.add_argument("--json", metavar="FILE", help="write the whole result; - for stdout")
     group.add_argument("--figure", metavar="FILE", help=f"draw {figure} (.png, .pdf or .svg)")
 
 
@@ -122,9 +122,8 @@ def run_corpus(arguments: argparse.Namespace) -> None:
     model = load(a)
     from tl_dream.scans import corpus_search
 
-    result = corpus_search(model, goal, a.file, top=a.top, max_tokens=a.max_tokens, checkpoint=a.checkpoint)
-
-    finish(result, a.json, corpus_sentences=a.figure)
+    options = {"top": a.top, "max_tokens": a.max_tokens, "checkpoint": a.checkpoint}
+    finish(lambda: corpus_search(model, goal, a.file, **options), a.json, corpus_sentences=a.figure)
 
 
 def run_token_search(arguments: argparse.Namespace) -> None:
@@ -135,9 +134,8 @@ def run_token_search(arguments: argparse.Namespace) -> None:
     model = load(a)
     from tl_dream.scans import token_search
 
-    result = token_search(model, goal, a.text, top=a.top, precision=a.precision, **_options(a))
-
-    finish(result, a.json, token_bars=a.figure)
+    options = {"top": a.top, "precision": a.precision, **_options(a)}
+    finish(lambda: token_search(model, goal, a.text, **options), a.json, token_bars=a.figure)
 
 
 def run_similar(arguments: argparse.Namespace) -> None:
@@ -148,11 +146,8 @@ def run_similar(arguments: argparse.Namespace) -> None:
     model = load(a)
     from tl_dream.scans import similar_tokens
 
-    result = similar_tokens(
-        model, goal, a.text, k=a.k, metric=a.metric, best=a.best, search=not a.no_search, **_options(a)
-    )
-
-    finish(result, a.json, neighbours=a.figure)
+    options = {"k": a.k, "metric": a.metric, "best": a.best, "search": not a.no_search, **_options(a)}
+    finish(lambda: similar_tokens(model, goal, a.text, **options), a.json, neighbours=a.figure)
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
@@ -162,6 +157,4 @@ def run_predict(arguments: argparse.Namespace) -> None:
     model = load(a)
     from tl_dream.scans import predict_masked
 
-    result = predict_masked(model, a.text, top=a.top)
-
-    finish(result, a.json, prediction_bars=a.figure)
+    finish(lambda: predict_masked(model, a.text, top=a.top), a.json, prediction_bars=a.figure)

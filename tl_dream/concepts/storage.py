@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,7 +69,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     """
     from safetensors import SafetensorError, safe_open
 
-    require(Path(path).is_file(), f"there is no concept file {str(path)!r}: make one with `tl-dream concept fit`")
+    require(os.path.isfile(path), f"there is no concept file {str(path)!r}: make one with `tl-dream concept fit`")
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("tl_dream", "null"))

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_dream._errors import DreamError, why
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.soft_input import GumbelSoftmaxInput, renew_candidates, sharpness_for, top_candidates
 from tl_dream.models import Host, has_bf16
@@ -82,51 +83,58 @@ def ascend(
         settings.precision == "auto" and count >= 8 and host.W_E.dtype == torch.float32 and has_bf16(host.device)
     )
     records: list[_Record] = []
-    stopped = "steps"
-    for step in range(settings.steps + 1):
-        degree = temperature(min(step, settings.steps - 1))
-        due = step % settings.evaluate_every == 0 or step == settings.steps
-        last = budget.left < 2 * prices.step + (2 if due else 1) * prices.look  # one more would not fit
-        due = due or last
-        draws = row_generators(seed, count, step + 1) if settings.noise else None
-        with torch.enable_grad():
-            weights = soft(degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws)
-            mixed = soft.embed(weights, host.W_E)
-            embeddings = base.index_put(where, mixed[row, slot])
-            words = _words(soft, weights, batch, where, host.d_vocab) if reads_words else None
-            with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow and not due):
-                every = (climb,) if climb is objective or not due else (climb, objective)
-                scores, *own = evaluate_each(host, every, batch.ids, batch.rows, embeddings=embeddings, weights=words)
-        if not bool(torch.isfinite(scores).all()):
-            failure = f"the soft score became {scores.tolist()} at step {step}"
-            break
-        if due:
-            strength = weights.detach().amax(2)
-            hard = seen.see(batch.within_limit(batch.fill(soft.snap()), strength), step)
-            failure = _failure(seen, f"at step {step}")
-            if failure:
+    stopped, ended = "steps", None
+    try:
+        for step in range(settings.steps + 1):
+            degree = temperature(min(step, settings.steps - 1))
+            due = step % settings.evaluate_every == 0 or step == settings.steps
+            last = budget.left < 2 * prices.step + (2 if due else 1) * prices.look  # one more would not fit
+            due = due or last
+            draws = row_generators(seed, count, step + 1) if settings.noise else None
+            with torch.enable_grad():
+                weights = soft(
+                    degree, noise=settings.noise, straight_through=settings.straight_through, generators=draws
+                )
+                mixed = soft.embed(weights, host.W_E)
+                embeddings = base.index_put(where, mixed[row, slot])
+                words = _words(soft, weights, batch, where, host.d_vocab) if reads_words else None
+                with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow and not due):
+                    every = (climb,) if climb is objective or not due else (climb, objective)
+                    scores, *own = evaluate_each(
+                        host, every, batch.ids, batch.rows, embeddings=embeddings, weights=words
+                    )
+            if not bool(torch.isfinite(scores).all()):
+                failure = f"the soft score became {scores.tolist()} at step {step}"
                 break
-            shown = own[0] if own else scores  # the history keeps the objective's own units
-            records.append(_record(step, budget.spent, degree, shown, hard, soft, batch, settings.top_k))
-            if tick is not None:
-                tick(step, max(best.score for best in seen.best))
-            if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
-                stopped = "callback"
+            if due:
+                strength = weights.detach().amax(2)
+                hard = seen.see(batch.within_limit(batch.fill(soft.snap()), strength), step)
+                failure = _failure(seen, f"at step {step}")
+                if failure:
+                    break
+                shown = own[0] if own else scores  # the history keeps the objective's own units
+                records.append(_record(step, budget.spent, degree, shown, hard, soft, batch, settings.top_k))
+                if tick is not None:
+                    tick(step, max(best.score for best in seen.best))
+                if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
+                    stopped = "callback"
+                    break
+            if step == settings.steps:
                 break
-        if step == settings.steps:
-            break
-        if last:
-            stopped = "budget"
-            break
-        pull, direct = gradients(scores, mixed, words, climb)
-        outputs, slope = ([mixed], [pull]) if words is None or direct is None else ([mixed, words], [pull, direct])
-        (gradient,) = torch.autograd.grad(outputs, soft.logits, slope)
-        soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
-        optimizer.step()
-        if soft.candidates is not None and step > 0 and step % settings.renew_every == 0:
-            steep = token_slopes(pull.detach(), None if direct is None else at_free(direct, batch.free), host)
-            renew_candidates(soft, weights.detach(), steep, batch.allowed, optimizer)
-    return Outcome(_runs(seen, records, batch), stopped if failure is None else "failure", failure)
+            if last:
+                stopped = "budget"
+                break
+            pull, direct = gradients(scores, mixed, words, climb)
+            outputs, slope = ([mixed], [pull]) if words is None or direct is None else ([mixed, words], [pull, direct])
+            (gradient,) = torch.autograd.grad(outputs, soft.logits, slope)
+            soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
+            optimizer.step()
+            if soft.candidates is not None and step > 0 and step % settings.renew_every == 0:
+                steep = token_slopes(pull.detach(), None if direct is None else at_free(direct, batch.free), host)
+                renew_candidates(soft, weights.detach(), steep, batch.allowed, optimizer)
+    except (KeyboardInterrupt, DreamError) as error:
+        stopped, ended = why(error), error
+    return Outcome(_runs(seen, records, batch), stopped if failure is None else "failure", failure, ended=ended)
 
 
 def _words(

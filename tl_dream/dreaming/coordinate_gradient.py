@@ -88,8 +88,8 @@ def gcg(
         allowed, banned, max_changes, retokenize, seed, callback, progress: as in `dream`.
 
     Raises:
-        DreamError: bad input, or scores or a gradient that became NaN or infinite (`error.partial` holds the `Dream` so
-            far).
+        DreamError: bad input, or scores or a gradient that became NaN or infinite.
+        DreamError, KeyboardInterrupt: `error.partial` is the `Dream` so far, as in `dream`.
     """
     settings = GCGSettings(*map(plain, (candidates, top_k, swaps, early)))
     starts, seed = whole_number("starts", starts), seed_number(seed)

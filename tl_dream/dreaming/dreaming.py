@@ -136,8 +136,9 @@ def dream(
         progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        DreamError: bad input (see the message), or scores or a gradient that became NaN or infinite; then
-            `error.partial` holds the `Dream` so far.
+        DreamError: bad input (see the message), or scores or a gradient that became NaN or infinite.
+        DreamError, KeyboardInterrupt: what ends a run after some work (Ctrl-C too) brings the `Dream` so far as its
+            `partial`, with the best real tokens seen; `stopped` is "failure" or "interrupted".
     """
     options = {
         "steps": steps,
@@ -289,7 +290,7 @@ class _Run:
             return crowds[0].evolve(self.callback, tick)
 
         found = self._searched(evolve)
-        told = {**asdict(settings), "penalties": list(crowds[0].penalties)}
+        told = {**asdict(settings), "penalties": list(crowds[0].penalties) if crowds else None}
         return found, {**told, "fluency": None if judge is None else repr(judge)}
 
     def auto(self) -> tuple[Outcome, dict[str, Any]]:

@@ -14,7 +14,7 @@ from tl_dream._arguments import Whole, finite_numbers, listed, plain, seed_numbe
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Activations, BatchContext, Objective, check, fluency
-from tl_dream.results import Frontier, FrontPoint, ScoredText
+from tl_dream.results import Dream, Frontier, FrontPoint, ScoredText
 from tl_dream.search import (
     Budget,
     Callback,
@@ -274,8 +274,8 @@ def epo(
         allowed, banned, max_changes, retokenize, seed, callback, progress: as in `dream`.
 
     Raises:
-        DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite (`error.partial` holds the
-            `Dream` so far, without the front).
+        DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite.
+        DreamError, KeyboardInterrupt: `error.partial` is the `Frontier` so far, as in `dream`.
     """
     given = None if penalties is None else tuple(listed(penalties))
     settings = EPOSettings(plain(population), given, plain(children), plain(top_k), plain(restart_every))
@@ -302,15 +302,18 @@ def epo(
             outcome = Outcome.of(search, lambda: crowd.evolve(callback, tick))
         told = run_settings(batch, "epo", asdict(settings), budget=limit.limit, allowed=allowed, starts=starts)
         told["penalties"] = list(crowd.penalties)
-        best = finish(host, objective, batch, outcome, settings=told, seed=seed, before=before)
-        return Frontier(
-            model=best.model,
-            objective=best.objective,
-            fluency=repr(judge) if judge is not None else None,
-            settings=told,
-            seed=seed,
-            start=crowd.point(best.start),
-            front=crowd.front,
-            cost=host.meter.now() - before,
-            stopped=best.stopped,
-        )
+
+        def front(best: Dream) -> Frontier:
+            return Frontier(
+                model=best.model,
+                objective=best.objective,
+                fluency=repr(judge) if judge is not None else None,
+                settings=told,
+                seed=seed,
+                start=crowd.point(best.start),
+                front=crowd.front or (crowd.point(best.best),),
+                cost=best.cost,
+                stopped=best.stopped,
+            )
+
+        return finish(host, objective, batch, outcome, settings=told, seed=seed, before=before, made=front)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import NATURAL, Number, Whole, finite_numbers, flag, layers_of, seed_number, whole_number
-from tl_dream._errors import require
+from tl_dream._errors import keeping, require
 from tl_dream.concepts import ConceptVector, ConceptVectors, vectors_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.editing.sentence_search import WIDTH, search
@@ -86,6 +86,8 @@ def edit_concept(
     Raises:
         DreamError: a concept of another model (see `classify`), a position or word that is not there, no magnitude, one
             that is no number, or a sentence without neighbours (nothing else is allowed where words are free).
+        DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
+            nearest texts so far.
     """
     vectors = _chosen(vectors_of(concept), layers)
     sizes, seed = finite_numbers("magnitude", magnitudes, NATURAL), seed_number(seed)
@@ -102,40 +104,48 @@ def edit_concept(
         pool = SentencePool(
             host, sentence, [_aim(move, sentence, places, host) for move in moves], host.vocabulary.allowed(allowed)
         )
-        with tqdm(disable=None if progress is None else not progress, desc="edit", leave=False) as bar:
-            near = search(
+
+        def edit(stopped: str = "complete") -> ConceptEdit:
+            neighbours = {move.name: float(pool.moved(move.name)[1 : pool.near + 1].median()) for move in moves}
+            best = pool.best()
+            cost = host.meter.now() - before
+            share = cost.seconds / len(moves)
+            rows = [_row(pool, move, aim, best[aim], neighbours[move.name], share) for aim, move in enumerate(moves)]
+            first = vectors[0]
+            return ConceptEdit(
+                model=host.name,
+                concept=first.name,
+                hook=first.hook,
+                negative=first.negative,
+                positive=first.positive,
+                text=sentence.text,
+                tokens=sentence.tokens,
+                pos=places,
+                rows=tuple(rows),
+                scales={str(vector.layer): vector.scale for vector in vectors},
+                neighbours={str(v.layer): neighbours[name] for v, name in zip(vectors, names, strict=True)},
+                settings={
+                    "magnitudes": sizes,
+                    "controls": controls,
+                    "randoms": randoms,
+                    "starts": starts,
+                    "width": width,
+                    "allowed": allowed if isinstance(allowed, str) else f"{int(pool.allowed.sum())} tokens",
+                    "measured": len(pool.rows),
+                },
+                seed=seed,
+                cost=cost,
+                stopped=stopped,
+            )
+
+        with (
+            keeping(lambda _, why: edit(why) if pool.near else None),
+            tqdm(disable=None if progress is None else not progress, desc="edit", leave=False) as bar,
+        ):
+            search(
                 pool, starts=starts, width=width, seed=seed, tick=lambda: bar.update(len(pool.rows) - bar.n) and None
             )
-        neighbours = {move.name: float(pool.moved(move.name)[1 : near + 1].median()) for move in moves}
-        best = pool.best()
-        cost = host.meter.now() - before
-        share = cost.seconds / len(moves)
-        rows = [_row(pool, move, aim, best[aim], neighbours[move.name], share) for aim, move in enumerate(moves)]
-        first = vectors[0]
-        return ConceptEdit(
-            model=host.name,
-            concept=first.name,
-            hook=first.hook,
-            negative=first.negative,
-            positive=first.positive,
-            text=sentence.text,
-            tokens=sentence.tokens,
-            pos=places,
-            rows=tuple(rows),
-            scales={str(vector.layer): vector.scale for vector in vectors},
-            neighbours={str(v.layer): neighbours[name] for v, name in zip(vectors, names, strict=True)},
-            settings={
-                "magnitudes": sizes,
-                "controls": controls,
-                "randoms": randoms,
-                "starts": starts,
-                "width": width,
-                "allowed": allowed if isinstance(allowed, str) else f"{int(pool.allowed.sum())} tokens",
-                "measured": len(pool.rows),
-            },
-            seed=seed,
-            cost=cost,
-        )
+            return edit()
 
 
 def _chosen(vectors: tuple[ConceptVector, ...], layers: Any) -> list[ConceptVector]:

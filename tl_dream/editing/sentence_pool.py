@@ -50,6 +50,7 @@ class SentencePool:
         W: the embedding matrix in the same way.
         rows: the sentences, the original first.
         losses: a row a sentence, a column an aim.
+        near: how many single-word neighbours with near tokens were measured first: rows 1 to that number.
         moved: root mean square distance of every sentence from the original, {hook name: one number a sentence}.
     """
 
@@ -75,6 +76,7 @@ class SentencePool:
             for name, columns in self._columns.items()
         }
         self.rows: list[Row] = []
+        self.near = 0
         self._known: dict[Row, int] = {}
         self._losses: list[Float[Tensor, "rows aim"]] = []
         self._moved: dict[str, list[Tensor]] = {name: [] for name in self.names}
@@ -138,7 +140,8 @@ class SentencePool:
     def best(self) -> list[int]:
         """For every aim the number of the nearest real sentence; the original where it is as near."""
         real = torch.tensor(self._real)
-        return [int(column.argmin()) for column in self.losses.masked_fill(~real[:, None], torch.inf).T]
+        losses = self.losses[: len(real)]  # where Ctrl-C fell between the two
+        return [int(column.argmin()) for column in losses.masked_fill(~real[:, None], torch.inf).T]
 
     def change(self, number: int, name: str) -> Float[Tensor, "pos unit"]:
         """One sentence's activation, run alone, minus the original's."""

@@ -39,7 +39,7 @@ class _Start:
     done: bool = False
 
 
-def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, tick: Callable[[], None]) -> int:
+def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, tick: Callable[[], None]) -> None:
     """Fill the pool with the most promising sentences for every aim; `pool.best()` then tells the nearest.
 
     Every aim starts at the original sentence, at the sentence with [MASK] where the aim differs most from it, and at
@@ -52,16 +52,13 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
         seed: of the random ones.
         tick: called after every batch of work.
 
-    Returns:
-        How many single-word neighbours were measured first: rows 1 to that number of the pool.
-
     Raises:
         DreamError: no single-word neighbour.
     """
     draw = torch.Generator().manual_seed(seed)
-    neighbours = _surround(pool, draw)
+    _surround(pool, draw)
     require(
-        neighbours > 0,
+        pool.near > 0,
         f"there is nothing to compare {pool.sentence.text!r} with: no sentence that differs from it in one word may be "
         "tried. Free more words (free= of the Prompt), or allow tokens other than its own (allowed=)",
     )
@@ -82,11 +79,10 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
         tick()
         for start, ranked, rows in zip(running, singles, more, strict=True):
             _advance(pool, start, [_with(start.row, *swap) for _, swap in ranked[:1]] + rows)
-    return neighbours
 
 
-def _surround(pool: SentencePool, draw: torch.Generator) -> int:
-    """Measure sentences that differ in one word: near tokens first, random ones after. Returns how many are near."""
+def _surround(pool: SentencePool, draw: torch.Generator) -> None:
+    """Measure sentences that differ in one word: near tokens first, random ones after."""
     W, ids = pool.W, pool.sentence.ids
     pick = pool.allowed.nonzero()[:, 0]
     near: list[Row] = []
@@ -99,9 +95,8 @@ def _surround(pool: SentencePool, draw: torch.Generator) -> int:
         near += [_with(ids, at, token) for token in close]
         far += [_with(ids, at, int(pick[i])) for i in torch.randint(len(pick), (RANDOM,), generator=draw)]
     pool.add(near)
-    count = len(pool.rows) - 1
+    pool.near = len(pool.rows) - 1
     pool.add(far)
-    return count
 
 
 def _with(row: Row, at: int, token: int) -> Row:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tl_dream._arguments import is_whole, plain
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models.direction import CAUSAL, MASKED, direction_of, is_bert
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
 from tl_dream.models.isolation import in_evaluation, isolated, shared
@@ -225,7 +225,7 @@ def attached(model: Any) -> Iterator[Host]:
     if isinstance(model, Host):
         yield model
         return
-    with isolated(), opened(model) as host:
+    with keeping(lambda partial, why: partial), isolated(), opened(model) as host:  # None where nobody made one
         yield host
 
 

@@ -206,15 +206,27 @@ def without_user_hooks(model: Any) -> Iterator[None]:
 
 @contextmanager
 def owned_hook(point: Any, function: Callable[..., Any], prepend: bool = False) -> Iterator[None]:
-    """A hook of our own for the length of a block and for this thread; that very handle is removed after."""
-    with _POINTS:
-        known = {id(handle) for handle in point.fwd_hooks}
-        handle = point.add_hook(_ThisThread(function), is_permanent=True, prepend=prepend)
-        if handle is None:  # transformer-lens 3 does not return it
-            handle = next(h for h in point.fwd_hooks if id(h) not in known)
+    """A hook of our own for the length of a block and for this thread; that very handle is removed after, wherever
+    Ctrl-C falls."""
+    mine: list[Any] = []
+
+    def remove() -> None:
+        with _POINTS:
+            for handle in mine:
+                handle.hook.remove()
+            point.fwd_hooks[:] = [h for h in point.fwd_hooks if all(h is not one for one in mine)]
+
     try:
+        with _POINTS:
+            known = {id(handle) for handle in point.fwd_hooks}
+            try:
+                point.add_hook(_ThisThread(function), is_permanent=True, prepend=prepend)
+            finally:  # transformer-lens 3 does not return it
+                mine += [h for h in point.fwd_hooks if id(h) not in known]
         yield
     finally:
-        with _POINTS:
-            handle.hook.remove()
-            point.fwd_hooks[:] = [h for h in point.fwd_hooks if h is not handle]
+        try:
+            remove()
+        except KeyboardInterrupt:
+            remove()
+            raise

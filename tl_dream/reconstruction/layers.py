@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, layers_of, listed, plain, seed_number
-from tl_dream._errors import DreamError, require, unknown
+from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models import Host, attached, isolated
 from tl_dream.reconstruction.certificates import examine
 from tl_dream.reconstruction.problem import Problem, read_target
@@ -133,6 +133,7 @@ def reconstruct_layers(
 
     Raises:
         DreamError: as in `reconstruct`, and an unknown damage.
+        DreamError, KeyboardInterrupt: `error.partial` holds the layers so far, as in `reconstruct`.
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     allowed = plain(allowed)
@@ -140,10 +141,16 @@ def reconstruct_layers(
         read_damage(damage)
     with attached(model) as host:
         sentence = host.vocabulary.read(text)
-        found = []
-        for layer in read_layers(host, hook, layers):
-            task = pose_damaged(host, sentence, hook, layer, damage, search.seed)
-            found.append(solve(host, task, search, allowed, progress=progress))
+        found: list[Reconstruction] = []
+
+        def so_far(last: Reconstruction | None, why: str) -> LayerReconstructions | None:
+            layers = [*found, last] if last is not None else found
+            return LayerReconstructions(sentence.text, damage, tuple(layers), why) if layers else None
+
+        with keeping(so_far):
+            for layer in read_layers(host, hook, layers):
+                task = pose_damaged(host, sentence, hook, layer, damage, search.seed)
+                found.append(solve(host, task, search, allowed, progress=progress))
     return LayerReconstructions(sentence.text, damage, tuple(found))
 
 
@@ -212,28 +219,35 @@ def kept_tokens(
 
     Raises:
         DreamError: no text, no damage, an unknown one, and as in `reconstruct`.
+        DreamError, KeyboardInterrupt: `error.partial` holds the records so far.
     """
     given, damages, allowed = prompts_of(texts, "text to read back"), listed(damages), plain(allowed)
     require(bool(damages), "no damage given: name at least one, such as 'noise 0.05'")
     search = SearchSettings(patience=1, rivals=plain(rivals), budget=plain(budget), seed=plain(seed))
     for damage in damages:
         read_damage(damage)
-    records = []
+    records: list[Kept] = []
     with attached(model) as host:
         sentences = [host.vocabulary.read(text) for text in given]
         chosen = read_layers(host, hook, layers)
         jobs = [(i, layer, damage) for i in range(len(sentences)) for layer in chosen for damage in damages]
-        for i, layer, damage in tqdm(
-            jobs, disable=None if progress is None else not progress, desc="kept_tokens", leave=False
-        ):
-            draw = (search.seed * 1_000_003 + i) % 2**63
-            task = pose_damaged(host, sentences[i], hook, layer, damage, draw)
-            records.append(_keep(host, task, i, layer, damage, allowed, search))
-            if callback is not None:
-                callback(records[-1])
-        name = host.name
-        cost = Cost(host.meter.forwards, host.meter.forward_tokens, sum(record.seconds for record in records))
-    return KeptTokens(name, hook, tuple(sentence.text for sentence in sentences), tuple(records), search.seed, cost)
+
+        def kept(stopped: str = "complete") -> KeptTokens | None:
+            cost = Cost(host.meter.forwards, host.meter.forward_tokens, sum(record.seconds for record in records))
+            told = tuple(sentence.text for sentence in sentences)
+            return KeptTokens(host.name, hook, told, tuple(records), search.seed, cost, stopped) if records else None
+
+        bar = tqdm(jobs, disable=None if progress is None else not progress, desc="kept_tokens", leave=False)
+        with keeping(lambda _, why: kept(why)), bar:
+            for i, layer, damage in bar:
+                draw = (search.seed * 1_000_003 + i) % 2**63
+                task = pose_damaged(host, sentences[i], hook, layer, damage, draw)
+                records.append(_keep(host, task, i, layer, damage, allowed, search))
+                if callback is not None:
+                    callback(records[-1])
+        found = kept()
+    assert found is not None
+    return found
 
 
 def _keep(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tl_dream._arguments import Whole, is_whole, listed, plain, unmasked
@@ -16,7 +16,8 @@ from tl_dream._errors import DreamError, require, shortened
 from tl_dream.models import Host, check_index, user_hooks
 from tl_dream.objectives import Read, match
 from tl_dream.reconstruction.targets import Target, frame, masked, record, shape_at
-from tl_dream.text import Positions, Prompt, Sentence
+from tl_dream.results import ScoredText
+from tl_dream.text import Allowed, Positions, Prompt, Sentence
 
 FINE, COARSE = 64, 4
 """Tolerance in units of the model's machine epsilon: of float32 and float64, and of the half-precision types. Measured
@@ -316,3 +317,20 @@ def _lengths(question: TargetSpec, length: Any, known: Sentence | None) -> list[
         "to try, special tokens included) or a start",
     )
     return [question.length or 0]
+
+
+def check_allowed(task: Problem, mask: Bool[Tensor, " vocab"], allowed: Allowed) -> None:
+    """Raise where a token of the start or the truth is none that may be chosen."""
+    for sentence in filter(None, (task.start, task.truth)):
+        for i in sentence.free:
+            require(
+                bool(mask[sentence.ids[i]]),
+                f"the text holds {sentence.tokens[i]!r} at position {i}, which allowed={allowed!r} rules out",
+            )
+
+
+def measured(host: Host, task: Problem, sentence: Sentence) -> ScoredText:
+    """A sentence with minus its mean squared error; the truth's is 0 but for rounding, if the target is as recorded."""
+    target = task.question.target(host, sentence)
+    errors = target.compare(host, torch.tensor([sentence.ids], device=host.device)).errors[0]
+    return host.scored_text(sentence.ids, -target.loss(errors))

@@ -12,18 +12,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields, whole_number
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError, keeping, require
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
 from tl_dream.reconstruction.certificates import Examined, examine
 from tl_dream.reconstruction.inversion import invert
-from tl_dream.reconstruction.problem import Problem, read_problem, read_target
+from tl_dream.reconstruction.problem import Problem, check_allowed, measured, read_problem, read_target
 from tl_dream.reconstruction.targets import Target, masked
 from tl_dream.reconstruction.token_space import TokenSpace
 from tl_dream.reconstruction.token_swaps import TokenLedger
-from tl_dream.results import Certificate, Cost, History, Reconstruction, ScoredText
+from tl_dream.results import Certificate, Cost, History, Reconstruction
 from tl_dream.search import Batch
-from tl_dream.text import Allowed, Positions, Prompt, Sentence
+from tl_dream.text import Allowed, Positions, Prompt
 
 METHODS = ("auto", "article")
 
@@ -131,6 +131,8 @@ def reconstruct(
     Raises:
         DreamError: a target of another shape, dtype or device than the hook's, NaNs in it, a hook without positions, an
             impossible length, a truth or start that can't be it.
+        DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings the best tokens so far,
+            without rivals, as its `partial`.
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     with attached(model) as host:
@@ -220,9 +222,17 @@ def solve(
     """
     before = host.meter.now()
     mask = host.vocabulary.allowed(allowed)
-    _check_allowed(task, mask, allowed)
+    check_allowed(task, mask, allowed)
     attempts: list[_Attempt] = []
-    with tqdm(disable=None if progress is None else not progress, desc="reconstruct", leave=False) as bar:
+    settings = {**search.settings, "allowed": allowed if isinstance(allowed, str) else f"{int(mask.sum())} tokens"}
+
+    def result(attempts: list[_Attempt]) -> Reconstruction:
+        best = min(attempts, key=lambda one: one.loss)
+        lengths = tuple((len(one.target.sentence), one.loss) for one in attempts)
+        return _result(host, task, best, search, settings, lengths, host.meter.now() - before)
+
+    kept = keeping(lambda last, why: replace(result(attempts + ([last] if last else [])), stopped=why))
+    with tqdm(disable=None if progress is None else not progress, desc="reconstruct", leave=False) as bar, kept:
 
         def tick(loss: float) -> None:
             bar.update(host.meter.forwards - before.forwards - bar.n)
@@ -239,20 +249,7 @@ def solve(
             attempts.append(attempt)
             if attempt.found.certificate.matched:
                 break
-    best = min(attempts, key=lambda attempt: attempt.loss)
-    settings = {**search.settings, "allowed": allowed if isinstance(allowed, str) else f"{int(mask.sum())} tokens"}
-    cost = host.meter.now() - before
-    lengths = tuple((len(attempt.target.sentence), attempt.loss) for attempt in attempts)
-    return _result(host, task, best, search, settings, lengths, cost)
-
-
-def _check_allowed(task: Problem, mask: Bool[Tensor, " vocab"], allowed: Allowed) -> None:
-    for sentence in filter(None, (task.start, task.truth)):
-        for i in sentence.free:
-            require(
-                bool(mask[sentence.ids[i]]),
-                f"the text holds {sentence.tokens[i]!r} at position {i}, which allowed={allowed!r} rules out",
-            )
+        return result(attempts)
 
 
 def _invert(
@@ -269,10 +266,15 @@ def _invert(
     space = TokenSpace(host, target, mask)
     draw = torch.Generator().manual_seed(search.seed)
     judge = TokenLedger(host, target, host.meter.forwards + budget, enough, tick)
-    stopped = invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
-    tokens = target.searched(host) if judge.best is None else judge.best
-    found = examine(host, target, space, tokens, search.rivals, draw, budget=judge.budget)
-    return _Attempt(target, found, None, "matched" if found.certificate.matched else stopped)
+
+    def attempt(rivals: int | str, stopped: str) -> _Attempt:
+        tokens = target.searched(host) if judge.best is None else judge.best
+        found = examine(host, target, space, tokens, rivals, draw, budget=judge.budget)
+        return _Attempt(target, found, None, "matched" if found.certificate.matched else stopped)
+
+    with keeping(lambda _, why: None if judge.best is None else attempt(0, why)):
+        stopped = invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
+        return attempt(search.rivals, stopped)
 
 
 def _anneal(
@@ -284,11 +286,11 @@ def _anneal(
     tick: Callable[[float], object],
 ) -> _Attempt:
     """Method "article"."""
-    settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
     batch = Batch.of(host, [target.sentence] * search.starts, mask, retokenize=False)
+    settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
     outcome = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
-    if outcome.failure is not None:
-        raise DreamError(f"{outcome.failure}: the target or the model holds numbers too large for its dtype")
+    advice = "the target or the model holds numbers too large for its dtype"
+    ended = outcome.ended if outcome.failure is None else DreamError(f"{outcome.failure}: {advice}")
     # `run.best` will not do: it counts the frame as the start, which is no text that the soft sentence ever stood at
     number = host.vocabulary.tokenizer.convert_tokens_to_ids
     found = [
@@ -296,13 +298,20 @@ def _anneal(
         for run in outcome.runs
         for score, tokens in zip(run.history.hard_score, run.history.tokens, strict=True)
     ]
-    _, tokens, history = max(found, key=lambda one: one[0])
-    if start is not None:
-        rows = torch.stack([tokens, start])
-        tokens = rows[int(target.score(host, target.fill(host, rows)).argmax())]
-    draw = torch.Generator().manual_seed(search.seed)
-    examined = examine(host, target, TokenSpace(host, target, mask), tokens, search.rivals, draw, keep=True)
-    return _Attempt(target, examined, history, "matched" if examined.certificate.matched else outcome.stopped)
+
+    def attempt(rivals: int | str) -> _Attempt:
+        _, tokens, history = max(found, key=lambda one: one[0])
+        if start is not None:
+            rows = torch.stack([tokens, start])
+            tokens = rows[int(target.score(host, target.fill(host, rows)).argmax())]
+        draw, space = torch.Generator().manual_seed(search.seed), TokenSpace(host, target, mask)
+        examined = examine(host, target, space, tokens, rivals, draw, keep=True)
+        return _Attempt(target, examined, history, "matched" if examined.certificate.matched else outcome.stopped)
+
+    with keeping(lambda *_: attempt(0)):
+        if ended is not None:
+            raise ended
+        return attempt(search.rivals)
 
 
 def _result(
@@ -328,8 +337,8 @@ def _result(
         seed=search.seed,
         scale=target.scale,
         best=host.scored_text(ids, -attempt.loss),
-        start=None if task.start is None else _measured(host, task, task.start),
-        truth=None if task.truth is None else _measured(host, task, task.truth),
+        start=None if task.start is None else measured(host, task, task.start),
+        truth=None if task.truth is None else measured(host, task, task.truth),
         free=target.sentence.free,
         errors=tuple(attempt.found.errors.tolist()),
         certificate=attempt.found.certificate,
@@ -339,10 +348,3 @@ def _result(
         cost=cost,
         stopped=attempt.stopped,
     )
-
-
-def _measured(host: Host, task: Problem, sentence: Sentence) -> ScoredText:
-    """A sentence with minus its mean squared error; the truth's is 0 but for rounding, if the target is as recorded."""
-    target = task.question.target(host, sentence)
-    errors = target.compare(host, torch.tensor([sentence.ids], device=host.device)).errors[0]
-    return host.scored_text(sentence.ids, -target.loss(errors))

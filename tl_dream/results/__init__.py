@@ -3,6 +3,7 @@
 from tl_dream.results.base import (
     VERSION,
     Cost,
+    as_json,
     check_kind,
     check_writable,
     declared,

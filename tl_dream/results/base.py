@@ -51,6 +51,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def cut_short(stopped: str) -> str:
+    """What a result says where it is only a part."""
+    return "" if stopped == "complete" else f"; only a part of it ({stopped})"
+
+
 def free_spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
     style = "background:#fde0a8;text-decoration:underline"
     return " ".join(
@@ -173,13 +178,18 @@ def _umask() -> int:
     return mask
 
 
-def write_json(path: str | os.PathLike[str], data: Any) -> None:
-    """Write JSON (UTF-8, no NaN), whole or not at all."""
+def as_json(data: Any) -> bytes:
+    """JSON (UTF-8, no NaN), a line at its end."""
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
     except ValueError as error:
         raise DreamError(f"a result with NaN or infinite numbers can't be saved as JSON: {error}") from error
-    write_bytes(path, text.encode() + b"\n")
+    return text.encode() + b"\n"
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Write JSON (UTF-8, no NaN), whole or not at all."""
+    write_bytes(path, as_json(data))
 
 
 LARGEST = 1 << 28

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import whole_number
-from tl_dream.results.base import Cost, SavedResult, read_fields, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, table
 
 if TYPE_CHECKING:
     import pandas
@@ -67,6 +67,7 @@ class CorpusResult(SavedResult):
         skipped: lines that were not, by reason.
         tokens: tokens of the scored lines, special ones included.
         cost: forwards, forward-tokens, seconds (of the whole pass, however many objectives shared it).
+        stopped: "complete", or why only a part of the corpus was searched: "interrupted" or "failure".
     """
 
     model: str
@@ -77,6 +78,7 @@ class CorpusResult(SavedResult):
     skipped: Mapping[str, int]
     tokens: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "corpus_result"
 
@@ -93,7 +95,7 @@ class CorpusResult(SavedResult):
                 f"{self.objective} on {self.model}",
                 table(("score", "line", "sentence"), rows),
                 f"{self.scored:,} lines of {self.corpus} scored in {self.cost.seconds:.1f} s "
-                f"({rate:,.0f} tokens a second); skipped: {left_out or 'none'}",
+                f"({rate:,.0f} tokens a second); skipped: {left_out or 'none'}{cut_short(self.stopped)}",
             )
         )
 

@@ -161,7 +161,7 @@ class Dream(SavedResult):
         )
         notes.append(
             f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-            f"{self.cost.seconds:.1f} s; {1 + len(self.others)} start(s), seed {self.seed}, stopped by {self.stopped}"
+            f"{self.cost.seconds:.1f} s; {1 + len(self.others)} start(s), seed {self.seed}, stopped: {self.stopped}"
             + (" (every text that may be returned was tried)" if self.stopped == "complete" else "")
             + ("; no single swap of an allowed token is better" if self.optimum else "")
         )
@@ -245,7 +245,7 @@ class Frontier(SavedResult):
                 f"{self.objective} against {self.fluency or 'nothing'} on {self.model}",
                 table(("", "score", "nats/token", "text"), rows),
                 f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}, stopped by {self.stopped}",
+                f"{self.cost.seconds:.1f} s; seed {self.seed}, stopped: {self.stopped}",
             )
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tl_dream.results.base import Cost, SavedResult, read_fields, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, table
 
 if TYPE_CHECKING:
     import pandas
@@ -97,6 +97,8 @@ class ConceptEdit(SavedResult):
         settings: every option of the run.
         seed: of the random direction and the search.
         cost: of the whole run.
+        stopped: "complete", or why the search did not come to its end, and nearer texts may be missing: "interrupted"
+            or "failure".
     """
 
     model: str
@@ -113,6 +115,7 @@ class ConceptEdit(SavedResult):
     settings: Mapping[str, Any]
     seed: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "concept_edit"
 
@@ -177,7 +180,7 @@ class ConceptEdit(SavedResult):
                 table(("", "moved word with the concept", "otherwise", "other words", "no change"), shares),
                 "gap: distance of the nearest text found, as a share of the distance between neighbouring sentences",
                 f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
             ]
         )
 

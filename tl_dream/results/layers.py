@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, table
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:
@@ -21,11 +21,14 @@ class LayerReconstructions(SavedResult):
         text: the sentence.
         damage: what was done to every target before (see `damaged`); None for nothing.
         layers: a reconstruction a layer.
+        stopped: "complete", or why layers are missing, the last one perhaps not read to its end: "interrupted" or
+            "failure".
     """
 
     text: str
     damage: str | None
     layers: tuple[Reconstruction, ...]
+    stopped: str = "complete"
 
     kind = "layer_reconstructions"
 
@@ -48,7 +51,7 @@ class LayerReconstructions(SavedResult):
             )
             for r in self.layers
         ]
-        notes = [f"{hook} on {first.model}: {self.text}"]
+        notes = [f"{hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
         if self.damage is not None:
             notes.append(f"every target damaged first: {self.damage}")
         notes.append(table(("layer", "right", "certified", "loss", "seconds", "read back"), rows))
@@ -109,6 +112,7 @@ class KeptTokens(SavedResult):
         records: one a sentence, layer and damage.
         seed: of the search, and with the sentence's number of the damage.
         cost: forwards, forward-tokens, seconds.
+        stopped: "complete", or why records are missing: "interrupted" or "failure".
     """
 
     model: str
@@ -117,6 +121,7 @@ class KeptTokens(SavedResult):
     records: tuple[Kept, ...]
     seed: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "kept_tokens"
 
@@ -139,7 +144,11 @@ class KeptTokens(SavedResult):
 
     def __str__(self) -> str:
         total = sum({record.text: record.total for record in self.records}.values())
-        rows = [(d, *(f"{self.share(layer, d):.1%}" for layer in self.layers), "") for d in self.damages]
+        known = {(record.layer, record.damage) for record in self.records}
+        rows = [
+            (d, *(f"{self.share(layer, d):.1%}" if (layer, d) in known else "-" for layer in self.layers), "")
+            for d in self.damages
+        ]
         missed = sum(record.missed for record in self.records)
         return "\n".join(
             [
@@ -147,7 +156,7 @@ class KeptTokens(SavedResult):
                 table(("damage", *(f"layer {layer}" for layer in self.layers), ""), rows),
                 f"the blind search ended at a text that fits worse in {missed} of {len(self.records)} cases",
                 f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
             ]
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from tl_dream.results.base import Cost, SavedResult, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, table
 
 if TYPE_CHECKING:
     import pandas
@@ -51,7 +51,7 @@ class TokenTable(SavedResult):
         place: the sentence and the position.
         chosen: the sentence's own token there.
         top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
-        evaluated: tokens that were searched.
+        evaluated: tokens that were searched: all that are allowed, where `stopped` is "complete".
         allowed: a fingerprint of these, which tells two searches of different tokens apart.
         screen: how they were searched.
         bound: by how much that is taken to be off at most, in the objective's units: four times the largest error
@@ -59,6 +59,8 @@ class TokenTable(SavedResult):
         shortlisted: tokens scored again in the model's own precision: a sample, and all within the bound of the cut.
         rescored: how many of these were scored one at a time.
         cost: forwards, forward-tokens, seconds.
+        stopped: "complete", or why not all tokens were searched, and better ones may be among the others: "interrupted"
+            or "failure".
     """
 
     model: str
@@ -73,6 +75,7 @@ class TokenTable(SavedResult):
     shortlisted: int
     rescored: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "token_table"
 
@@ -86,7 +89,8 @@ class TokenTable(SavedResult):
                 str(self.place),
                 table(("", "score", "id", "token"), [*rows, own]),
                 f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}{off}); "
-                f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them one at a time",
+                f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them one at a time"
+                f"{cut_short(self.stopped)}",
             )
         )
 

@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, plain, whole_number
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError, keeping, require
 from tl_dream.models import attached, default_batch_tokens
 from tl_dream.objectives import Objective, check
 from tl_dream.results import CorpusResult, same_file
@@ -62,6 +62,8 @@ def corpus_search(
     Raises:
         DreamError: an empty corpus, one in which nothing can be scored, a checkpoint of another search, or bad input
             (see the message).
+        DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings what was found so far as
+            its `partial`, as it would have been returned.
     """
     given: Any = plain(objective)
     many = isinstance(given, list)
@@ -90,6 +92,28 @@ def corpus_search(
             "max_tokens": longest,
         }
         saved = None if checkpoint is None else SavedProgress(checkpoint, same)
+        earlier = 0.0
+
+        def found(stopped: str = "complete") -> CorpusResult | tuple[CorpusResult, ...]:
+            _check_found(corpus, reader, scan)
+            cost = host.meter.now() - before
+            cost = replace(cost, seconds=earlier + cost.seconds)
+            results = tuple(
+                CorpusResult(
+                    model=host.name,
+                    objective=repr(one),
+                    corpus=corpus.name,
+                    top=ranking.best(),
+                    scored=ranking.scored,
+                    skipped=dict(scan.skipped + ranking.skipped),
+                    tokens=scan.tokens,
+                    cost=cost,
+                    stopped=stopped,
+                )
+                for one, ranking in zip(objectives, scan.rankings, strict=True)
+            )
+            return results if many else results[0]
+
         with tqdm(
             total=corpus.size,
             disable=None if progress is None else not progress,
@@ -98,29 +122,14 @@ def corpus_search(
             unit_scale=True,
             leave=False,
         ) as bar:
-            earlier = 0.0 if saved is None else saved.resume(scan, reader, bar)
-            with _flushed(saved):
+            if saved is not None:
+                earlier = saved.resume(scan, reader, bar)
+            with keeping(lambda _, why: found(why)), _flushed(saved):
                 for shard in reader:
                     scan.run(shard, bar)
                     if saved is not None:
                         saved.keep(scan, reader, earlier + (host.meter.now() - before).seconds)
-        _check_found(corpus, reader, scan)
-        cost = host.meter.now() - before
-        cost = replace(cost, seconds=earlier + cost.seconds)
-        results = tuple(
-            CorpusResult(
-                model=host.name,
-                objective=repr(one),
-                corpus=corpus.name,
-                top=ranking.best(),
-                scored=ranking.scored,
-                skipped=dict(scan.skipped + ranking.skipped),
-                tokens=scan.tokens,
-                cost=cost,
-            )
-            for one, ranking in zip(objectives, scan.rankings, strict=True)
-        )
-    return results if many else results[0]
+        return found()
 
 
 @contextmanager

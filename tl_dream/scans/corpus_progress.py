@@ -35,11 +35,15 @@ class SavedProgress:
         identity: what must be the same for a search to go on where another stopped.
 
     Raises:
-        DreamError: the file can't be written, or holds something else.
+        DreamError: the file can't be written, is none, or holds something else.
     """
 
     def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
         self._path = check_writable(path)
+        require(
+            self._path.is_file() or not self._path.exists(),
+            f"the checkpoint {str(self._path)!r} is a device or a pipe, which can't be read again: give a file",
+        )
         self._identity = dict(identity)
         self._unwritten: dict[str, Any] | None = None
         self._due = time.monotonic() + EVERY

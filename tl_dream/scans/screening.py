@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tl_dream._errors import require
+from tl_dream._errors import keeping, require
 
 Scores = Callable[[Tensor], Tensor]
 """Scores of candidates, Float[candidate], given by their numbers, Int[candidate]."""
@@ -34,6 +34,7 @@ class Shortlist:
         scored: how many candidates were scored exactly.
         passed: how many the next finer screen saw (or `exact`, where there is one screen).
         bound: by how much the first screen was taken to be off at most, in score units.
+        screened: how many candidates the first screen saw: all, where the search came to its end.
     """
 
     best: tuple[int, ...]
@@ -41,6 +42,11 @@ class Shortlist:
     scored: int
     passed: int
     bound: float
+    screened: int
+
+
+AT_ONCE = 2048
+"""Candidates that go to the first screen together: what is known, should the search be interrupted."""
 
 
 class _Level:
@@ -105,10 +111,24 @@ def exact_best(
 
     Raises:
         DreamError: fewer than `top` candidates have a score.
+        DreamError, KeyboardInterrupt: `error.partial` is the exact best of those that look best so far.
     """
     levels = [_Level(count, scores, False) for scores in screens] + [_Level(count, exact, True)]
     drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    levels[0].learn(torch.arange(count))
+    with keeping(lambda _, why: _so_far(levels, top)):
+        _search(levels, top, drawn, sample, last_sample)
+        found = _shortlist(levels, top)
+        require(
+            len(found.best) == top,
+            f"only {len(found.best)} of {count} candidates have a score, and the best {top} were asked for",
+        )
+    return found
+
+
+def _search(levels: Sequence[_Level], top: int, drawn: Tensor, sample: int, last_sample: int) -> None:
+    """Score candidates until none is left that might be among the best; `drawn` are all of them in random order."""
+    for part in torch.arange(len(drawn)).split(AT_ONCE):
+        levels[0].learn(part)
     for level, finer in zip(levels, levels[1:], strict=False):
         finer.learn(drawn[: last_sample if finer is levels[-1] else sample])
         finer.learn(level.best(top))
@@ -128,22 +148,31 @@ def exact_best(
             if last:  # one at a time is dear: the best few, then the cut anew
                 passing = passing[level.values[passing].argsort(descending=True)][:CROWD]
             more = finer.learn(passing) or more
+
+
+def _so_far(levels: Sequence[_Level], top: int) -> Shortlist | None:
+    """What a search that is cut short has found: of every screen the best, scored exactly."""
+    for level in levels[:-1]:
+        if bool(level.known.any()):
+            levels[-1].learn(level.best(top))
+    found = _shortlist(levels, top)
+    return replace(found, bound=math.inf) if found.best else None
+
+
+def _shortlist(levels: Sequence[_Level], top: int) -> Shortlist:
     final = levels[-1]
     ranked = sorted(
         (-value, i)
         for i, (value, known) in enumerate(zip(final.values.tolist(), final.known.tolist(), strict=True))
         if known and value > -math.inf
     )[:top]
-    require(
-        len(ranked) == top,
-        f"only {len(ranked)} of {count} candidates have a score, and the best {top} were asked for",
-    )
     return Shortlist(
         best=tuple(i for _, i in ranked),
         scores=tuple(-value for value, _ in ranked),
         scored=final.runs,
         passed=levels[min(1, len(levels) - 1)].runs,
         bound=levels[0].bound,
+        screened=levels[0].runs,
     )
 
 

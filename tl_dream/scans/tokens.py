@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, is_whole, one_of, plain, seed_number, whole_number
-from tl_dream._errors import require, shortened
+from tl_dream._errors import keeping, require, shortened
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective, check
 from tl_dream.results import (
@@ -26,7 +27,7 @@ from tl_dream.results import (
     TokenScore,
     TokenTable,
 )
-from tl_dream.scans.screening import exact_best
+from tl_dream.scans.screening import Shortlist, exact_best
 from tl_dream.scans.substitutions import Substitution, numbered
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
 
@@ -77,6 +78,8 @@ def token_search(
     Raises:
         DreamError: a position outside the sentence, more tokens asked for than are allowed, or bad input (see the
             message).
+        DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
+            table of the tokens that were screened so far.
     """
     with attached(model) as host:
         before = host.meter.now()
@@ -92,6 +95,28 @@ def token_search(
         chosen = float(swap.exact(torch.tensor([sentence.ids[position]])))
         require(math.isfinite(chosen), f"the sentence {sentence.text!r} itself scores {chosen}: check the objective")
         screen, functions = swap.screens(precision)
+
+        def table(found: Shortlist, stopped: str = "complete") -> TokenTable:
+            best = tokens[list(found.best)].tolist()
+            return TokenTable(
+                model=host.name,
+                objective=repr(objective),
+                place=_as_place(sentence, position),
+                chosen=TokenScore(sentence.tokens[position], sentence.ids[position], chosen),
+                top=tuple(
+                    TokenScore(token, id, score)
+                    for token, id, score in zip(host.vocabulary.tokens(best), best, found.scores, strict=True)
+                ),
+                evaluated=found.screened,
+                allowed=_fingerprint(tokens),
+                screen=screen,
+                bound=found.bound if math.isfinite(found.bound) else None,
+                shortlisted=found.passed,
+                rescored=found.scored,
+                cost=host.meter.now() - before,
+                stopped=stopped,
+            )
+
         with tqdm(
             total=len(tokens),
             disable=None if progress is None else not progress,
@@ -99,31 +124,15 @@ def token_search(
             unit="token",
             leave=False,
         ) as bar:
-            found = exact_best(
-                len(tokens),
-                top,
-                [numbered(tokens, function, bar.update if i == 0 else None) for i, function in enumerate(functions)],
-                numbered(tokens, swap.exact),
-                seed=seed,
-            )
-        best = tokens[list(found.best)].tolist()
-        return TokenTable(
-            model=host.name,
-            objective=repr(objective),
-            place=_as_place(sentence, position),
-            chosen=TokenScore(sentence.tokens[position], sentence.ids[position], chosen),
-            top=tuple(
-                TokenScore(token, id, score)
-                for token, id, score in zip(host.vocabulary.tokens(best), best, found.scores, strict=True)
-            ),
-            evaluated=len(tokens),
-            allowed=_fingerprint(tokens),
-            screen=screen,
-            bound=found.bound if math.isfinite(found.bound) else None,
-            shortlisted=found.passed,
-            rescored=found.scored,
-            cost=host.meter.now() - before,
-        )
+            with keeping(lambda found, why: None if found is None else table(found, why)):
+                found = exact_best(
+                    len(tokens),
+                    top,
+                    [numbered(tokens, one, bar.update if i == 0 else None) for i, one in enumerate(functions)],
+                    numbered(tokens, swap.exact),
+                    seed=seed,
+                )
+        return table(found)
 
 
 def _fingerprint(tokens: Tensor) -> str:
@@ -188,6 +197,7 @@ def similar_tokens(
     Raises:
         DreamError: an unknown metric, more neighbours asked for than there are, a search of another place or of other
             tokens, or bad input (see the message).
+        KeyboardInterrupt: Ctrl-C in the search brings the neighbours without the comparison, as its `partial`.
     """
     one_of("metric", metric, METRICS)
     with attached(model) as host:
@@ -210,7 +220,11 @@ def similar_tokens(
                 best <= len(every),
                 f"best = {best} is more than the {len(every)} tokens that are allowed: compare with fewer",
             )
-            search = token_search(host, objective, prompt, pos=position, top=best, allowed=allowed, progress=progress)
+            alone = partial(similar_tokens, host, objective, prompt, pos=position, k=k, metric=metric, allowed=allowed)
+            with keeping(lambda *_: alone(search=False)):
+                search = token_search(
+                    host, objective, prompt, pos=position, top=best, allowed=allowed, progress=progress
+                )
         elif isinstance(search, TokenTable):
             _check_same(search, host, objective, sentence, position, best)
             require(

@@ -8,7 +8,7 @@ from math import comb
 
 from torch import Tensor
 
-from tl_dream._errors import DreamError
+from tl_dream._errors import DreamError, keeping
 from tl_dream.scans import Substitution, exact_best, numbered
 from tl_dream.search.best_seen import Ids
 from tl_dream.search.reporting import Callback
@@ -124,7 +124,10 @@ def _best_word(search: SwapSearch, row: int) -> list[Ids]:
     top = min(64, len(tokens))
     while True:
         try:
-            best = exact_best(len(tokens), top, [numbered(tokens, screen) for screen in screens], exact).best
+            with keeping(
+                lambda found, why: search.score([(row, placed(i)) for i in tokens[list(found.best)].tolist()])
+            ):
+                best = exact_best(len(tokens), top, [numbered(tokens, screen) for screen in screens], exact).best
         except DreamError:
             if search.failure is None:
                 raise

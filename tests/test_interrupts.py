@@ -1,0 +1,141 @@
+"""Ctrl-C in the middle of a run: it goes on to the user, and brings the result so far as its `partial`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+import tl_dream as td
+from tests.test_no_trace import same, snapshot
+from tl_dream.models.host import Meter
+from tl_dream.results.base import SavedResult
+from tl_dream.results.dreams import ScoredText
+
+TEXT = "i hate the red dog ."
+GOAL = td.neuron("block_out", layer=1, unit=3, pos=2)
+SETS = td.read_examples(
+    [f"the {{dog}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
+    [f"the {{moon}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
+)
+FEW = {"budget": 60, "rivals": 0}
+LINES = [f"the red dog {word}" for word in ("sees", "hates", "loves", "is", "was", "had")]
+
+
+def edited(model: nn.Module) -> td.ConceptEdit:
+    concept = td.fit_concept(model, SETS, layer=1, random_concepts=50, bootstraps=2)
+    return td.edit_concept(model, concept, "the dog hates a star", pos=2, magnitudes=[-1, 1])
+
+
+Call = Callable[[Any], Any]
+# how many passes go by first, of the call that is interrupted
+CALLS: dict[str, tuple[int, Call]] = {
+    "auto": (40, lambda m: td.dream(m, GOAL, TEXT, budget=3_000)),
+    "anneal": (12, lambda m: td.dream(m, GOAL, [TEXT, "a cat"], method="anneal", steps=20, evaluate_every=2)),
+    "pez": (12, lambda m: td.dream(m, GOAL, TEXT, method="pez", steps=20)),
+    "dream epo": (6, lambda m: td.dream(m, GOAL, TEXT, method="epo", budget=9_000)),
+    "one word": (9, lambda m: td.dream(m, GOAL, TEXT, free="red")),
+    "gcg": (8, lambda m: td.gcg(m, GOAL, TEXT, budget=9_000)),
+    "epo": (6, lambda m: td.epo(m, GOAL, TEXT, budget=9_000)),
+    "corpus_search": (4, lambda m: td.corpus_search(m, GOAL, LINES, shard_lines=1)),
+    "corpus_search of two": (4, lambda m: td.corpus_search(m, [GOAL, GOAL * 2], LINES, shard_lines=1)),
+    "token_search": (20, lambda m: td.token_search(m, GOAL, TEXT, pos="red", top=3)),
+    "similar_tokens": (20, lambda m: td.similar_tokens(m, GOAL, TEXT, pos="red", k=3)),
+    "reconstruct": (8, lambda m: td.reconstruct(m, TEXT, layer=1, budget=60)),
+    "its certificate": (22, lambda m: td.reconstruct(m, "the red dog", layer=0, rivals="all", budget=300)),
+    "article": (20, lambda m: td.reconstruct(m, TEXT, layer=1, method="article", steps=30)),
+    "reconstruct_layers": (14, lambda m: td.reconstruct_layers(m, "the red dog", layers=[0, 1], **FEW)),
+    "kept_tokens": (60, lambda m: td.kept_tokens(m, "the red dog", layers=[0], damages=["int8", "bf16"], **FEW)),
+    "edit_concept": (10, edited),
+}
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Counts the passes of the model; the one after `at` is interrupted, and with `again` every later one as well."""
+    book: dict[str, Any] = {"count": 0, "at": None, "again": False, "raised": KeyboardInterrupt}
+    add = Meter.add
+
+    def counted(*given: Any) -> None:
+        add(*given)
+        book["count"] += 1
+        over = book["at"] is not None and book["count"] - book["at"]
+        if over and (over == 1 or over > 1 and book["again"]):
+            raise book["raised"]
+
+    monkeypatch.setattr(Meter, "add", counted)
+    yield book
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_interrupt_brings_the_result_so_far(encoder: nn.Module, passes: dict[str, Any], name: str) -> None:
+    at, call = CALLS[name]
+    whole, total = call(encoder), passes["count"]
+    assert total > at, f"{total} passes in all"
+    passes.update(count=0, at=at)
+    before = snapshot(encoder)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        call(encoder)
+    same(before, snapshot(encoder))
+    partial = caught.value.partial  # type: ignore[attr-defined]
+    assert type(partial) is type(whole)
+    found: tuple[tuple[SavedResult, SavedResult], ...] = ((partial, whole),)
+    if isinstance(partial, tuple):
+        found = tuple(zip(partial, whole, strict=True))
+    for one, end in found:
+        assert type(one).from_json(one.to_json()) == one
+        if name != "similar_tokens":
+            assert one.stopped == "interrupted" != end.stopped and "interrupted" in str(one)  # type: ignore[attr-defined]
+        best = getattr(one, "best", None)
+        if isinstance(best, ScoredText):
+            assert best.score <= end.best.score and (one.start is None or best.score >= _score(one.start))  # type: ignore[attr-defined]
+            if "reconstruct" not in name and name not in ("article", "its certificate"):
+                assert best.score == pytest.approx(float(td.score(encoder, GOAL, [best.text])), abs=1e-5)
+
+
+def _score(start: Any) -> float:
+    return start.scored.score if hasattr(start, "scored") else start.score
+
+
+def test_an_interrupt_before_anything_was_found_has_no_partial(encoder: nn.Module, passes: dict[str, Any]) -> None:
+    passes["at"] = 0
+    for name in ("auto", "corpus_search", "token_search", "reconstruct", "edit_concept"):
+        passes["count"] = 0
+        with pytest.raises(KeyboardInterrupt) as caught:
+            CALLS[name][1](encoder)
+        assert caught.value.partial is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["auto", "anneal", "token_search", "reconstruct", "edit_concept"])
+def test_a_second_interrupt_ends_it(encoder: nn.Module, passes: dict[str, Any], name: str) -> None:
+    passes.update(at=CALLS[name][0], again=True)
+    before = snapshot(encoder)
+    with pytest.raises(KeyboardInterrupt):
+        CALLS[name][1](encoder)
+    assert passes["count"] <= CALLS[name][0] + 2
+    same(before, snapshot(encoder))
+
+
+@pytest.mark.parametrize("name", ["auto", "anneal", "epo", "corpus_search", "token_search", "reconstruct"])
+def test_an_error_brings_it_too(encoder: nn.Module, passes: dict[str, Any], name: str) -> None:
+    at, call = CALLS[name]
+    passes.update(at=at, raised=td.DreamError("enough"))
+    with pytest.raises(td.DreamError, match="^enough$") as caught:
+        call(encoder)
+    assert caught.value.partial.stopped == "failure"
+
+
+def test_what_fails_while_the_partial_is_made_counts_less(encoder: nn.Module) -> None:
+    calls: list[int] = []
+
+    def mine(acts: dict[str, Tensor]) -> Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        if len(calls) > 3:
+            raise KeyError("the user's")
+        return acts["x"][:, 1, 3]
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        td.token_search(encoder, td.custom(mine, {"x": ("mlp_post", 1)}), TEXT, pos="red", top=3)
+    assert caught.value.partial is None  # type: ignore[attr-defined]
