@@ -8,6 +8,7 @@ from tests.support.search import GOAL, METHODS, START
 from tl_dream.models.host import attached
 from tl_dream.search.batch import Batch
 from tl_dream.search.budgets import Budget
+from tl_dream.search.engine import run
 from tl_dream.search.swap_search import SwapSearch
 
 # Budgets
@@ -51,7 +52,7 @@ def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
         rows = [host.vocabulary.read(text) for text in STARTS]
         batch = Batch.of(host, rows, host.vocabulary.allowed(), True)
-        search = SwapSearch(host, GOAL, batch, Budget(host.meter, 3_000))
+        search = run(host, SwapSearch.of(host, GOAL, batch, Budget(host.meter, 3_000)))
         assert search.costs == [2 * len(row) for row in rows]
         left = 3_000 - search.budget.spent
         looked = 2 * len(rows[0])  # whether the trunk may stand in for the model
@@ -60,7 +61,7 @@ def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
         assert search.affordable(10_000) == left // (2 * len(rows[1]))
         assert search.affordable(10_000, [2]) == left // (2 * len(rows[2]))
         assert search.affordable(10_000, [0, 2]) == left // (2 * (len(rows[0]) + len(rows[2])))
-        found = search.charge(td.fluency(encoder))
+        found = run(host, search.charge(td.fluency(encoder)))
         assert found == pytest.approx(td.score(encoder, td.fluency(encoder), STARTS).tolist(), abs=1e-5)
         assert search.costs == [(2 + 3 + 1) * len(row) for row in rows]  # of the judge all layers, and the words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 from tl_dream._arguments import Whole, whole_number
@@ -13,11 +14,16 @@ from tl_dream.search.best_seen import BestSeen
 
 
 class Budget:
-    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit."""
+    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit.
 
-    def __init__(self, meter: Meter, limit: float | None = None) -> None:
+    Args:
+        ends: when nothing may be spent any more, by `time.perf_counter()`; None: never.
+    """
+
+    def __init__(self, meter: Meter, limit: float | None = None, ends: float | None = None) -> None:
         self._meter, self._before = meter, meter.forward_tokens
         self.limit = math.inf if limit is None else limit
+        self._ends = math.inf if ends is None else ends
 
     @property
     def spent(self) -> int:
@@ -25,8 +31,18 @@ class Budget:
         return self._meter.forward_tokens - self._before
 
     @property
+    def late(self) -> bool:
+        return time.perf_counter() >= self._ends
+
+    @property
     def left(self) -> float:
-        return self.limit - self.spent
+        """Forward-tokens; nothing where it is late."""
+        return 0 if self.late else self.limit - self.spent
+
+    @property
+    def why(self) -> str:
+        """What ended, where nothing is left."""
+        return "seconds" if self.late else "budget"
 
     @property
     def share(self) -> float:
@@ -56,7 +72,7 @@ class StepCosts:
         """
         deeper = depth(host, climb) - depth(host, objective)
         climbed = [cost + len(one) * deeper for cost, one in zip(seen.costs, batch.sentences, strict=True)]
-        return cls(2 * _together(climbed, climb), 2 * sum(seen.costs))
+        return cls(2 * sum(climbed), 2 * sum(seen.costs))
 
     def steps(self, left: float, evaluate_every: int, narrows: bool) -> int:
         """As many steps as surely fit into what is left of a budget, one at least.
@@ -66,11 +82,6 @@ class StepCosts:
         """
         once = self.step * (2 if narrows else 1) + 2 * self.look  # the last sentence, its look, and the first one's
         return max(1, int((left - once) / (self.step + self.look / evaluate_every)))
-
-
-def _together(costs: list[float], objective: Objective) -> float:
-    """Of one pass over all rows: padded to the longest, but for objectives that must not see padding."""
-    return sum(costs) if objective.equal_lengths else len(costs) * max(costs)
 
 
 BUDGET = 400_000

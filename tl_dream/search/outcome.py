@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.results import Cost, Dream, Run
 from tl_dream.search.batch import Batch
-from tl_dream.search.hotflip import BrokenGradient
+from tl_dream.search.engine import BrokenGradient, Search
 from tl_dream.search.swap_search import SwapSearch
 
 
@@ -26,13 +26,14 @@ class Outcome:
     optima: tuple[bool, ...] = ()
 
     @classmethod
-    def of(cls, search: SwapSearch, run: Callable[[], str]) -> Outcome:
-        """Of a search over real tokens, which `run` carries out; it gives back why it stopped."""
+    def of(cls, search: SwapSearch, method: Search[str]) -> Search[Outcome]:
+        """Of a search over real tokens, which a method carries out; it gives back why it stopped."""
+        stopped = "failure"
         try:
-            stopped = run()
+            stopped = yield from method
         except BrokenGradient as error:
             search.fail(str(error))
-        search.settle()
+        yield from search.settle()
         optima = tuple((row, search.seen.best[row].ids) in search.optima for row in range(len(search.batch.sentences)))
         return cls(search.seen.runs(), stopped if search.failure is None else "failure", search.failure, optima)
 
