@@ -13,7 +13,7 @@ from torch import Tensor
 from tl_dream._arguments import Whole, finite_numbers, listed, plain, seed_number, whole_fields, whole_number
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
-from tl_dream.objectives import Activations, BatchContext, Objective, check, fluency
+from tl_dream.objectives import Objective, check, fluency
 from tl_dream.results import Frontier, FrontPoint, ScoredText
 from tl_dream.search import (
     Budget,
@@ -137,7 +137,7 @@ class Population:
     def _generation(self) -> Search[bool]:
         search, settings = self._search, self._settings
         search.steps += 1
-        slopes = yield from search.slopes([(member.row, member.ids) for member in self._members], self._mixture())
+        slopes = yield from self._slopes()
         drawn: dict[tuple[int, Ids], None] = {}
         count = search.affordable(settings.children, [member.row for member in self._members])
         for member, slope in zip(self._members, slopes, strict=True):
@@ -160,19 +160,16 @@ class Population:
             (member.row, member.ids), member.height = children[best], heights[best]
         return True
 
-    def _mixture(self) -> Objective:
-        """The objective and each member's share of fluency, a row a member."""
-        goal, judge = self._search.seen.climb, self._judge
-        if judge is None or not any(self.penalties):
-            return goal
-        weights = torch.tensor(self.penalties)
-
-        def score(acts: Activations, rows: BatchContext) -> Tensor:
-            value = goal(acts, rows)
-            return value + weights.to(value) * judge(acts, rows)
-
-        reads = tuple(dict.fromkeys((*goal.reads, *judge.reads)))
-        return Objective(reads, f"{goal} with fluency", score)
+    def _slopes(self) -> Search[list[Tensor]]:
+        """The slopes of each member's mixture of the objective and fluency."""
+        states = [(member.row, member.ids) for member in self._members]
+        found = yield from self._search.slopes(states)
+        weighing = [k for k, weight in enumerate(self.penalties) if weight]
+        if self._judge is not None and weighing:
+            fluent = yield from self._search.slopes([states[k] for k in weighing], self._judge)
+            for k, slope in zip(weighing, fluent, strict=True):
+                found[k] = found[k] + self.penalties[k] * slope
+        return found
 
     def _weigh(self, scores: Sequence[float], judged: Sequence[float]) -> None:
         """Spread the members' weights by how much the two scores vary among the first children."""

@@ -68,7 +68,8 @@ class Ask:
     soft: Soft | None = None
 
     @property
-    def backward(self) -> bool:
+    def steep(self) -> bool:
+        """Whether a gradient is wanted."""
         return self.slopes or self.soft is not None
 
     @property
@@ -209,10 +210,10 @@ class Engine:
         hooks = {name: point for ask, _ in shares if ask.trunk for name, point in ask.trunk.hooks.items()}
         trunk = BertTrunk(host, hooks) if hooks else None
         embeddings = weights = None
-        with torch.set_grad_enabled(first.backward):
+        with torch.set_grad_enabled(first.steep):
             if first.soft is not None:
                 embeddings, weights = (_stacked(shares, name) for name in ("embeddings", "weights"))
-            elif first.backward:
+            elif first.steep:
                 embeddings = host.W_E[ids]
                 if first.reads_words:
                     weights = torch.nn.functional.one_hot(ids, host.d_vocab).to(host.W_E.dtype)
@@ -221,7 +222,7 @@ class Engine:
             with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow):
                 soft = dict(zip(("embeddings", "weights"), inputs, strict=False))
                 scores = evaluate_parts(host, parts, ids, trunk=trunk, **soft)
-        pulls = _gradients([own[0] for own in scores], inputs, parts) if first.backward else []
+        pulls = _gradients([own[0] for own in scores], inputs, parts) if first.steep else []
         at = 0
         for (ask, own), values, numbers in zip(shares, _listed(scores), _numbers(items), strict=True):
             answer = found[numbers]
@@ -232,7 +233,7 @@ class Engine:
                     if len(pulls) > 1:
                         answer.direct[i] = pulls[1][at]
                 at += 1
-            ask.host.meter.add(len(own), ids.shape[1], _layers(ask), ask.backward)
+            ask.host.meter.add(len(own), ids.shape[1], _layers(ask), ask.steep)
         if first.slopes:
             self._slopes(items, asks, found, pulls)
 
