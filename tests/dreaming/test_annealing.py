@@ -13,6 +13,7 @@ from tl_dream.dreaming.annealing import ARTICLE, Annealing
 from tl_dream.dreaming.ascent import ascend
 from tl_dream.models.host import attached
 from tl_dream.search.batch import Batch
+from tl_dream.search.engine import run
 
 # Settings
 
@@ -88,7 +89,7 @@ def test_the_articles_preset(encoder: torch.nn.Module) -> None:
         batch = Batch.of(host, [host.vocabulary.read(START)], host.vocabulary.allowed(""), True)
         settings = replace(ARTICLE, steps=30)
         same, plain = (
-            ascend(host, GOAL, batch, settings, climb=c).runs[0].history for c in (td.normalized(GOAL), None)
+            run(host, ascend(host, GOAL, batch, settings, climb=c)).runs[0].history for c in (td.normalized(GOAL), None)
         )
     assert found.history == same and found.history.weights != plain.weights
     assert found.history.soft_score[0] == pytest.approx(plain.soft_score[0], abs=1e-5)

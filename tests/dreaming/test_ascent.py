@@ -13,6 +13,7 @@ from tl_dream.models.host import Host
 from tl_dream.objectives.objective import Objective
 from tl_dream.objectives.scoring import evaluate
 from tl_dream.search.batch import Batch, row_generators
+from tl_dream.search.engine import run as run_search
 from tl_dream.search.outcome import Outcome
 
 
@@ -20,7 +21,7 @@ from tl_dream.search.outcome import Outcome
 def test_the_soft_start_is_the_sentence_with_the_weight_asked_for(host: Host, candidates: int | None) -> None:
     batch = batch_of(host, TEXTS)
     settings = Annealing(start_weight=0.6, start_temperature=1.3, candidates=candidates)
-    soft = _soft_start(host, GOAL, batch, settings, row_generators(0, 3), [0, 0, 0])
+    soft = run_search(host, _soft_start(host, GOAL, batch, settings, row_generators(0, 3), [0, 0, 0]))
     own = batch.ids.gather(1, batch.free)
     assert torch.equal(soft.snap()[batch.valid], own[batch.valid])
     assert soft.logits.shape[2] == (candidates or len(VOCAB))
@@ -33,7 +34,9 @@ def test_a_sentence_that_is_not_allowed_is_no_choice_at_the_start(host: Host, ca
     allowed = torch.zeros(len(VOCAB), dtype=torch.bool)
     allowed[100:140] = True
     batch = batch_of(host, TEXTS, allowed)
-    soft = _soft_start(host, GOAL, batch, Annealing(candidates=candidates), row_generators(0, 3), [0, 0, 0])
+    soft = run_search(
+        host, _soft_start(host, GOAL, batch, Annealing(candidates=candidates), row_generators(0, 3), [0, 0, 0])
+    )
     assert allowed[soft.snap()].all()
 
 
@@ -42,7 +45,7 @@ def test_uniform_and_random_starts_and_copies(host: Host) -> None:
 
     def start(copies: list[int], **change: object) -> Tensor:
         settings = Annealing(candidates=None, start_weight=None, **change)
-        return _soft_start(host, GOAL, batch, settings, row_generators(3, 3), copies).logits.data
+        return run_search(host, _soft_start(host, GOAL, batch, settings, row_generators(3, 3), copies)).logits.data
 
     assert start([0, 0, 0], start="uniform").abs().max() == 0
     random = start([0, 0, 0], start="random")
@@ -52,15 +55,16 @@ def test_uniform_and_random_starts_and_copies(host: Host) -> None:
     assert sentence[0].unique().tolist() == [0.0, 1.0]  # the article's cold one-hot
     torch.testing.assert_close(sentence[1] - sentence[0], random[1])
     assert torch.equal(start([0, 0, 0])[1], sentence[0])
-    alone = _soft_start(
-        host, GOAL, batch_of(host, "the dog"), Annealing(candidates=None, start="random"), row_generators(3, 3)[2:], [0]
+    random_start = Annealing(candidates=None, start="random")
+    alone = run_search(
+        host, _soft_start(host, GOAL, batch_of(host, "the dog"), random_start, row_generators(3, 3)[2:], [0])
     )
     assert torch.equal(alone.logits.data[0], random[2, :2])
 
 
 def run(host: Host, batch: Batch, goal: Objective = GOAL, climb: Objective | None = None, **change: object) -> Outcome:
     settings = Annealing(**{"steps": 12, "evaluate_every": 1, "warmup": 0, "candidates": None, **change})
-    return ascend(host, goal, batch, settings, climb=climb)
+    return run_search(host, ascend(host, goal, batch, settings, climb=climb))
 
 
 def test_the_first_step_is_adams_on_the_gradient_of_the_score(host: Host) -> None:
@@ -70,7 +74,7 @@ def test_the_first_step_is_adams_on_the_gradient_of_the_score(host: Host) -> Non
     first, last = outcome.runs[0].history, outcome.runs[0].history
     before = dict(zip(first.top_tokens[0][0], first.top_weights[0][0], strict=True))
     after = dict(zip(last.top_tokens[1][0], last.top_weights[1][0], strict=True))
-    soft = _soft_start(host, GOAL, batch, Annealing(candidates=None), row_generators(0, 1), [0])
+    soft = run_search(host, _soft_start(host, GOAL, batch, Annealing(candidates=None), row_generators(0, 1), [0]))
     weights = soft(1.0)
     mixed = soft.embed(weights, host.W_E)
     scores = evaluate(

@@ -13,18 +13,19 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.search import EVERY_METHOD, GOAL, START, UNIT, goal_of
+from tests.support.search import EVERY_METHOD, GOAL, START, UNIT, answered, goal_of
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
 from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.engine import Search
 from tl_dream.search.swap_search import SwapSearch, _merged
 
 
 def test_the_default_needs_the_slopes_of_its_swaps(seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ascent before them, which has slopes of its own, is left out."""
     monkeypatch.setattr(automatic, "AUTO", replace(automatic.AUTO, top_k=2))
-    monkeypatch.setattr(automatic, "project", lambda *args, **kwargs: "still")
+    monkeypatch.setattr(automatic, "project", lambda *args, **kwargs: answered("still"))
     goal = goal_of(1) + goal_of(2) + goal_of(3)
 
     def run(seed: int) -> float:
@@ -32,13 +33,17 @@ def test_the_default_needs_the_slopes_of_its_swaps(seeded: torch.nn.Module, monk
 
     right = sum(run(seed) for seed in range(2))
     slopes = SwapSearch.slopes
-    monkeypatch.setattr(SwapSearch, "slopes", lambda *args: [0 * slope for slope in slopes(*args)])
+
+    def flat(*args: object) -> Search[list[torch.Tensor]]:
+        return [0 * slope for slope in (yield from slopes(*args))]
+
+    monkeypatch.setattr(SwapSearch, "slopes", flat)
     assert sum(run(seed) for seed in range(2)) < right - 0.5
 
 
 def test_the_default_merges_and_starts_anew(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the sweeps, so that it can't end before."""
-    monkeypatch.setattr(automatic, "_sweep", lambda search, row, stop: False)
+    monkeypatch.setattr(automatic, "_sweep", lambda search, row, stop: answered(False))
     merged: list[list[tuple[int, ...]]] = []
     monkeypatch.setattr(swapping, "_merged", lambda *args: merged.append(_merged(*args)) or merged[-1])
     anew, others, start_anew = [], [], BestSeen.start_anew

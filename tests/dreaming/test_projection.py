@@ -7,10 +7,10 @@ import tl_dream as td
 from tests.conftest import VOCAB, says
 from tl_dream.dreaming.projection import PEZSettings, project
 from tl_dream.models.host import Host, attached
-from tl_dream.objectives.objective import BatchContext, Objective
+from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
 from tl_dream.search.budgets import Budget
-from tl_dream.search.hotflip import slopes
+from tl_dream.search.engine import run
 from tl_dream.search.swap_search import SwapSearch
 
 START = "i do see the sun"
@@ -25,7 +25,7 @@ def searching(
     """A search of some sentences; what it scores is not repaired."""
     mask = host.vocabulary.allowed() if allowed is None else allowed
     batch = Batch.of(host, [host.vocabulary.read(text) for text in texts], mask, False)
-    return SwapSearch(host, goal, batch, Budget(host.meter, budget))
+    return run(host, SwapSearch.of(host, goal, batch, Budget(host.meter, budget)))
 
 
 def scored(search: SwapSearch, row: int = 0) -> list[tuple[int, ...]]:
@@ -39,10 +39,10 @@ def test_it_is_what_moving_embeddings_do(encoder: torch.nn.Module, momentum: flo
     settings = PEZSettings(steps=12, learning_rate=0.02, momentum=momentum)
     with attached(encoder) as host:
         search = searching(host, START)
-        assert project(search, settings) == "steps"
+        assert run(host, project(search, settings)) == "steps"
         W_E, allowed = host.W_E, search.batch.allowed
         sentence = search.batch.sentences[0]
-        rows, free = BatchContext.of(host, [sentence]), list(sentence.free)
+        free = list(sentence.free)
         length = 0.02 * W_E.shape[1] * W_E.var(0, correction=0).mean()
         ids = torch.tensor([sentence.ids])
         moving, push = W_E[ids[0, free]], torch.zeros(len(free), W_E.shape[1])
@@ -56,7 +56,7 @@ def test_it_is_what_moving_embeddings_do(encoder: torch.nn.Module, momentum: flo
             name = host.resolve("block_out", 1)
             acts = td.models.forward(host, ids, [name], embeddings=embeddings)
             (pull,) = torch.autograd.grad(acts[name][0, 2, 5], embeddings)
-            steep = slopes(host, GOAL, ids, rows, search.batch.free)[0]
+            (steep,) = run(host, search.slopes([(0, tuple(ids[0].tolist()))]))
             push = momentum * push + (1 - momentum) * pull[0, free] / steep.std(1, keepdim=True)
             moving = moving + length * push
     assert scored(search) == list(dict.fromkeys(texts)) and len(scored(search)) > 5
@@ -66,7 +66,7 @@ def test_positions_that_do_not_move_keep_their_word(encoder: torch.nn.Module) ->
     with attached(encoder) as host:
         search = searching(host, START)
         moves = torch.tensor([[True, False, False, True, False]])
-        project(search, PEZSettings(steps=15), moves=moves)
+        run(host, project(search, PEZSettings(steps=15), moves=moves))
         start, *others = scored(search)
         assert len(others) > 5
         changed = {at for ids in others for at, (new, old) in enumerate(zip(ids, start, strict=True)) if new != old}
@@ -78,7 +78,7 @@ def test_rows_that_are_not_meant_are_left_alone(encoder: torch.nn.Module) -> Non
     with attached(encoder) as host:
         search, alone = searching(host, START, "the red dog", START), searching(host, "the red dog")
         for one, rows in ((search, [1]), (alone, None)):
-            project(one, PEZSettings(steps=10), rows=rows)
+            run(host, project(one, PEZSettings(steps=10), rows=rows))
         assert len(scored(search, 0)) == len(scored(search, 2)) == 1
         assert scored(search, 1) == scored(alone) and len(scored(alone)) > 5
         assert search.seen.best[1] == alone.seen.best[0] and search.seen.best[0] == search.seen.starts[0]
@@ -92,7 +92,7 @@ def test_a_word_that_is_not_allowed_may_stay(encoder: torch.nn.Module) -> None:
         words = torch.zeros(len(VOCAB), dtype=torch.bool)
         words[[VOCAB.index(word) for word in ("moon", "dog", "fire", "red")]] = True
         search = searching(host, START, allowed=words)
-        project(search, PEZSettings(steps=20, learning_rate=0.02))
+        run(host, project(search, PEZSettings(steps=20, learning_rate=0.02)))
         start = search.batch.sentences[0].ids
         count = [sum(new != old for new, old in zip(ids, start, strict=True)) for ids in scored(search)]
         assert count[0] == 0 and 1 in count
@@ -112,12 +112,12 @@ def test_it_climbs_what_reads_the_words_themselves(encoder: torch.nn.Module) -> 
 
 def test_why_it_ends(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
-        assert project(searching(host, START), PEZSettings(steps=200, patience=3)) == "still"
+        assert run(host, project(searching(host, START), PEZSettings(steps=200, patience=3))) == "still"
         few = searching(host, START, budget=200)
-        assert project(few, PEZSettings()) == "budget" and few.budget.spent <= 200
+        assert run(host, project(few, PEZSettings())) == "budget" and few.budget.spent <= 200
         flat = searching(host, START, goal=0.0 * GOAL)
-        assert project(flat, PEZSettings()) == "flat" and scored(flat) == [flat.batch.sentences[0].ids]
-        assert project(searching(host, START), PEZSettings(), callback=lambda progress: True) == "callback"
+        assert run(host, project(flat, PEZSettings())) == "flat" and scored(flat) == [flat.batch.sentences[0].ids]
+        assert run(host, project(searching(host, START), PEZSettings(), callback=lambda progress: True)) == "callback"
 
 
 def test_settings_out_of_range() -> None:

@@ -32,7 +32,8 @@ def test_every_point_is_the_models(tiny_encoder64: torch.nn.Module, depth: int, 
                 assert hooks is not None
                 want = forward(host, ids, names, mask=shown, **soft_rows)
                 before = host.meter.forward_tokens
-                got = BertTrunk(host, hooks)(ids, mask=shown, read=read, **soft_rows)
+                few = None if read is None else torch.tensor([read] * len(ids))
+                got = BertTrunk(host, hooks)(ids, mask=shown, read=few, **soft_rows)
                 assert host.meter.forward_tokens - before == ids.numel() * (depth + 1), "charged as the model's pass"
                 for point, name in zip(points, names, strict=True):
                     assert got[name].shape == want[name].shape, name
@@ -56,7 +57,7 @@ def test_gradients_are_the_models(tiny_encoder64: torch.nn.Module, hook: str, de
             if run is None:
                 value = forward(host, ids, [name], embeddings=soft, mask=mask)[name]
             else:
-                value = run(ids, embeddings=soft, mask=mask, read=[2])[name]
+                value = run(ids, embeddings=soft, mask=mask, read=torch.tensor([[2]] * len(ids)))[name]
             one = value[:, :, 2] if hook == "pattern" else value[:, 2]
             pulls.append(torch.autograd.grad(one.flatten(1)[:, :7].sin().sum(), soft)[0])
         assert pulls[0].abs().max() > 1e-6

@@ -14,6 +14,7 @@ from tl_dream.models.host import Host
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
 from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.engine import run
 
 # The best ever seen
 
@@ -25,11 +26,11 @@ def tokens(host: Host, batch: Batch, words: list[str]) -> Tensor:
 
 def test_best_seen_keeps_the_best_and_scores_nothing_twice(host: Host) -> None:
     batch = batch_of(host, "i do see the sun", free=[2])
-    seen = BestSeen(host, GOAL, batch)
+    seen = run(host, BestSeen.of(host, GOAL, batch))
     assert host.meter.forwards == 1 and seen.best == seen.starts
     values = {}
     for step, word in enumerate(["red", "cat", "moon", "red", "do", "love"], 1):
-        (values[word],) = seen.see(tokens(host, batch, [word]), step)
+        (values[word],) = run(host, seen.see(tokens(host, batch, [word]), step))
         assert seen.best[0].score == max(*values.values(), seen.starts[0].score)
     assert host.meter.forwards == 5 + 1 - 1  # "red" came twice, and "do" is the start
     best = max(values, key=values.get)
@@ -50,8 +51,8 @@ def test_best_seen_returns_only_what_retokenizes(host: Host) -> None:
     """ "do" and "##g" are read as "dog", which is one token: too short to stand for the sentence that was scored."""
     batch = batch_of(host, "i do see the sun", free=[3])
     for retokenize, kept in ((True, "see"), (False, "##g")):
-        seen = BestSeen(host, like(host, 3, "##g"), replace(batch, retokenize=retokenize))
-        assert seen.see(tokens(host, batch, ["##g"]), 1) == [0.0]
+        seen = run(host, BestSeen.of(host, like(host, 3, "##g"), replace(batch, retokenize=retokenize)))
+        assert run(host, seen.see(tokens(host, batch, ["##g"]), 1)) == [0.0]
         assert seen.best[0].tokens[3] == kept and seen.best[0].retokenizes == retokenize
 
 
@@ -59,15 +60,15 @@ def test_best_seen_tries_what_the_text_tokenizes_to(host: Host) -> None:
     """ "." and "##s" are read as "." and "s", as many and at free positions only: real tokens, scored too."""
     odd, goal = [".", "##s"], like(host, 4, "s")
     batch = batch_of(host, "i see red cat", free=[3, 4])
-    seen = BestSeen(host, goal, batch)
-    assert seen.see(tokens(host, batch, odd), 1)[0] < 0
+    seen = run(host, BestSeen.of(host, goal, batch))
+    assert run(host, seen.see(tokens(host, batch, odd), 1))[0] < 0
     assert seen.best[0].tokens == ("[CLS]", "i", "see", ".", "s", "[SEP]")
     assert seen.best[0].score == 0 and seen.best[0].retokenizes
     forbidden = ALL.clone()
     forbidden[VOCAB.index("s")] = False
     for other in (replace(batch, allowed=forbidden), replace(batch, retokenize=False)):
-        strict = BestSeen(host, goal, other)
-        strict.see(tokens(host, batch, odd), 1)
+        strict = run(host, BestSeen.of(host, goal, other))
+        run(host, strict.see(tokens(host, batch, odd), 1))
         assert "s" not in strict.best[0].tokens
 
 
@@ -77,8 +78,8 @@ def test_where_nothing_can_retokenize_nothing_is_asked_to(host: Host) -> None:
     odd = [VOCAB.index(word) for word in ("[CLS]", "d", "##o", "##g", "is", "red", "[SEP]")]
     by_hand = Batch.of(host, [host.vocabulary.read(td.Prompt(ids=odd, free=5))], ALL, True)
     for batch, pos, words in ((freed, 0, ["cat", "cat"]), (by_hand, 5, ["cat"])):
-        seen = BestSeen(host, like(host, pos, "cat"), batch)
-        seen.see(tokens(host, batch, words), 1)
+        seen = run(host, BestSeen.of(host, like(host, pos, "cat"), batch))
+        run(host, seen.see(tokens(host, batch, words), 1))
         assert seen.best[0].score == 0 and seen.best[0].step == 1 and not seen.best[0].retokenizes
 
 
@@ -89,7 +90,7 @@ def test_scores_that_are_no_numbers_are_never_the_best(host: Host) -> None:
             lambda a, value=value: torch.where(a["x"][:, 2, 0] == host.W_E[VOCAB.index("cat"), 0], value, 0.0),
             {"x": "embed"},
         )
-        seen = BestSeen(host, marked, batch)
+        seen = run(host, BestSeen.of(host, marked, batch))
         assert seen.broken is None
-        seen.see(tokens(host, batch, ["cat"]), 1)
+        run(host, seen.see(tokens(host, batch, ["cat"]), 1))
         assert seen.best == seen.starts and str(seen.broken) == str(value)

@@ -1,13 +1,17 @@
 """The room search.budgets."""
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 
 import tl_dream as td
 from tests.support.search import GOAL, METHODS, START
+from tl_dream.dreaming import automatic, dreaming
 from tl_dream.models.host import attached
 from tl_dream.search.batch import Batch
 from tl_dream.search.budgets import Budget
+from tl_dream.search.engine import run
 from tl_dream.search.swap_search import SwapSearch
 
 # Budgets
@@ -51,7 +55,7 @@ def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
         rows = [host.vocabulary.read(text) for text in STARTS]
         batch = Batch.of(host, rows, host.vocabulary.allowed(), True)
-        search = SwapSearch(host, GOAL, batch, Budget(host.meter, 3_000))
+        search = run(host, SwapSearch.of(host, GOAL, batch, Budget(host.meter, 3_000)))
         assert search.costs == [2 * len(row) for row in rows]
         left = 3_000 - search.budget.spent
         looked = 2 * len(rows[0])  # whether the trunk may stand in for the model
@@ -60,7 +64,7 @@ def test_a_sentence_costs_what_its_row_costs(encoder: torch.nn.Module) -> None:
         assert search.affordable(10_000) == left // (2 * len(rows[1]))
         assert search.affordable(10_000, [2]) == left // (2 * len(rows[2]))
         assert search.affordable(10_000, [0, 2]) == left // (2 * (len(rows[0]) + len(rows[2])))
-        found = search.charge(td.fluency(encoder))
+        found = run(host, search.charge(td.fluency(encoder)))
         assert found == pytest.approx(td.score(encoder, td.fluency(encoder), STARTS).tolist(), abs=1e-5)
         assert search.costs == [(2 + 3 + 1) * len(row) for row in rows]  # of the judge all layers, and the words
 
@@ -73,3 +77,26 @@ def test_what_runs_no_model_ends(encoder: torch.nn.Module, method: str) -> None:
     with attached(encoder) as host:
         td.score(host, judge, START)
         assert host.meter.forward_tokens == 7  # a layer, for what runs none
+
+
+def test_a_callback_stops(encoder: torch.nn.Module) -> None:
+    for method in METHODS:
+        told: list[td.Progress] = []
+
+        def stop(progress: td.Progress, told: list[td.Progress] = told) -> bool:
+            told.append(progress)
+            return len(told) == 3
+
+        found = td.dream(encoder, GOAL, START, method=method, callback=stop, budget=50_000)
+        assert found.stopped == "callback" and len(told) == 3
+        assert told[-1].best_scores == pytest.approx((found.best.score,), abs=1e-5) and told[-1].soft_scores == ()
+
+
+def test_receipts_hold_what_was_used(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = td.dream(encoder, GOAL, START, method="epo", budget=3000).settings["penalties"]
+    assert len(weights) == 8 and weights == sorted(weights) and weights[0] == 0 < weights[-1]
+    monkeypatch.setattr(dreaming, "AUTO", replace(automatic.AUTO, top_k=21))
+    settings = td.dream(encoder, GOAL, START, budget=1000).settings
+    assert settings["top_k"] == 21 and settings["round"]["learning_rate"] == automatic.AUTO.round.learning_rate
+    assert set(asdict(automatic.AUTO)) <= set(settings)
+    assert "token_search" in td.dream(encoder, GOAL, START, free=[3]).settings["search"]

@@ -5,6 +5,7 @@ import torch
 
 from tests.support.search import UNIT, searching
 from tl_dream.models.host import attached
+from tl_dream.search.engine import run
 from tl_dream.search.other_starts import OtherStarts, ordinary_sentences
 
 
@@ -21,7 +22,7 @@ def test_other_starts_keep_what_is_fixed(encoder: torch.nn.Module, limit: int | 
             host, UNIT, free=[1, 3, 4], allowed=host.vocabulary.allowed("whole_words"), max_changes=limit
         )
         others, draw, home = OtherStarts(search), torch.Generator().manual_seed(0), search.batch.sentences[0].ids
-        found = {others.best_of(0, draw) for _ in range(5)}
+        found = {run(host, others.best_of(0, draw)) for _ in range(5)}
         assert len(found) > 1
         for ids in search.seen._known[0]:
             changed = {at for at, (new, old) in enumerate(zip(ids, home, strict=True)) if new != old}

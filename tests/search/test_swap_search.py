@@ -10,10 +10,11 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.search import GOAL, METHODS, START, goal_of, searching
+from tests.support.search import GOAL, METHODS, START, answered, goal_of, searching
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
+from tl_dream.search.engine import run
 from tl_dream.search.swap_search import _merged
 
 
@@ -80,9 +81,10 @@ def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Mod
         for value in (math.nan, math.inf, -math.inf, 0.0):
             gains = search.gains(0, ids, torch.full((5, len(VOCAB)), value))
             assert torch.equal(gains > -math.inf, swaps)
-        search.slopes = lambda states: [torch.full((5, len(VOCAB)), math.nan)]
+        nothing = torch.full((5, len(VOCAB)), math.nan)
+        search.slopes = lambda states: answered([nothing])
         before = search.seen.best[0].score
-        assert not automatic._sweep(search, 0, automatic._Stop(search, None, None))
+        assert not run(host, automatic._sweep(search, 0, automatic._Stop(search, None, None)))
         assert search.seen.best[0].score > before
 
 
@@ -92,7 +94,7 @@ def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
         search = searching(host, allowed=words)
         walker = search.walker(0)
-        (slope,) = search.slopes([(0, walker.ids)])
+        (slope,) = run(host, search.slopes([(0, walker.ids)]))
         gains = search.gains(0, walker.ids, slope)
         assert gains.shape == (5, len(VOCAB)) and bool((gains[:, ~words] == -math.inf).all())
         seen: set[tuple[int, ...]] = set()
@@ -100,7 +102,7 @@ def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
             some = search.propose(walker, gains, 4, 6)
             assert not seen & set(some) and len(set(some)) == len(some)
             seen |= set(some)
-            search.score([(0, ids) for ids in some])
+            run(host, search.score([(0, ids) for ids in some]))
             assert all(host.vocabulary.retokenizes(some))
             for ids in some:
                 assert ids[0] == walker.ids[0] and ids[-1] == walker.ids[-1] and ids != walker.ids
@@ -139,15 +141,15 @@ def test_merging_takes_the_best_swap_of_each_place() -> None:
 def test_the_same_seed_gives_the_same_bits(
     encoder: torch.nn.Module, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(seed: int) -> dict[str, object]:
+    def told(seed: int) -> dict[str, object]:
         data = td.dream(encoder, GOAL, START, method=method, budget=1500, seed=seed).to_json()
         return {key: value for key, value in data.items() if key != "seconds"}
 
-    first = run(3)
-    assert run(3) == first
-    monkeypatch.setattr("tl_dream.search.batch.default_batch_tokens", lambda host, given: 20)
-    small = run(3)  # a batch of another size is good to the last digits
+    first = told(3)
+    assert told(3) == first
+    monkeypatch.setattr("tl_dream.search.engine.default_batch_tokens", lambda host, given: 20)
+    small = told(3)  # a batch of another size is good to the last digits
     assert small["best"]["ids"] == first["best"]["ids"]
     assert small["best"]["score"] == pytest.approx(first["best"]["score"], abs=1e-5)
     if method != "pez":
-        assert run(4)["history"] != first["history"]
+        assert told(4)["history"] != first["history"]

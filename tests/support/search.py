@@ -9,6 +9,7 @@ from tl_dream.models.host import Host
 from tl_dream.objectives.objective import TOKENS, Read
 from tl_dream.search.batch import Batch
 from tl_dream.search.budgets import Budget
+from tl_dream.search.engine import Ask, Search, run
 from tl_dream.search.swap_search import SwapSearch
 
 START = "i do see the sun"
@@ -36,7 +37,8 @@ def searching(
     """A search from START."""
     sentence = host.vocabulary.read(td.Prompt(START, free))
     allowed = options.pop("allowed", host.vocabulary.allowed())
-    return SwapSearch(host, goal, Batch.of(host, [sentence], allowed, True, **options), Budget(host.meter, budget))
+    batch = Batch.of(host, [sentence], allowed, True, **options)
+    return run(host, SwapSearch.of(host, goal, batch, Budget(host.meter, budget)))
 
 
 def spoiled(value: float, *words: str) -> td.Objective:
@@ -48,3 +50,19 @@ def spoiled(value: float, *words: str) -> td.Objective:
         return acts[Read("block_out", 1)][:, 2, 5].masked_fill(bad, value)
 
     return td.Objective((Read("block_out", 1), TOKENS), "spoiled", score)
+
+
+def slopes_of(host: Host, goal: td.Objective, batch: Batch) -> list[Tensor]:
+    """The slopes of the starts of a batch."""
+
+    def search() -> Search[list[Tensor]]:
+        starts = [(row, sentence.ids) for row, sentence in enumerate(batch.sentences)]
+        return (yield Ask(host, batch, (goal,), starts, slopes=True)).slopes
+
+    return run(host, search())
+
+
+def answered(value: object) -> Search[object]:
+    """A search that asks nothing and comes to a value."""
+    return value
+    yield

@@ -5,20 +5,23 @@ Every few steps the most likely tokens are scored for real, and the best real to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tl_dream._errors import DreamError, why
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.soft_input import GumbelSoftmaxInput, renew_candidates, sharpness_for, top_candidates
 from tl_dream.models import Host, has_bf16
-from tl_dream.objectives import TOKENS, Objective, climbed, evaluate_each
+from tl_dream.objectives import TOKENS, Objective, climbed
 from tl_dream.results import History, Run
 from tl_dream.search import (
+    Ask,
     Batch,
     BestSeen,
     BrokenGradient,
@@ -26,11 +29,10 @@ from tl_dream.search import (
     Callback,
     Outcome,
     Progress,
+    Search,
+    Soft,
     StepCosts,
-    at_free,
-    gradients,
     row_generators,
-    slopes,
     token_slopes,
 )
 
@@ -48,7 +50,7 @@ def ascend(
     tick: Callable[[int, float], object] | None = None,
     budget: Budget | None = None,
     seen: BestSeen | None = None,
-) -> Outcome:
+) -> Search[Outcome]:
     """Annealed ascent of a batch of soft sentences.
 
     Args:
@@ -65,18 +67,20 @@ def ascend(
     budget = budget or Budget(host.meter)
     temperature = settings.temperature()
     count = len(batch.sentences)
-    seen = seen or BestSeen(host, objective, batch)
+    seen = seen or (yield from BestSeen.of(host, objective, batch))
     prices = StepCosts.of(host, objective, climb, batch, seen)
     failure = _failure(seen, "at the start")
     if failure or budget.left < prices.step * (1 + settings.narrows(batch.allowed)) + prices.look:
-        return Outcome(_runs(seen, [], batch), "failure" if failure else "budget", failure)
+        return Outcome(_runs(seen, [], batch), "failure" if failure else budget.why, failure)
     try:
-        soft = _soft_start(host, climb, batch, settings, row_generators(seed, count), copies or [0] * count)
+        soft = yield from _soft_start(host, climb, batch, settings, row_generators(seed, count), copies or [0] * count)
     except BrokenGradient as error:
         return Outcome(_runs(seen, [], batch), "failure", f"{error}, at the start")
     optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
     base = host.W_E[batch.ids]
     reads_words = TOKENS in climb.reads or TOKENS in objective.reads
+    starts = [(row, sentence.ids) for row, sentence in enumerate(batch.sentences)]
+    lengths = [len(ids) for _, ids in starts]
     row, slot = batch.valid.nonzero(as_tuple=True)
     where = (row, batch.free[row, slot])
     narrow = settings.precision == "bf16" or (
@@ -98,17 +102,15 @@ def ascend(
                 mixed = soft.embed(weights, host.W_E)
                 embeddings = base.index_put(where, mixed[row, slot])
                 words = _words(soft, weights, batch, where, host.d_vocab) if reads_words else None
-                with torch.autocast(host.device.type, torch.bfloat16, enabled=narrow and not due):
-                    every = (climb,) if climb is objective or not due else (climb, objective)
-                    scores, *own = evaluate_each(
-                        host, every, batch.ids, batch.rows, embeddings=embeddings, weights=words
-                    )
-            if not bool(torch.isfinite(scores).all()):
-                failure = f"the soft score became {scores.tolist()} at step {step}"
+            every = (climb,) if climb is objective or not due else (climb, objective)
+            answer = yield Ask(host, batch, every, starts, soft=_rows(embeddings, words, lengths, narrow and not due))
+            scores, *own = zip(*answer.values, strict=True)
+            if not all(map(math.isfinite, scores)):
+                failure = f"the soft score became {list(scores)} at step {step}"
                 break
             if due:
                 strength = weights.detach().amax(2)
-                hard = seen.see(batch.within_limit(batch.fill(soft.snap()), strength), step)
+                hard = yield from seen.see(batch.within_limit(batch.fill(soft.snap()), strength), step)
                 failure = _failure(seen, f"at step {step}")
                 if failure:
                     break
@@ -122,19 +124,32 @@ def ascend(
             if step == settings.steps:
                 break
             if last:
-                stopped = "budget"
+                stopped = budget.why
                 break
-            pull, direct = gradients(scores, mixed, words, climb)
-            outputs, slope = ([mixed], [pull]) if words is None or direct is None else ([mixed, words], [pull, direct])
+            pull = pad_sequence(answer.pulls, batch_first=True)
+            outputs, slope = [embeddings], [pull]
+            if words is not None:
+                direct = pad_sequence(answer.direct, batch_first=True)
+                outputs, slope = [embeddings, words], [pull, direct]
             (gradient,) = torch.autograd.grad(outputs, soft.logits, slope)
             soft.logits.grad = -gradient  # Adam minimises: the package's only minus sign
             optimizer.step()
             if soft.candidates is not None and step > 0 and step % settings.renew_every == 0:
-                steep = token_slopes(pull.detach(), None if direct is None else at_free(direct, batch.free), host)
-                renew_candidates(soft, weights.detach(), steep, batch.allowed, optimizer)
+                at = torch.arange(count, device=host.device)[:, None], batch.free
+                steep = token_slopes(pull[at].flatten(0, 1), None if words is None else direct[at].flatten(0, 1), host)
+                renew_candidates(soft, weights.detach(), steep.unflatten(0, batch.free.shape), batch.allowed, optimizer)
     except (KeyboardInterrupt, DreamError) as error:
         stopped, ended = why(error), error
     return Outcome(_runs(seen, records, batch), stopped if failure is None else "failure", failure, ended=ended)
+
+
+def _rows(embeddings: Tensor, words: Tensor | None, lengths: Sequence[int], narrow: bool) -> Soft:
+    """The soft sentences, each without its padding."""
+    cut = [
+        None if values is None else [row[:length] for row, length in zip(values.detach(), lengths, strict=True)]
+        for values in (embeddings, words)
+    ]
+    return Soft(cut[0] or [], cut[1], narrow)
 
 
 def _words(
@@ -160,7 +175,7 @@ def _soft_start(
     settings: Annealing,
     draws: Sequence[torch.Generator],
     copies: Sequence[int],
-) -> GumbelSoftmaxInput:
+) -> Search[GumbelSoftmaxInput]:
     """The soft sentences before the first step."""
     tokens = batch.ids.gather(1, batch.free)
     shape = tokens.shape
@@ -168,7 +183,9 @@ def _soft_start(
     count = min(settings.candidates or host.d_vocab, int(batch.allowed.sum()))
     chosen: Tensor | None = None
     if settings.narrows(batch.allowed):
-        slope = slopes(host, climb, batch.ids, batch.rows, batch.free)
+        starts = [(row, sentence.ids) for row, sentence in enumerate(batch.sentences)]
+        answer = yield Ask(host, batch, (climb,), starts, slopes=True)
+        slope = pad_sequence(answer.slopes, batch_first=True)
         chosen = top_candidates(slope, batch.allowed, count, keep=tokens.unsqueeze(-1))
     else:
         count = host.d_vocab
@@ -216,7 +233,7 @@ def _record(
     step: int,
     spent: int,
     temperature: float,
-    scores: Tensor,
+    scores: Sequence[float],
     hard: list[float],
     soft: GumbelSoftmaxInput,
     batch: Batch,
@@ -232,7 +249,7 @@ def _record(
         step,
         spent,
         temperature,
-        scores.tolist(),
+        list(scores),
         hard,
         ids.cpu(),
         heaviest.cpu(),

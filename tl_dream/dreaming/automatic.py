@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from tl_dream.dreaming.projection import PEZSettings, project
-from tl_dream.search import Callback, Ids, OtherStarts, SwapSearch, Walker, every_text
+from tl_dream.search import Callback, Ids, OtherStarts, Search, SwapSearch, Walker, every_text
 
 
 @dataclass(frozen=True)
@@ -61,36 +61,36 @@ AUTO = AutoSettings()
 
 def search_automatically(
     search: SwapSearch, *, seed: int = 0, callback: Callback | None = None, tick: Callable[[], object] | None = None
-) -> str:
+) -> Search[str]:
     """Search until the budget is spent or there is nothing left to look at.
 
     Returns:
-        Why it stopped: "budget", "complete" (every text that may be returned was scored), "exhausted" (the search finds
-        no text that it has not scored), or "callback".
+        Why it stopped: "budget", "seconds", "complete" (every text that may be returned was scored), "exhausted" (the
+        search finds no text that it has not scored), or "callback".
     """
     stop = _Stop(search, callback, tick)
     if stop.asked():
         return stop.why
-    if every_text(search, stop.asked):
+    if (yield from every_text(search, stop.asked)):
         return "complete"
     others, draw = OtherStarts(search), torch.Generator().manual_seed(seed)
     order = sorted(range(len(search.batch.sentences)), key=lambda row: -_standing(search, row))
     for row in order:  # at least one: a round is the best use of any budget
         if not stop.why and search.budget.share <= AUTO.proposing:
-            _round(search, row, stop)
+            yield from _round(search, row, stop)
     row = _leader(search)
-    _rounds(search, row, stop, draw, AUTO.rounds - 1)
+    yield from _rounds(search, row, stop, draw, AUTO.rounds - 1)
     if _gained_nothing(search, row):
-        _start_anew(search, row, stop, draw, others, 0)
+        yield from _start_anew(search, row, stop, draw, others, 0)
     order.sort(key=lambda row: -_standing(search, row))
     row, failed, lead, turns, idle = order.pop(0), 0, None, 0, 0
     while not stop.asked() and idle < AUTO.exhausted:
         count = search.seen.count
-        _climb(search, search.walker(row), stop)
+        yield from _climb(search, search.walker(row), stop)
         failed = failed + 1 if search.seen.leads[row] is lead else 0
         leader = _leader(search)
         best = search.seen.best[leader]
-        certain = (leader, best.ids) in search.optima or not stop.why and _sweep(search, leader, stop)
+        certain = (leader, best.ids) in search.optima or not stop.why and (yield from _sweep(search, leader, stop))
         lead = search.seen.leads[row]
         idle = idle + 1 if search.seen.count == count else 0
         if search.seen.best[leader] is not best:  # the sweep found better: on from there
@@ -99,9 +99,9 @@ def search_automatically(
             row, failed, lead = order.pop(0), 0, None
         elif failed >= AUTO.failed or certain and lead[0] == best.ids or _gained_nothing(search, row):
             row, failed, lead, turns = leader, 0, None, turns + 1
-            _start_anew(search, row, stop, draw, None if turns % 2 else others, turns)
+            yield from _start_anew(search, row, stop, draw, None if turns % 2 else others, turns)
         else:
-            _round(search, row, stop, draw)
+            yield from _round(search, row, stop, draw)
     return stop.why or "exhausted"
 
 
@@ -119,7 +119,7 @@ class _Stop:
         if self.tick is not None:
             self.tick()
         if not self._search.goes_on():
-            self.why = "budget"
+            self.why = self._search.budget.why
         elif self._search.progress(self.callback):
             self.why = "callback"
         return bool(self.why)
@@ -143,23 +143,24 @@ def _gained_nothing(search: SwapSearch, row: int) -> bool:
 
 def _start_anew(
     search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts | None, turn: int
-) -> None:
+) -> Search[None]:
     """Rounds from the row's start, or from one of `others`. Of a unit that is off, every other pair of turns goes by
     the score itself."""
     if not stop.why:
         off = search.objective.off
         by_score = off is not None and search.seen.best[row].score <= off and turn % 4 >= 2
-        search.seen.start_anew(row, others.best_of(row, draw) if others else None, by_score)
-        _rounds(search, row, stop, draw, AUTO.rounds)
+        other = (yield from others.best_of(row, draw)) if others else None
+        search.seen.start_anew(row, other, by_score)
+        yield from _rounds(search, row, stop, draw, AUTO.rounds)
 
 
-def _rounds(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, count: int) -> None:
+def _rounds(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, count: int) -> Search[None]:
     for _ in range(count):
-        if not _round(search, row, stop, draw):
+        if not (yield from _round(search, row, stop, draw)):
             return
 
 
-def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | None = None) -> bool:
+def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | None = None) -> Search[bool]:
     """Projected gradient ascent from a row's lead; with `draw`, some positions stand still. Whether there is a slope to
     go by."""
     why = ""
@@ -168,17 +169,17 @@ def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | No
         if draw is not None:
             moves = torch.rand(1, len(search.batch.sentences[row].free), generator=draw) >= AUTO.held
             moves = (moves | ~moves.any()).to(search.host.device)
-        why = project(search, AUTO.round, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick)
-        stop.why = why if why in ("budget", "callback") else ""
+        why = yield from project(search, AUTO.round, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick)
+        stop.why = why if why in ("budget", "seconds", "callback") else ""
     return why != "flat"
 
 
-def _climb(search: SwapSearch, walker: Walker, stop: _Stop) -> None:
+def _climb(search: SwapSearch, walker: Walker, stop: _Stop) -> Search[None]:
     """Merged swaps until nothing better comes for a while. Where there are few, no step tries most of them."""
     width, stale = float(AUTO.narrow), 0
     wide = max(AUTO.narrow, min(AUTO.wide, int(search.open_swaps(walker.row, walker.ids).sum()) // 2))
     while stale < AUTO.patience:
-        better = search.step(
+        better = yield from search.step(
             [walker], round(width), AUTO.top_k, merge=True, remembered=AUTO.recalled, inertia=AUTO.inertia
         )
         if stop.asked() or better is None:
@@ -187,14 +188,14 @@ def _climb(search: SwapSearch, walker: Walker, stop: _Stop) -> None:
         stale = 0 if better[0] else stale + (width >= wide)
 
 
-def _sweep(search: SwapSearch, row: int, stop: _Stop) -> bool:
+def _sweep(search: SwapSearch, row: int, stop: _Stop) -> Search[bool]:
     """Try the swaps of a row's best text, steepest first, until one is better; whether all were tried and none is: then
     it is one of the `optima`."""
     best = search.seen.best[row]
     count = int(search.open_swaps(row, best.ids).sum())
     if search.affordable(count + 2, [row]) < count + 2:  # and a gradient
         return False
-    (slope,) = search.slopes([(row, best.ids)])
+    (slope,) = yield from search.slopes([(row, best.ids)])
     gains = search.gains(row, best.ids, slope)
     free, width = search.batch.sentences[row].free, gains.shape[1]
     order = gains.flatten().argsort(descending=True)[:count]  # all that are open, whatever their slopes
@@ -210,7 +211,7 @@ def _sweep(search: SwapSearch, row: int, stop: _Stop) -> bool:
             some = batch[at : at + AUTO.swept]
             if search.affordable(len(some), [row]) < len(some):
                 return False
-            search.score([(row, ids) for ids in some])
+            yield from search.score([(row, ids) for ids in some])
             if stop.asked() or search.seen.best[row] is not best:
                 return False
     search.optima.add((row, best.ids))

@@ -14,12 +14,14 @@ from tl_dream.search import (
     Budget,
     Callback,
     Outcome,
+    Search,
     Start,
     SwapSearch,
     Tick,
     budget_bar,
     finish,
     make_batch,
+    run,
     run_settings,
     search_budget,
 )
@@ -109,27 +111,27 @@ def gcg(
         )
         limit = Budget(host.meter, search_budget(budget))
         with budget_bar(limit, progress, "gcg") as tick:
-            search = SwapSearch(host, objective, batch, limit, seed)
-            outcome = Outcome.of(search, lambda: run_gcg(search, settings, callback, tick))
+            search = run(host, SwapSearch.of(host, objective, batch, limit, seed))
+            outcome = run(host, Outcome.of(search, run_gcg(search, settings, callback, tick)))
         told = run_settings(batch, "gcg", asdict(settings), budget=limit.limit, allowed=allowed, starts=starts)
         return finish(host, objective, batch, outcome, settings=told, seed=seed, before=before)
 
 
 def run_gcg(
     search: SwapSearch, settings: GCGSettings, callback: Callback | None = None, tick: Tick | None = None
-) -> str:
+) -> Search[str]:
     """Greedy coordinate gradient on all rows of a batch, until the budget is spent.
 
     Returns:
-        Why it stopped: "budget", "callback", or "exhausted" where all that the gradient proposes was tried.
+        Why it stopped: "budget", "seconds", "callback", or "exhausted" where all that the gradient proposes was tried.
     """
     walkers = [search.walker(row) for row in range(len(search.batch.sentences))]
     while search.goes_on(len(walkers)):
         swaps = settings.swaps if search.budget.share < settings.early else 1
-        if search.step(walkers, settings.candidates, settings.top_k, swaps=swaps) is None:
+        if (yield from search.step(walkers, settings.candidates, settings.top_k, swaps=swaps)) is None:
             return "exhausted"
         if tick is not None:
             tick()
         if search.progress(callback):
             return "callback"
-    return "budget"
+    return search.budget.why

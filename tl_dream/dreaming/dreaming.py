@@ -26,6 +26,7 @@ from tl_dream.search import (
     Budget,
     Callback,
     Outcome,
+    Search,
     StepCosts,
     SwapSearch,
     Tick,
@@ -33,6 +34,7 @@ from tl_dream.search import (
     budget_bar,
     finish,
     make_batch,
+    run,
     run_settings,
     search_budget,
 )
@@ -171,7 +173,6 @@ def dream(
     if isinstance(start, CorpusResult):
         require(prompt is None, "a prompt and a corpus search are both given to start from: give one of the two")
     with attached(model) as host:
-        before = host.meter.now()
         check(host, objective)
         batch = make_batch(
             host,
@@ -184,17 +185,10 @@ def dream(
             max_changes=max_changes,
             retokenize=retokenize,
         )
-        run = _Run(host, objective, batch, budget, seed, starts, callback, progress)
-        if method == "anneal":
-            outcome, told = run.anneal(preset, given)
-        elif method == "pez":
-            outcome, told = run.pez(given)
-        elif method == "epo":
-            outcome, told = run.epo(fluency)
-        else:
-            outcome, told = run.gcg() if method == "gcg" else run.auto()
-        told = run_settings(batch, method, told, budget=budget, allowed=allowed, starts=starts)
-        return finish(host, objective, batch, outcome, settings=told, seed=seed, before=before)
+        task = DreamTask(
+            host, objective, batch, method, preset, given, fluency, budget, seed, starts, allowed, callback, progress
+        )
+        return run(host, task.search())
 
 
 def method_of(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
@@ -222,28 +216,43 @@ def method_of(method: str, preset: str | None, given: Mapping[str, Any]) -> str:
     return method
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One dream: every method gives its outcome and its settings."""
+@dataclass(frozen=True, eq=False)
+class DreamTask:
+    """One dream: what was asked for, and the search that answers it."""
 
     host: Host
     objective: Objective
     batch: Batch
+    method: str
+    preset: str | None
+    given: Mapping[str, Any]
+    fluency: Objective | None
     budget: int | None
     seed: int
     starts: int
-    callback: Callback | None
-    progress: bool | None
+    allowed: Allowed
+    callback: Callback | None = None
+    progress: bool | None = None
+    ends: float | None = None
+    """When it ends at the latest, by `time.perf_counter()`."""
 
-    def anneal(self, preset: str | None, given: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
-        settings = annealing_settings(preset, given)
+    def search(self) -> Search[Dream]:
+        """The search by the method that was asked for."""
+        before = self.host.meter.now()
+        methods = {"anneal": self._anneal, "pez": self._pez, "epo": self._epo, "gcg": self._gcg, "auto": self._auto}
+        outcome, told = yield from methods[self.method]()
+        told = run_settings(self.batch, self.method, told, budget=self.budget, allowed=self.allowed, starts=self.starts)
+        return finish(self.host, self.objective, self.batch, outcome, settings=told, seed=self.seed, before=before)
+
+    def _anneal(self) -> Search[tuple[Outcome, dict[str, Any]]]:
+        settings = annealing_settings(self.preset, self.given)
         climb = normalized(self.objective) if settings.normalize else self.objective
-        budget = Budget(self.host.meter, self.budget)
-        seen = BestSeen(self.host, self.objective, self.batch)
-        if self.budget is not None and "steps" not in given:  # as many as it pays for
+        budget = Budget(self.host.meter, self.budget, self.ends)
+        seen = yield from BestSeen.of(self.host, self.objective, self.batch)
+        if self.budget is not None and "steps" not in self.given:  # as many as it pays for
             prices = StepCosts.of(self.host, self.objective, climb, self.batch, seen)
             steps = prices.steps(budget.left, settings.evaluate_every, settings.narrows(self.batch.allowed))
-            settings = annealing_settings(preset, {**given, "steps": steps})
+            settings = annealing_settings(self.preset, {**self.given, "steps": steps})
         with tqdm(
             total=settings.steps,
             disable=None if self.progress is None else not self.progress,
@@ -255,7 +264,7 @@ class _Run:
                 bar.update(step - bar.n)
                 bar.set_postfix(best=f"{best:.3f}")
 
-            found = ascend(
+            found = yield from ascend(
                 self.host,
                 self.objective,
                 self.batch,
@@ -268,43 +277,48 @@ class _Run:
                 budget=budget,
                 seen=seen,
             )
-        return found, {"preset": preset or "fast", **asdict(settings)}
+        return found, {"preset": self.preset or "fast", **asdict(settings)}
 
-    def gcg(self) -> tuple[Outcome, dict[str, Any]]:
+    def _gcg(self) -> Search[tuple[Outcome, dict[str, Any]]]:
         settings = GCGSettings()
-        return self._searched(lambda search, tick: run_gcg(search, settings, self.callback, tick)), asdict(settings)
+        found = yield from self._searched(lambda search, tick: run_gcg(search, settings, self.callback, tick))
+        return found, asdict(settings)
 
-    def pez(self, given: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
-        settings = PEZSettings(**given)
-        found = self._searched(
+    def _pez(self) -> Search[tuple[Outcome, dict[str, Any]]]:
+        settings = PEZSettings(**self.given)
+        found = yield from self._searched(
             lambda search, tick: project(search, settings, callback=self.callback, tick=tick), self.budget or math.inf
         )
         return found, asdict(settings)
 
-    def epo(self, fluency: Objective | None) -> tuple[Outcome, dict[str, Any]]:
-        settings, judge = EPOSettings(), default_judge(self.host, fluency)
+    def _epo(self) -> Search[tuple[Outcome, dict[str, Any]]]:
+        settings, judge = EPOSettings(), default_judge(self.host, self.fluency)
         crowds: list[Population] = []
 
-        def evolve(search: SwapSearch, tick: Tick) -> str:
+        def evolve(search: SwapSearch, tick: Tick) -> Search[str]:
             crowds.append(Population(search, settings, judge, self.seed))
             return crowds[0].evolve(self.callback, tick)
 
-        found = self._searched(evolve)
+        found = yield from self._searched(evolve)
         told = {**asdict(settings), "penalties": list(crowds[0].penalties) if crowds else None}
         return found, {**told, "fluency": None if judge is None else repr(judge)}
 
-    def auto(self) -> tuple[Outcome, dict[str, Any]]:
+    def _auto(self) -> Search[tuple[Outcome, dict[str, Any]]]:
         words = all(len(sentence.free) == 1 for sentence in self.batch.sentences)
         if words and self.budget is None:
-            found = self._searched(lambda search, tick: best_words(search, callback=self.callback, tick=tick), math.inf)
+            found = yield from self._searched(
+                lambda search, tick: best_words(search, callback=self.callback, tick=tick), math.inf
+            )
             return found, {"search": "every allowed token, as token_search"}
-        found = self._searched(
+        found = yield from self._searched(
             lambda search, tick: search_automatically(search, seed=self.seed, callback=self.callback, tick=tick)
         )
         return found, {"search": "rounds and swaps", **asdict(AUTO)}
 
-    def _searched(self, method: Callable[[SwapSearch, Tick], str], limit: float | None = None) -> Outcome:
-        budget = Budget(self.host.meter, search_budget(self.budget) if limit is None else limit)
+    def _searched(
+        self, method: Callable[[SwapSearch, Tick], Search[str]], limit: float | None = None
+    ) -> Search[Outcome]:
+        budget = Budget(self.host.meter, search_budget(self.budget) if limit is None else limit, self.ends)
         with budget_bar(budget, self.progress, "dream") as tick:
-            search = SwapSearch(self.host, self.objective, self.batch, budget, self.seed)
-            return Outcome.of(search, lambda: method(search, tick))
+            search = yield from SwapSearch.of(self.host, self.objective, self.batch, budget, self.seed)
+            return (yield from Outcome.of(search, method(search, tick)))

@@ -13,19 +13,21 @@ from torch import Tensor
 from tl_dream._arguments import Whole, finite_numbers, listed, plain, seed_number, whole_fields, whole_number
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
-from tl_dream.objectives import Activations, BatchContext, Objective, check, fluency
+from tl_dream.objectives import Objective, check, fluency
 from tl_dream.results import Dream, Frontier, FrontPoint, ScoredText
 from tl_dream.search import (
     Budget,
     Callback,
     Ids,
     Outcome,
+    Search,
     Start,
     SwapSearch,
     Tick,
     budget_bar,
     finish,
     make_batch,
+    run,
     run_settings,
     search_budget,
 )
@@ -106,21 +108,22 @@ class Population:
         rows = len(search.batch.sentences)
         self._members = [search.walker(k % rows) for k in range(settings.size)]
         self._front: dict[tuple[int, Ids], tuple[float, float, int]] = {}
-        starts = [(row, search.batch.sentences[row].ids) for row in range(rows)]
-        if judge is not None:
-            self._fluency = dict(zip(starts, search.charge(judge), strict=True))
-        self._meet(starts, [search.seen.starts[row].score for row in range(rows)])
 
-    def evolve(self, callback: Callback | None = None, tick: Tick | None = None) -> str:
+    def evolve(self, callback: Callback | None = None, tick: Tick | None = None) -> Search[str]:
         """Generation after generation, until the budget is spent.
 
         Returns:
-            Why it stopped: "budget", "callback", or "exhausted" where all that the gradients propose was tried.
+            Why it stopped: "budget", "seconds", "callback", or "exhausted" where all that the gradients propose was
+            tried.
         """
         search, settings = self._search, self._settings
+        starts = [(row, sentence.ids) for row, sentence in enumerate(search.batch.sentences)]
+        if self._judge is not None:
+            self._fluency = dict(zip(starts, (yield from search.charge(self._judge)), strict=True))
+        yield from self._meet(starts, [start.score for start in search.seen.starts])
         generation = 0
         while search.goes_on(settings.size):
-            if not self._generation():
+            if not (yield from self._generation()):
                 return "exhausted"
             generation += 1
             if generation % settings.restart_every == 0:
@@ -129,12 +132,12 @@ class Population:
                 tick()
             if search.progress(callback):
                 return "callback"
-        return "budget"
+        return search.budget.why
 
-    def _generation(self) -> bool:
+    def _generation(self) -> Search[bool]:
         search, settings = self._search, self._settings
         search.steps += 1
-        slopes = search.slopes([(member.row, member.ids) for member in self._members], self._mixture())
+        slopes = yield from self._slopes()
         drawn: dict[tuple[int, Ids], None] = {}
         count = search.affordable(settings.children, [member.row for member in self._members])
         for member, slope in zip(self._members, slopes, strict=True):
@@ -144,8 +147,8 @@ class Population:
         if not drawn:
             return False
         children = list(drawn)
-        scores = search.score(children)
-        judged = self._meet(children, scores)
+        scores = yield from search.score(children)
+        judged = yield from self._meet(children, scores)
         if search.failure is not None:
             return True
         if not self._known:
@@ -157,19 +160,16 @@ class Population:
             (member.row, member.ids), member.height = children[best], heights[best]
         return True
 
-    def _mixture(self) -> Objective:
-        """The objective and each member's share of fluency, a row a member."""
-        goal, judge = self._search.seen.climb, self._judge
-        if judge is None or not any(self.penalties):
-            return goal
-        weights = torch.tensor(self.penalties)
-
-        def score(acts: Activations, rows: BatchContext) -> Tensor:
-            value = goal(acts, rows)
-            return value + weights.to(value) * judge(acts, rows)
-
-        reads = tuple(dict.fromkeys((*goal.reads, *judge.reads)))
-        return Objective(reads, f"{goal} with fluency", score)
+    def _slopes(self) -> Search[list[Tensor]]:
+        """The slopes of each member's mixture of the objective and fluency."""
+        states = [(member.row, member.ids) for member in self._members]
+        found = yield from self._search.slopes(states)
+        weighing = [k for k, weight in enumerate(self.penalties) if weight]
+        if self._judge is not None and weighing:
+            fluent = yield from self._search.slopes([states[k] for k in weighing], self._judge)
+            for k, slope in zip(weighing, fluent, strict=True):
+                found[k] = found[k] + self.penalties[k] * slope
+        return found
 
     def _weigh(self, scores: Sequence[float], judged: Sequence[float]) -> None:
         """Spread the members' weights by how much the two scores vary among the first children."""
@@ -185,9 +185,9 @@ class Population:
         for member in self._members:
             member.row, member.ids, member.height = chosen.row, chosen.ids, chosen.height
 
-    def _meet(self, children: Sequence[tuple[int, Ids]], scores: Sequence[float]) -> list[float]:
+    def _meet(self, children: Sequence[tuple[int, Ids]], scores: Sequence[float]) -> Search[list[float]]:
         """The fluency of children, who join the front where nothing beats them in both."""
-        judged = self._judged(children)
+        judged = yield from self._judged(children)
         for (row, ids), value, fluent in zip(children, scores, judged, strict=True):
             if not (math.isfinite(value) and math.isfinite(fluent)):
                 continue
@@ -199,11 +199,12 @@ class Population:
             self._front[row, ids] = (value, fluent, self._search.steps)
         return judged
 
-    def _judged(self, children: Sequence[tuple[int, Ids]]) -> list[float]:
+    def _judged(self, children: Sequence[tuple[int, Ids]]) -> Search[list[float]]:
         if self._judge is None:
             return [0.0] * len(children)
         new = [child for child in dict.fromkeys(children) if child not in self._fluency]
-        self._fluency |= zip(new, self._search.evaluate(self._judge, new), strict=True)
+        if new:
+            self._fluency |= zip(new, (yield from self._search.evaluate(self._judge, new)), strict=True)
         found = [self._fluency[child] for child in children]
         bad = [value for value in found if not math.isfinite(value)]
         if bad:
@@ -297,9 +298,9 @@ def epo(
         )
         limit = Budget(host.meter, search_budget(budget))
         with budget_bar(limit, progress, "epo") as tick:
-            search = SwapSearch(host, objective, batch, limit, seed)
+            search = run(host, SwapSearch.of(host, objective, batch, limit, seed))
             crowd = Population(search, settings, judge, seed)
-            outcome = Outcome.of(search, lambda: crowd.evolve(callback, tick))
+            outcome = run(host, Outcome.of(search, crowd.evolve(callback, tick)))
         told = run_settings(batch, "epo", asdict(settings), budget=limit.limit, allowed=allowed, starts=starts)
         told["penalties"] = list(crowd.penalties)
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tl_dream._arguments import finite_fields, whole_fields
-from tl_dream.models import Host
-from tl_dream.search import SwapSearch
+from tl_dream.models import Host, steady_linear
+from tl_dream.search import Search, SwapSearch
 
 IDLE = 40
 """Steps in a row that change no token, after which none will."""
@@ -60,7 +60,7 @@ def project(
     moves: Bool[Tensor, "some free"] | None = None,
     callback: Callable[..., object] | None = None,
     tick: Callable[[], object] | None = None,
-) -> str:
+) -> Search[str]:
     """Projected gradient ascent from the tokens that lead the rows.
 
     Args:
@@ -69,7 +69,7 @@ def project(
 
     Returns:
         Why it stopped: "steps", "still" (no token changes any more, or no better text comes), "flat" (there is no slope
-        to go by), "budget" or "callback".
+        to go by), "budget", "seconds" or "callback".
     """
     host = search.host
     rows = range(len(search.batch.sentences)) if rows is None else rows
@@ -78,7 +78,7 @@ def project(
     W_E = host.W_E.to(wide)
     home = host.pad([search.seen.leads[row][0] for row in rows])[0].gather(1, batch.free)
     sizes, length = _sizes(host, W_E)
-    near = F.linear(W_E[home], W_E) - sizes / 2
+    near = steady_linear(W_E[home], W_E) - sizes / 2
     closed = (~batch.allowed).expand_as(near).scatter(2, home[..., None], False)  # what stands may stay
     length = settings.learning_rate * length
     velocity = torch.zeros_like(near)
@@ -93,9 +93,11 @@ def project(
         if before is None or not torch.equal(filled, before):  # the same tokens have the same gradient
             before, idle, scored = filled, 0, scored + 1
             if not search.goes_on(len(rows)):
-                return "budget"
-            scores, heights, steep = search.scored_slopes(filled, batch)
-            better = search.observe(rows, filled, scores, heights)
+                return search.budget.why
+            states = [(row, batch.row_ids(filled, i)) for i, row in enumerate(rows)]
+            scores, heights, slopes = yield from search.scored_slopes(states)
+            steep = pad_sequence(slopes, batch_first=True)
+            better = yield from search.observe(rows, filled, scores, heights)
             if not bool(steep.any()):
                 return "flat"
             steep = _scaled(steep.to(wide))

@@ -109,6 +109,25 @@ class Block:
         )
 
 
+STEADY = 16
+"""Rows of a matrix product at least, where few are filled up: with one to eleven rows MKL adds in another order than
+with more, and what a sentence scores would depend on how many run beside it."""
+
+
+def steady_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, whose rows do not depend on how many there are; on a CPU to the last bit."""
+    count = x.shape[:-1].numel()
+    if count >= STEADY or x.device.type != "cpu":
+        return F.linear(x, weight, bias)
+    filled = F.pad(x.reshape(count, -1), (0, 0, 0, STEADY - count))
+    return F.linear(filled, weight, bias)[:count].view(*x.shape[:-1], -1)
+
+
+def rows_at(x: Tensor, rows: Int[Tensor, "*batch few"]) -> Tensor:
+    """[batch, few, ...] of [batch, pos, ...]: at the same positions of every row, or at each row's own."""
+    return x[:, rows] if rows.ndim == 1 else x[torch.arange(len(x), device=x.device)[:, None], rows]
+
+
 class BertBlocks:
     """The weights of a BERT's first blocks, and what a block does with them.
 
@@ -119,18 +138,24 @@ class BertBlocks:
 
     def __init__(self, host: Host, depth: int, narrow: torch.dtype) -> None:
         model = host.model
-        self.depth = depth
+        self._model = model
         self.narrow = narrow
         self.wide = torch.float64 if host.W_E.dtype == torch.float64 else torch.float32
         self.heads = int(model.cfg.n_heads)
         self.scale = float(model.cfg.d_head) ** -0.5
         self._activate, self._activate_in_place = ACTIVATIONS[model.cfg.act_fn]
         self.embed_norm = _norm(model.embed.ln if hasattr(model.embed, "ln") else model.embed_ln, self.wide)
-        self.blocks = [Block.of(model.blocks[i], narrow, self.wide) for i in range(depth + 1)]
+        self.blocks: list[Block] = []
+        self.deepen(depth)
+
+    def deepen(self, depth: int) -> None:
+        """Hold the blocks up to this one."""
+        for i in range(len(self.blocks), depth + 1):
+            self.blocks.append(Block.of(self._model.blocks[i], self.narrow, self.wide))
 
     def linear(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         """A matrix product in the narrow dtype."""
-        return F.linear(x.to(self.narrow), *weights)
+        return steady_linear(x.to(self.narrow), *weights)
 
     def split(self, qkv: Tensor) -> tuple[Tensor, ...]:
         """[..., 3 x heads x d_head] as q, k and v, each [..., heads, d_head]."""
@@ -146,14 +171,14 @@ class BertBlocks:
     ) -> dict[str, Tensor]:
         """Attention for the queries of `rows`, the positions that are read. `x` has all positions."""
         found = {"x": x, "block_in": x}
-        length = x.shape[1]
-        few = len(rows) * (self.heads * length + x.shape[2]) < length * x.shape[2]
+        length, count = x.shape[1], rows.shape[-1]
+        few = count * (self.heads * length + x.shape[2]) < length * x.shape[2]
         if few and keep.isdisjoint(("k", "v")):
             return self._attend_few(x, block, rows, mask)
-        if len(rows) == length:
+        if count == length:
             q, k, v = self.split(self.linear(x, block.qkv))
         else:
-            found["x"] = x[:, rows]
+            found["x"] = rows_at(x, rows)
             weight, bias = block.qkv
             width = len(weight) // 3
             q = self.linear(found["x"], (weight[:width], bias[:width])).unflatten(-1, (self.heads, -1))
@@ -177,21 +202,31 @@ class BertBlocks:
     def _attend_few(self, x: Tensor, block: Block, rows: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
         """The same without keys and values: a query goes through the key's matrix instead, and what it attends to
         through the value's. A key's bias is the same for all keys, which a softmax does not see."""
-        found = {"x": x[:, rows], "block_in": x}
+        found = {"x": rows_at(x, rows), "block_in": x}
+        count = rows.shape[-1]
         w_q, w_k, w_v = block.qkv[0].chunk(3)
         b_q, _, b_v = block.qkv[1].chunk(3)
         narrow = x.to(self.narrow)
         found["q"] = self.linear(found["x"], (w_q, b_q)).unflatten(-1, (self.heads, -1))
-        through_k = torch.einsum("nrhd,hdm->nrhm", found["q"], w_k.unflatten(0, (self.heads, -1))).flatten(1, 2)
+        through_k = self._by_head(found["q"], w_k.unflatten(0, (self.heads, -1))).flatten(1, 2)
         scores = (through_k @ narrow.transpose(1, 2)).to(self.wide) * self.scale
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, :], -torch.inf)
         pattern = scores.softmax(-1)
-        found["pattern"] = pattern.unflatten(1, (len(rows), self.heads)).transpose(1, 2)
-        mixed = (pattern.to(self.narrow) @ narrow).unflatten(1, (len(rows), self.heads))
-        found["z"] = torch.einsum("nrhm,hdm->nrhd", mixed, w_v.unflatten(0, (self.heads, -1)))
+        found["pattern"] = pattern.unflatten(1, (count, self.heads)).transpose(1, 2)
+        mixed = (pattern.to(self.narrow) @ narrow).unflatten(1, (count, self.heads))
+        found["z"] = self._by_head(mixed, w_v.unflatten(0, (self.heads, -1)).mT)
         found["z"] = found["z"] + b_v.unflatten(0, (self.heads, -1))
         return found
+
+    @staticmethod
+    def _by_head(x: Float[Tensor, "batch few head a"], weight: Float[Tensor, "head a b"]) -> Tensor:
+        """Every head's own matrix product, [batch, few, head, b]; as steady as `steady_linear`."""
+        flat = rearrange(x, "batch few head d -> head (batch few) d")
+        count = flat.shape[1]
+        if count < STEADY and x.device.type == "cpu":
+            flat = F.pad(flat, (0, 0, 0, STEADY - count))
+        return rearrange((flat @ weight)[:, :count], "head (batch few) d -> batch few head d", few=x.shape[1])
 
     def finish(self, block: Block, found: dict[str, Tensor], keep: set[str], last: bool = False) -> Tensor:
         """The rest of a block after its attention; what is kept of what it computes on the way goes into `found`. In
@@ -224,11 +259,16 @@ class BertBlocks:
         if self.narrow != self.wide or y.requires_grad:
             return x + self.linear(y, weights)
         weight, bias = weights
-        return (x + bias).flatten(0, 1).addmm_(y.flatten(0, 1), weight.T).view(x.shape)
+        count = x.shape[:-1].numel()
+        few = STEADY - count if x.device.type == "cpu" else 0
+        total, y = (x + bias).flatten(0, 1), y.flatten(0, 1)
+        if few > 0:
+            total, y = F.pad(total, (0, 0, 0, few)), F.pad(y, (0, 0, 0, few))
+        return total.addmm_(y, weight.T)[:count].view(x.shape)
 
 
 class BertTrunk:
-    """The forward pass of a BERT up to some hooks.
+    """The forward pass of a BERT up to some hooks. All of one host share their weights.
 
     Args:
         hooks: from `can_stand_in`.
@@ -237,13 +277,16 @@ class BertTrunk:
     @torch.no_grad()
     def __init__(self, host: Host, hooks: Mapping[str, tuple[int, str]]) -> None:
         self.host, self.hooks = host, dict(hooks)
-        self._math = BertBlocks(host, max(layer for layer, _ in hooks.values()), host.W_E.dtype)
-        meter = (host.meter.forwards, host.meter.forward_tokens)
-        longest = torch.full((1, host.n_ctx), host.vocabulary.pad_id, device=host.device)
-        names = [host.resolve(name) for name in ("pos_embed", "token_type_embed")]
-        places, types = (got.reshape(-1, host.W_E.shape[1]) for got in forward(host, longest, names).values())
-        host.meter.forwards, host.meter.forward_tokens = meter  # no block was run
-        self._places = places + types
+        self.deepest = max((layer, POINTS.index(point)) for layer, point in hooks.values())
+        self.depth = self.deepest[0]
+        if "trunk" not in host.tables:
+            longest = torch.full((1, host.n_ctx), host.vocabulary.pad_id, device=host.device)
+            names = [host.resolve(name) for name in ("pos_embed", "token_type_embed")]
+            got = forward(host.apart(whole=False), longest, names)  # no block is run
+            places, types = (value.reshape(-1, host.W_E.shape[1]) for value in got.values())
+            host.tables["trunk"] = (BertBlocks(host, self.depth, host.W_E.dtype), places + types)
+        self._math, self._places = host.tables["trunk"]
+        self._math.deepen(self.depth)
 
     def __call__(
         self,
@@ -251,20 +294,20 @@ class BertTrunk:
         *,
         embeddings: Float[Tensor, "batch pos d_model"] | None = None,
         mask: Bool[Tensor, "batch pos"] | None = None,
-        read: Sequence[int] | None = None,
+        read: Int[Tensor, "batch few"] | None = None,
     ) -> dict[str, Tensor]:
         """{full hook name: activation [batch, pos, ...]}, as `forward` gives it, and charged as much.
 
         Args:
-            read: the positions that are read in the deepest block, which is NaN elsewhere; None: all.
+            read: the positions of every row that are read in the deepest block, which is NaN elsewhere; None: all.
         """
         math, length = self._math, ids.shape[1]
         every = torch.arange(length, device=ids.device)
-        rows = every if read is None or len(read) == length else torch.tensor(sorted(read), device=ids.device)
+        rows = every if read is None or read.shape[1] >= length else read
         got: dict[tuple[int, str], Tensor] = {}
         x: Tensor | None = None
-        for layer, block in enumerate(math.blocks):
-            last = layer == math.depth
+        for layer, block in enumerate(math.blocks[: self.depth + 1]):
+            last = layer == self.depth
             keep = {point for at, point in self.hooks.values() if at == layer}
             if x is None:
                 found = self._first(ids, embeddings, rows if last else every, mask)
@@ -273,7 +316,7 @@ class BertTrunk:
             x = math.finish(block, found, keep, last)
             got |= {(layer, point): found[point] for point in keep}
         backward = embeddings is not None and embeddings.requires_grad and torch.is_grad_enabled()
-        self.host.meter.add(ids.shape[0], length, math.depth + 1, backward)
+        self.host.meter.add(ids.shape[0], length, self.depth + 1, backward)
         return {name: self._placed(got[key], rows, length, key[1]) for name, key in self.hooks.items()}
 
     def _first(self, ids: Tensor, embeddings: Tensor | None, rows: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
@@ -289,8 +332,8 @@ class BertTrunk:
         x = rare[where]
         q, k, v = math.split(math.linear(rare, math.blocks[0].qkv)[where])
         found = {"x": x, "block_in": x}
-        if len(rows) < length:
-            found["x"], q = x[:, rows], q[:, rows]
+        if rows.shape[-1] < length:
+            found["x"], q = rows_at(x, rows), rows_at(q, rows)
         return found | math.mixed(q, k, v, mask)
 
     @staticmethod
@@ -299,5 +342,7 @@ class BertTrunk:
         axis = 2 if point == "pattern" else 1
         if value.shape[axis] == length:
             return value
-        shape = (*value.shape[:axis], length, *value.shape[axis + 1 :])
-        return torch.full(shape, torch.nan, dtype=value.dtype, device=value.device).index_copy(axis, rows, value)
+        moved = value.transpose(1, axis)
+        filled = torch.full((len(value), length, *moved.shape[2:]), torch.nan, dtype=value.dtype, device=value.device)
+        batch = torch.arange(len(value), device=value.device)[:, None]
+        return filled.index_put((batch, rows), moved).transpose(1, axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,10 +26,15 @@ KINDS = {"encoder": "HookedEncoder", "transformer": "HookedTransformer", "bridge
 
 @dataclass
 class Meter:
-    """Counts what was run: sentences (one with its gradient counts as two) and rows x positions x layers."""
+    """Counts what was run: sentences (one with its gradient counts as two) and rows x positions x layers.
+
+    Attributes:
+        whole: counts the same, where this one is a part's.
+    """
 
     forwards: int = 0
     forward_tokens: int = 0
+    whole: Meter | None = None
 
     def now(self) -> Cost:
         """The counts and a clock: the difference of two is what was spent between them."""
@@ -39,6 +44,8 @@ class Meter:
         passes = rows * (2 if backward else 1)
         self.forwards += passes
         self.forward_tokens += passes * positions * layers
+        if self.whole is not None:
+            self.whole.add(rows, positions, layers, backward)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Host:
         prefix: the ids that every text begins with (a beginning-of-text token).
         untrained: what the checkpoint is known not to carry: of "mlm" (its language-model head), "pooler", "nsp".
         meter: what was run so far.
-        tables: what was computed from the weights for this call.
+        tables: what was computed from the weights for this call, by name.
     """
 
     model: Any
@@ -71,13 +78,19 @@ class Host:
     prefix: tuple[int, ...] = ()
     untrained: tuple[str, ...] = ()
     meter: Meter = field(default_factory=Meter)
-    tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    tables: dict[str, Any] = field(default_factory=dict, repr=False)
     _points: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Text <-> ids; only made where it is asked for, since a judge that is looked at in every pass does not."""
         return Vocabulary.of(self.model.tokenizer, self.d_vocab, self.n_ctx, self.prefix)
+
+    def apart(self, whole: bool = True) -> Host:
+        """The same with a meter of its own, for one of several searches; without `whole` it counts there alone."""
+        own = replace(self, meter=Meter(whole=self.meter if whole else None))
+        own.__dict__["vocabulary"] = self.vocabulary
+        return own
 
     @property
     def device(self) -> torch.device:

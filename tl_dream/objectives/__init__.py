@@ -5,11 +5,14 @@ from tl_dream.objectives.factories import attention, custom, direction, logit, m
 from tl_dream.objectives.judges import fluency
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
 from tl_dream.objectives.scoring import (
+    Part,
     check,
     climbed,
     depth,
     evaluate,
     evaluate_each,
+    evaluate_parts,
+    positions_known,
     read_activations,
     score,
     trunk_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from tl_dream._arguments import Whole, whole_number
 from tl_dream._errors import DreamError
-from tl_dream.models import BertTrunk, Host, attached, can_stand_in, forward, layers_run, length_groups
+from tl_dream.models import BertTrunk, Host, Meter, attached, can_stand_in, forward, layers_run, length_groups
 from tl_dream.objectives.objective import TOKENS, BatchContext, Objective, Read, Tokens
 from tl_dream.text import Prompt, prompts_of
 
@@ -25,7 +26,7 @@ def read_activations(
     weights: Float[Tensor, "batch pos vocab"] | None = None,
     mask: Bool[Tensor, "batch pos"] | None = None,
     trunk: BertTrunk | None = None,
-    positions: Sequence[int] | None = None,
+    positions: Int[Tensor, "batch few"] | None = None,
 ) -> dict[Read, Any]:
     """One forward pass that answers what objectives read; a read of every layer comes stacked, [layer, batch, ...].
 
@@ -34,7 +35,8 @@ def read_activations(
     Args:
         embeddings: of soft sentences.
         weights: of soft sentences, every token's at every position; only objectives that read `TOKENS` need them.
-        trunk: what runs in place of the model, from `trunk_of` these reads; its deepest block holds the `positions`.
+        trunk: what runs in place of the model, from `trunk_of` these reads; its deepest block holds the `positions` of
+            every row.
     """
     names = {read: read.resolve(host) for read in reads}
     hooks = [name for group in names.values() for name in group]
@@ -94,31 +96,108 @@ def evaluate_each(
             parts.append(evaluate_each(host, objectives, short, some, embeddings=soft, weights=share, trunk=trunk))
         order = torch.cat(groups).argsort()
         return tuple(torch.cat(values)[order] for values in zip(*parts, strict=True))
-    reads = dict.fromkeys(read for objective in objectives for read in objective.reads)
-    read = positions_read(objectives, rows) if trunk is not None else None
+    return evaluate_parts(
+        host,
+        [Part(objectives, rows, host.meter)],
+        ids,
+        embeddings=embeddings,
+        weights=weights,
+        mask=mask,
+        trunk=trunk,
+    )[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a forward pass, and what scores them.
+
+    Attributes:
+        meter: what judges run counts there.
+    """
+
+    objectives: Sequence[Objective]
+    rows: BatchContext
+    meter: Meter
+
+
+def evaluate_parts(
+    host: Host,
+    parts: Sequence[Part],
+    ids: Int[Tensor, "batch pos"],
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    weights: Float[Tensor, "batch pos vocab"] | None = None,
+    mask: Bool[Tensor, "batch pos"] | None = None,
+    trunk: BertTrunk | None = None,
+) -> list[tuple[Float[Tensor, " some"], ...]]:
+    """The scores of several parts of one forward pass, one part after the other, each by objectives of its own."""
+    reads = dict.fromkeys(read for part in parts for objective in part.objectives for read in objective.reads)
+    positions = positions_read(parts) if trunk is not None else None
     activations = read_activations(
-        host, reads, ids, embeddings=embeddings, weights=weights, mask=mask, trunk=trunk, positions=read
+        host, reads, ids, embeddings=embeddings, weights=weights, mask=mask, trunk=trunk, positions=positions
     )
-    return tuple(objective(activations, rows) for objective in objectives)
+    found, first = [], 0
+    for part in parts:
+        some = slice(first, first + len(part.rows.mask))
+        first = some.stop
+        mine = {
+            read: _of_rows(activations[read], read, some, len(ids), part.meter)
+            for objective in part.objectives
+            for read in objective.reads
+        }
+        found.append(tuple(objective(mine, part.rows) for objective in part.objectives))
+    return found
 
 
-def positions_read(objectives: Iterable[Objective], rows: BatchContext) -> list[int] | None:
-    """The positions whose activations the scores depend on, those of all rows together; None where that is not known:
-    functions of the user's may read any, and so may what relates the layers."""
-    found: set[int] = set()
-    for objective in objectives:
-        some: Iterable[int] | None = None
-        if objective.terms:
-            some = positions_read(objective.terms, rows)
-        elif all(read == TOKENS for read in objective.reads):
-            some = ()
-        elif objective.per_token is not None and all(read.layer != "all" for read in objective.reads):
-            index, valid = rows.locate(objective.where[0])
-            some = index[valid].tolist()
-        if some is None:
+def _of_rows(value: Any, read: Read, rows: slice, count: int, meter: Meter) -> Any:
+    """What some rows of a pass gave; position embeddings come once for all rows."""
+    if isinstance(value, Tokens):
+        weights = None if value.weights is None else value.weights[rows]
+        return replace(value, ids=value.ids[rows], weights=weights, meter=meter, judged={})
+    if rows.stop - rows.start == count:
+        return value
+    axis = 1 if read.layer == "all" else 0
+    return value.narrow(axis, rows.start, rows.stop - rows.start) if value.shape[axis] == count else value
+
+
+def positions_read(parts: Sequence[Part]) -> Int[Tensor, "batch few"] | None:
+    """The positions of every row whose activations its scores depend on; None where that is not known: functions of
+    the user's may read any, and so may what relates the layers."""
+    found = []
+    for part in parts:
+        if not positions_known(part.objectives):
             return None
-        found.update(some)
-    return sorted(found) or [0]
+        columns = _columns_read(part.objectives, part.rows)
+        first = torch.zeros(len(part.rows.mask), 1, dtype=torch.long, device=part.rows.mask.device)
+        own = torch.cat(columns, 1).sort(1).values if columns else first
+        new = torch.ones(own.shape[1], dtype=torch.bool, device=own.device)
+        new[1:] = (own[:, 1:] != own[:, :-1]).any(0)
+        found.append(own[:, new])
+    most = max(own.shape[1] for own in found)
+    return torch.cat([torch.cat([own, own[:, -1:].expand(-1, most - own.shape[1])], 1) for own in found])
+
+
+def positions_known(objectives: Iterable[Objective]) -> bool:
+    """Whether it is known which positions' activations the scores depend on."""
+    return all(
+        positions_known(objective.terms)
+        if objective.terms
+        else all(read == TOKENS for read in objective.reads)
+        or objective.per_token is not None
+        and all(read.layer != "all" for read in objective.reads)
+        for objective in objectives
+    )
+
+
+def _columns_read(objectives: Iterable[Objective], rows: BatchContext) -> list[Tensor]:
+    found: list[Tensor] = []
+    for objective in objectives:
+        if objective.terms:
+            found += _columns_read(objective.terms, rows)
+        elif any(read != TOKENS for read in objective.reads):
+            index, valid = rows.locate(objective.where[0])
+            found.append(torch.where(valid, index, index[:, :1]))
+    return found
 
 
 def trunk_of(host: Host, objectives: Iterable[Objective]) -> BertTrunk | None:

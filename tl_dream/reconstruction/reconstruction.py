@@ -22,7 +22,7 @@ from tl_dream.reconstruction.targets import Target, masked
 from tl_dream.reconstruction.token_space import TokenSpace
 from tl_dream.reconstruction.token_swaps import TokenLedger
 from tl_dream.results import Certificate, Cost, History, Reconstruction
-from tl_dream.search import Batch
+from tl_dream.search import Batch, run
 from tl_dream.text import Allowed, Positions, Prompt
 
 METHODS = ("auto", "article")
@@ -288,7 +288,8 @@ def _anneal(
     """Method "article"."""
     batch = Batch.of(host, [target.sentence] * search.starts, mask, retokenize=False)
     settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
-    outcome = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
+    ascent = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
+    outcome = run(host, ascent)
     advice = "the target or the model holds numbers too large for its dtype"
     ended = outcome.ended if outcome.failure is None else DreamError(f"{outcome.failure}: {advice}")
     # `run.best` will not do: it counts the frame as the start, which is no text that the soft sentence ever stood at

@@ -1,11 +1,20 @@
 """What all searches over tokens share: the rows, the best seen, budgets, slopes, swaps."""
 
-from tl_dream.search.batch import Batch, Start, make_batch, row_generators
-from tl_dream.search.best_seen import BestSeen, Ids
-from tl_dream.search.budgets import Budget, StepCosts, search_budget
+from tl_dream.search.batch import Batch, Ids, Start, make_batch, row_generators
+from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.budgets import (
+    Budget,
+    Callback,
+    Progress,
+    StepCosts,
+    Tick,
+    budget_bar,
+    run_settings,
+    search_budget,
+)
+from tl_dream.search.engine import Ask, BrokenGradient, Search, Soft, run, run_many
 from tl_dream.search.exhaustive import best_words, every_text
-from tl_dream.search.hotflip import BrokenGradient, at_free, gradients, slopes, token_slopes
+from tl_dream.search.hotflip import token_slopes
 from tl_dream.search.other_starts import OtherStarts
 from tl_dream.search.outcome import Outcome, finish
-from tl_dream.search.reporting import Callback, Progress, Tick, budget_bar, run_settings
 from tl_dream.search.swap_search import SwapSearch, Walker

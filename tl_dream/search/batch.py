@@ -13,10 +13,13 @@ from torch import Tensor
 
 from tl_dream._arguments import Whole, flag, listed, plain, unmasked, whole_number
 from tl_dream._errors import require
-from tl_dream.models import BertTrunk, Host, default_batch_tokens, in_batches
-from tl_dream.objectives import BatchContext, Objective, evaluate_each
+from tl_dream.models import Host
+from tl_dream.objectives import BatchContext, Objective
 from tl_dream.results import CorpusResult
 from tl_dream.text import Allowed, Positions, Prompt, Sentence, Vocabulary, prompts_of
+
+Ids = tuple[int, ...]
+"""The tokens of a sentence."""
 
 
 def row_generators(seed: int, count: int, draw: int = 0) -> list[torch.Generator]:
@@ -100,61 +103,17 @@ class Batch:
         keep = torch.zeros_like(changed).scatter_(1, order[:, : self.max_changes], True) & changed
         return self.fill(torch.where(keep, filled.gather(1, self.free), self.ids.gather(1, self.free)))
 
-    @torch.no_grad()
-    def evaluate(
-        self,
-        host: Host,
-        objectives: Sequence[Objective],
-        candidates: Sequence[tuple[int, tuple[int, ...]]],
-        trunk: BertTrunk | None = None,
-    ) -> list[tuple[float, ...]]:
-        """What each objective gives (row, tokens), in forward passes that fit the device. No pass mixes lengths: so
-        nobody pays for padding, and a sentence of a row costs the same whatever it is scored with."""
-
-        def work(part: Sequence[int]) -> list[tuple[float, ...]]:
-            ids = torch.tensor([candidates[i][1] for i in part], device=host.device)
-            rows = self._alike([candidates[i][0] for i in part], host)
-            found = evaluate_each(host, objectives, ids, rows, trunk=trunk)
-            return list(zip(*(values.tolist() for values in found), strict=True))
-
-        lengths: dict[int, list[int]] = {}
-        for i, (_, ids) in enumerate(candidates):
-            lengths.setdefault(len(ids), []).append(i)
-        found: list[tuple[float, ...]] = [()] * len(candidates)
-        for length, numbers in lengths.items():
-            size = max(1, default_batch_tokens(host, None) // length)
-            values = [value for some in in_batches(numbers, size, work) for value in some]
-            for i, value in zip(numbers, values, strict=True):
-                found[i] = value
-        return found
-
-    def _alike(self, members: Sequence[int], host: Host) -> BatchContext:
+    def context(self, host: Host, members: Sequence[int]) -> BatchContext:
         """What an objective may know of some of the rows; of one row many times it is kept, because positions are
         looked up row by row."""
-        if len(set(members)) > 1:
-            return BatchContext.of(host, [self.sentences[row] for row in members])
         key = (members[0], len(members))
+        if any(row != members[0] for row in members):
+            return BatchContext.of(host, [self.sentences[row] for row in members])
         if key not in self._kept:
             if len(self._kept) > 64:
                 self._kept.clear()
             self._kept[key] = BatchContext.of(host, [self.sentences[members[0]]]).repeat(len(members))
         return self._kept[key]
-
-    def evaluate_starts(
-        self, host: Host, objectives: Sequence[Objective]
-    ) -> tuple[list[tuple[float, ...]], list[float]]:
-        """What each objective gives the starts, and what scoring one sentence of each row costs, in forward-tokens."""
-        alike: dict[tuple[int, int], list[int]] = {}
-        for row, sentence in enumerate(self.sentences):  # a judge may run a pass a word
-            alike.setdefault((len(sentence), sum(sentence.special)), []).append(row)
-        scores: list[tuple[float, ...]] = [()] * len(self.sentences)
-        costs = [0.0] * len(self.sentences)
-        for rows in alike.values():
-            before = host.meter.forward_tokens
-            values = self.evaluate(host, objectives, [(row, self.sentences[row].ids) for row in rows])
-            for row, value in zip(rows, values, strict=True):
-                scores[row], costs[row] = value, (host.meter.forward_tokens - before) / len(rows)
-        return scores, costs
 
     def part(self, host: Host, rows: Sequence[int]) -> Batch:
         """Some of the rows, as a batch of their own."""

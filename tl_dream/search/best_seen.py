@@ -14,10 +14,8 @@ from torch import Tensor
 from tl_dream.models import BertTrunk, Host
 from tl_dream.objectives import Objective, climbed, trunk_of
 from tl_dream.results import History, Run, ScoredText
-from tl_dream.search.batch import Batch
-
-Ids = tuple[int, ...]
-"""The tokens of a sentence."""
+from tl_dream.search.batch import Batch, Ids
+from tl_dream.search.engine import Ask, Search
 
 
 class BestSeen:
@@ -36,14 +34,21 @@ class BestSeen:
         trunk: runs in place of the model, once `take_trunk` was called and the two agree.
     """
 
-    def __init__(self, host: Host, objective: Objective, batch: Batch) -> None:
+    def __init__(
+        self,
+        host: Host,
+        objective: Objective,
+        batch: Batch,
+        values: Sequence[tuple[float, ...]],
+        costs: Sequence[float],
+    ) -> None:
         self._host, self._objective, self._batch = host, objective, batch
         self._uphill, self.by_score = climbed(host, objective), False
-        self._both = (objective,) if self._uphill is objective else (objective, self._uphill)
+        self._both = _both(objective, self._uphill)
         self.trunk: BertTrunk | None = None
         self._known: list[dict[Ids, tuple[float, float]]] = [{} for _ in batch.sentences]
         self.broken: float | None = None
-        values, self.costs = batch.evaluate_starts(host, self._both)
+        self.costs = list(costs)
         start = [value[0] for value in values]
         for row, value in enumerate(values):
             self.learn(row, batch.sentences[row].ids, value[0], value[-1])
@@ -61,7 +66,13 @@ class BestSeen:
             for sentence, again in zip(batch.sentences, retokenizes, strict=True)
         ]
 
-    def take_trunk(self, left: float) -> None:
+    @classmethod
+    def of(cls, host: Host, objective: Objective, batch: Batch) -> Search[BestSeen]:
+        """Score the starts."""
+        values, costs = yield from score_starts(host, _both(objective, climbed(host, objective)), batch)
+        return cls(host, objective, batch, values, costs)
+
+    def take_trunk(self, left: float) -> Search[None]:
         """Compute what the objective reads by `BertTrunk` from now on, where that can stand in for the model, gives the
         first start's own score, and what is left of the budget covers the look and more."""
         if left < 4 * self.costs[0] or self.broken is not None:
@@ -69,8 +80,8 @@ class BestSeen:
         trunk = trunk_of(self._host, self._both)
         if trunk is not None:
             ids = self._batch.sentences[0].ids
-            (found,) = self._batch.evaluate(self._host, self._both, [(0, ids)], trunk)
-            known = (*self._known[0][ids],)
+            answer = yield Ask(self._host, self._batch, self._both, [(0, ids)], trunk)
+            (found,), known = answer.values, self._known[0][ids]
             if all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-4) for a, b in zip(found, known, strict=False)):
                 self.trunk = trunk  # else a module was exchanged, for one that may do anything
 
@@ -92,22 +103,24 @@ class BestSeen:
             found.append(Run(self.starts[row], self.best[row], None, history))
         return tuple(found)
 
-    def settle(self, row: int) -> None:
+    def settle(self, row: int) -> Search[None]:
         """Score the best of a row once more, by the model itself: the trunk stood in for it."""
         best = self.best[row]
         if best is not self.starts[row]:
-            ((value, *_),) = self._batch.evaluate(self._host, (self._objective,), [(row, best.ids)])
+            answer = yield Ask(self._host, self._batch, (self._objective,), [(row, best.ids)])
+            ((value,),) = answer.values
             self.best[row] = replace(best, score=value) if value > self.starts[row].score else self.starts[row]
         step, spent, _, ids = self._trails[row][-1]
         if ids == self.best[row].ids:
             self._trails[row][-1] = (step, spent, self.best[row].score, ids)
 
-    def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+    def score(self, candidates: Sequence[tuple[int, Ids]]) -> Search[list[float]]:
         """The scores of (row, tokens); `height` tells how high they stand."""
         new = list(dict.fromkeys((row, ids) for row, ids in candidates if ids not in self._known[row]))
-        found = self._batch.evaluate(self._host, self._both, new, self.trunk)
-        for (row, ids), value in zip(new, found, strict=True):
-            self.learn(row, ids, value[0], value[-1])
+        if new:
+            answer = yield Ask(self._host, self._batch, self._both, new, self.trunk)
+            for (row, ids), value in zip(new, answer.values, strict=True):
+                self.learn(row, ids, value[0], value[-1])
         return [self._known[row][ids][0] for row, ids in candidates]
 
     @property
@@ -129,12 +142,15 @@ class BestSeen:
         did."""
         free = list(self._batch.sentences[row].free)
         if row not in self._memories:
-            self._memories[row] = _Memory(torch.full((len(free), self._host.d_vocab), -math.inf))
+            self._memories[row] = _Memory(
+                torch.full((len(free), self._host.d_vocab), -math.inf, device=self._host.device)
+            )
         memory = self._memories[row]
         new = list(islice(self._known[row].items(), memory.taken, None))
         if new:
-            tokens = torch.tensor([ids for ids, _ in new])[:, free].T
-            values = torch.tensor([value[not self.by_score] for _, value in new])
+            device = memory.best.device
+            tokens = torch.tensor([ids for ids, _ in new], device=device)[:, free].T
+            values = torch.tensor([value[not self.by_score] for _, value in new], device=device)
             values = values.nan_to_num(-math.inf, posinf=-math.inf)
             memory.best.scatter_reduce_(1, tokens, values.expand(len(free), -1), "amax")
             memory.taken += len(new)
@@ -189,7 +205,7 @@ class BestSeen:
         ids = self._batch.sentences[row].ids if ids is None else ids
         self.leads[row] = (ids, self.height(row, ids))
 
-    def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> list[float]:
+    def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> Search[list[float]]:
         """Score the tokens of `rows` (None: of all), keep what is better and may be returned, and give back the scores.
 
         Where tokens do not survive a round trip through text, what their text tokenizes to is tried in their place, if
@@ -204,7 +220,7 @@ class BestSeen:
             again if self._bound[row] and self._fits(row, again) else ids
             for row, ids, again in zip(rows, raw, real, strict=True)
         ]
-        scores = self.score([*zip(rows, raw, strict=True), *zip(rows, real, strict=True)])
+        scores = yield from self.score([*zip(rows, raw, strict=True), *zip(rows, real, strict=True)])
         for row, ids in zip(rows, real, strict=True):
             self.keep(row, ids, step)
         return scores[: len(raw)]
@@ -218,6 +234,27 @@ class BestSeen:
         return (limit is None or sum(new != old for new, old in pairs) <= limit) and all(
             bool(self._batch.allowed[new]) if i in free else new == old for i, (new, old) in enumerate(pairs)
         )
+
+
+def _both(objective: Objective, uphill: Objective) -> tuple[Objective, ...]:
+    return (objective,) if uphill is objective else (objective, uphill)
+
+
+def score_starts(
+    host: Host, objectives: tuple[Objective, ...], batch: Batch
+) -> Search[tuple[list[tuple[float, ...]], list[float]]]:
+    """What each objective gives the starts, and what scoring one sentence of each row costs, in forward-tokens."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for row, sentence in enumerate(batch.sentences):  # a judge may run a pass a word
+        alike.setdefault((len(sentence), sum(sentence.special)), []).append(row)
+    scores: list[tuple[float, ...]] = [()] * len(batch.sentences)
+    costs = [0.0] * len(batch.sentences)
+    for rows in alike.values():
+        before = host.meter.forward_tokens
+        answer = yield Ask(host, batch, objectives, [(row, batch.sentences[row].ids) for row in rows])
+        for row, value in zip(rows, answer.values, strict=True):
+            scores[row], costs[row] = value, (host.meter.forward_tokens - before) / len(rows)
+    return scores, costs
 
 
 @dataclass

@@ -1,9 +1,15 @@
-"""What a search may spend, and what a step of it costs at most."""
+"""What a search may spend, what a step of it costs at most, and how it tells where it is."""
 
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, whole_number
 from tl_dream.models import Host, Meter
@@ -13,11 +19,16 @@ from tl_dream.search.best_seen import BestSeen
 
 
 class Budget:
-    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit."""
+    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit.
 
-    def __init__(self, meter: Meter, limit: float | None = None) -> None:
+    Args:
+        ends: when nothing may be spent any more, by `time.perf_counter()`; None: never.
+    """
+
+    def __init__(self, meter: Meter, limit: float | None = None, ends: float | None = None) -> None:
         self._meter, self._before = meter, meter.forward_tokens
         self.limit = math.inf if limit is None else limit
+        self._ends = math.inf if ends is None else ends
 
     @property
     def spent(self) -> int:
@@ -25,8 +36,18 @@ class Budget:
         return self._meter.forward_tokens - self._before
 
     @property
+    def late(self) -> bool:
+        return time.perf_counter() >= self._ends
+
+    @property
     def left(self) -> float:
-        return self.limit - self.spent
+        """Forward-tokens; nothing where it is late."""
+        return 0 if self.late else self.limit - self.spent
+
+    @property
+    def why(self) -> str:
+        """What ended, where nothing is left."""
+        return "seconds" if self.late else "budget"
 
     @property
     def share(self) -> float:
@@ -56,7 +77,7 @@ class StepCosts:
         """
         deeper = depth(host, climb) - depth(host, objective)
         climbed = [cost + len(one) * deeper for cost, one in zip(seen.costs, batch.sentences, strict=True)]
-        return cls(2 * _together(climbed, climb), 2 * sum(seen.costs))
+        return cls(2 * sum(climbed), 2 * sum(seen.costs))
 
     def steps(self, left: float, evaluate_every: int, narrows: bool) -> int:
         """As many steps as surely fit into what is left of a budget, one at least.
@@ -66,11 +87,6 @@ class StepCosts:
         """
         once = self.step * (2 if narrows else 1) + 2 * self.look  # the last sentence, its look, and the first one's
         return max(1, int((left - once) / (self.step + self.look / evaluate_every)))
-
-
-def _together(costs: list[float], objective: Objective) -> float:
-    """Of one pass over all rows: padded to the longest, but for objectives that must not see padding."""
-    return sum(costs) if objective.equal_lengths else len(costs) * max(costs)
 
 
 BUDGET = 400_000
@@ -84,3 +100,63 @@ def search_budget(budget: Whole | None) -> int:
         DreamError: a budget that is no whole number of at least 1.
     """
     return BUDGET if budget is None else whole_number("budget", budget)
+
+
+Tick = Callable[[], object]
+"""Called after every step, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback sees after every evaluation: one entry a row of the batch.
+
+    Attributes:
+        step: steps done.
+        steps: how many will be; None where a budget decides.
+        temperature: of the softmax; None where there is no soft sentence.
+        soft_scores: of the soft sentences; empty where there are none.
+        hard_scores, best_scores: of the tokens a row stands at, of the best real tokens so far.
+        texts: the tokens a row stands at, as text.
+    """
+
+    step: int
+    steps: int | None
+    temperature: float | None
+    soft_scores: tuple[float, ...]
+    hard_scores: tuple[float, ...]
+    best_scores: tuple[float, ...]
+    texts: tuple[str, ...]
+
+
+Callback = Callable[[Progress], object]
+"""Called after every evaluation; a true return value stops the run and keeps its best."""
+
+
+def run_settings(
+    batch: Batch, method: str, settings: Mapping[str, Any], *, budget: float | None, allowed: object, starts: int
+) -> dict[str, Any]:
+    """Every option of a run, as data."""
+    return {
+        "method": method,
+        **settings,
+        "budget": budget,
+        "starts": starts,
+        "sentences": len(batch.sentences) // starts,
+        "allowed": allowed if isinstance(allowed, str) else f"{int(batch.allowed.sum())} tokens",
+        "max_changes": batch.max_changes,
+        "retokenize": batch.retokenize,
+    }
+
+
+@contextmanager
+def budget_bar(budget: Budget, progress: bool | None, title: str) -> Iterator[Tick]:
+    """A progress bar of forward-tokens spent; the function it gives moves it.
+
+    Args:
+        progress: None shows it on a terminal only.
+    """
+    total = None if budget.limit == math.inf else int(budget.limit)
+    with tqdm(
+        total=total, disable=None if progress is None else not progress, desc=title, unit="tok", leave=False
+    ) as bar:
+        yield lambda: bar.update(min(budget.spent, budget.limit) - bar.n)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tl_dream._errors import DreamError, keeping
 from tl_dream.scans import Substitution, exact_best, numbered
-from tl_dream.search.best_seen import Ids
-from tl_dream.search.reporting import Callback
+from tl_dream.search.batch import Ids
+from tl_dream.search.budgets import Callback
+from tl_dream.search.engine import Search, run
 from tl_dream.search.swap_search import SwapSearch
 from tl_dream.text import Sentence
 
@@ -28,7 +29,7 @@ def texts_of(search: SwapSearch, row: int) -> int:
     return sum(comb(count, changes) * others**changes for changes in range(most + 1))
 
 
-def every_text(search: SwapSearch, asked: Callable[[], bool]) -> bool:
+def every_text(search: SwapSearch, asked: Callable[[], bool]) -> Search[bool]:
     """Score every text that may be returned, if the budget covers them all.
 
     Args:
@@ -47,14 +48,14 @@ def every_text(search: SwapSearch, asked: Callable[[], bool]) -> bool:
         texts = _texts(search, row)
         while some := list(islice(texts, AT_ONCE)):
             good = [ids for ids, ok in zip(some, search.seen.returnable(row, some), strict=True) if ok]
-            search.score([(row, ids) for ids in good])
+            yield from search.score([(row, ids) for ids in good])
             search.steps += 1
             if asked():
                 return False
     for row, sentence in enumerate(search.batch.sentences):
         first = rows[sentence]
         if first != row:
-            search.score([(row, search.seen.best[first].ids)])
+            yield from search.score([(row, search.seen.best[first].ids)])
         search.optima.add((row, search.seen.best[row].ids))
     return True
 
@@ -75,7 +76,7 @@ def _texts(search: SwapSearch, row: int) -> Iterator[Ids]:
 
 def best_words(
     search: SwapSearch, *, callback: Callback | None = None, tick: Callable[[], object] | None = None
-) -> str:
+) -> Search[str]:
     """The exact best token where each row has one free position, found as `token_search` finds it; rows of the same
     sentence are searched once. The callback is called before every row and after the last.
 
@@ -91,7 +92,7 @@ def best_words(
         if sentence not in found:
             found[sentence] = _best_word(search, row)
         search.steps += 1
-        search.score([(row, ids) for ids in found[sentence]])
+        yield from search.score([(row, ids) for ids in found[sentence]])
         search.optima.add((row, search.seen.best[row].ids))
         if tick is not None:
             tick()
@@ -125,7 +126,9 @@ def _best_word(search: SwapSearch, row: int) -> list[Ids]:
     while True:
         try:
             with keeping(
-                lambda found, why: search.score([(row, placed(i)) for i in tokens[list(found.best)].tolist()])
+                lambda found, why: run(
+                    search.host, search.score([(row, placed(i)) for i in tokens[list(found.best)].tolist()])
+                )
             ):
                 best = exact_best(len(tokens), top, [numbered(tokens, screen) for screen in screens], exact).best
         except DreamError:

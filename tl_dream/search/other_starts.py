@@ -7,7 +7,8 @@ from importlib.resources import files
 
 import torch
 
-from tl_dream.search.best_seen import Ids
+from tl_dream.search.batch import Ids
+from tl_dream.search.engine import Search
 from tl_dream.search.swap_search import SwapSearch
 
 TRIED = 16
@@ -30,7 +31,7 @@ class OtherStarts:
         self._pieces: list[list[int]] | None = None
         self._tokens = search.batch.allowed.cpu().nonzero().flatten()
 
-    def best_of(self, row: int, draw: torch.Generator) -> Ids | None:
+    def best_of(self, row: int, draw: torch.Generator) -> Search[Ids | None]:
         """The highest of some of them, scored; None where none may be returned or paid for."""
         search = self._search
         drawn = [
@@ -39,7 +40,7 @@ class OtherStarts:
         ]
         fresh = list(dict.fromkeys(self._placed(row, tokens, draw) for tokens in drawn if tokens))
         good = search.seen.repaired(row, fresh)[: search.affordable(TRIED, [row])]
-        search.score([(row, ids) for ids in good])
+        yield from search.score([(row, ids) for ids in good])
         heights = search.heights([(row, ids) for ids in good])
         return max(zip(heights, good, strict=True), default=(0, None))[1]
 

@@ -12,7 +12,7 @@ from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.results import Cost, Dream, Run
 from tl_dream.search.batch import Batch
-from tl_dream.search.hotflip import BrokenGradient
+from tl_dream.search.engine import BrokenGradient, Search
 from tl_dream.search.swap_search import SwapSearch
 
 
@@ -28,17 +28,17 @@ class Outcome:
     ended: KeyboardInterrupt | DreamError | None = None
 
     @classmethod
-    def of(cls, search: SwapSearch, run: Callable[[], str]) -> Outcome:
-        """Of a search over real tokens, which `run` carries out; it gives back why it stopped."""
-        ended = None
+    def of(cls, search: SwapSearch, method: Search[str]) -> Search[Outcome]:
+        """Of a search over real tokens, which a method carries out; it gives back why it stopped."""
+        stopped, ended = "failure", None
         try:
-            stopped = run()
+            stopped = yield from method
         except BrokenGradient as error:
             search.fail(str(error))
         except (KeyboardInterrupt, DreamError) as error:
             stopped, ended = why(error), error
         with suppress(Exception) if ended else nullcontext():  # nothing that fails now counts as much
-            search.settle()
+            yield from search.settle()
         optima = tuple((row, search.seen.best[row].ids) in search.optima for row in range(len(search.batch.sentences)))
         stopped, failure = (stopped, None) if ended or search.failure is None else ("failure", search.failure)
         return cls(search.seen.runs(), stopped, failure, optima, ended)

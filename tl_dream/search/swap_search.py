@@ -15,12 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream.models import Host
-from tl_dream.objectives import BatchContext, Objective
-from tl_dream.search.batch import Batch, row_generators
-from tl_dream.search.best_seen import BestSeen, Ids
-from tl_dream.search.budgets import Budget
-from tl_dream.search.hotflip import scored_slopes, slopes
-from tl_dream.search.reporting import Callback, Progress
+from tl_dream.objectives import Objective
+from tl_dream.search.batch import Batch, Ids, row_generators
+from tl_dream.search.best_seen import BestSeen, score_starts
+from tl_dream.search.budgets import Budget, Callback, Progress
+from tl_dream.search.engine import Ask, Search
 
 
 @dataclass
@@ -42,29 +41,35 @@ class Walker:
 class SwapSearch:
     """A search by swaps: proposals, exact scores, the best seen, the way there.
 
-    Args:
+    Attributes:
         objective: scores real tokens, and gives the slopes.
         budget: what may be spent; scoring the starts is the least that is.
-        seed: of a generator for every row.
-
-    Attributes:
         costs: what a sentence of each row costs, in forward-tokens.
         optima: rows and tokens of which every swap was scored, and none is better.
     """
 
-    def __init__(self, host: Host, objective: Objective, batch: Batch, budget: Budget, seed: int = 0) -> None:
-        self.host, self.objective, self.batch, self.budget = host, objective, batch, budget
-        self.seen = BestSeen(host, objective, batch)
-        self.seen.take_trunk(budget.left)
-        self.costs = list(self.seen.costs)
+    def __init__(
+        self, host: Host, objective: Objective, budget: Budget, seen: BestSeen, batch: Batch, seed: int
+    ) -> None:
+        self.host, self.objective, self.batch, self.budget, self.seen = host, objective, batch, budget, seen
+        self.costs = list(seen.costs)
         self.optima: set[tuple[int, Ids]] = set()
         self.steps = 0
         self._failure: str | None = None
-        self._allowed = batch.allowed.cpu()
-        self._kept: dict[tuple[int, ...], BatchContext] = {}
         self._draws = row_generators(seed, len(batch.sentences))
         for row in range(len(batch.sentences)):
-            self.seen.record(row, 0, budget.spent)
+            seen.record(row, 0, budget.spent)
+
+    @classmethod
+    def of(cls, host: Host, objective: Objective, batch: Batch, budget: Budget, seed: int = 0) -> Search[SwapSearch]:
+        """Score the starts.
+
+        Args:
+            seed: of a generator for every row.
+        """
+        seen = yield from BestSeen.of(host, objective, batch)
+        yield from seen.take_trunk(budget.left)
+        return cls(host, objective, budget, seen, batch, seed)
 
     def walker(self, row: int) -> Walker:
         """A walker at the tokens that lead a row."""
@@ -76,15 +81,14 @@ class SwapSearch:
         last = sum(self.costs) if self.seen.trunk is not None else 0  # the model's own scores of what is returned
         return int(max(0, min(count, (self.budget.left - last) / each)))
 
-    def settle(self) -> None:
+    def settle(self) -> Search[None]:
         """Score the best of every row by the model itself, where others than it were asked."""
         for row in range(len(self.batch.sentences) if self.seen.trunk is not None else 0):
-            self.seen.settle(row)
+            yield from self.seen.settle(row)
 
     def goes_on(self, searches: int = 1) -> bool:
         """Whether the budget covers one more step of so many searches, and all scores so far are numbers. A step is a
-        sentence with its gradient, which counts as two, and one without; rows in one gradient are padded, so none
-        costs more than the dearest."""
+        sentence with its gradient, which counts as two, and one without."""
         return self.failure is None and self.affordable(3 * searches) >= 3 * searches
 
     @property
@@ -98,9 +102,9 @@ class SwapSearch:
         """End the search; the first reason counts."""
         self._failure = self.failure or why
 
-    def score(self, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+    def score(self, candidates: Sequence[tuple[int, Ids]]) -> Search[list[float]]:
         """Exact scores of (row, tokens); better ones are kept and recorded."""
-        scores = self.seen.score(candidates)
+        scores = yield from self.seen.score(candidates)
         for row, ids in candidates:
             if self.seen.keep(row, ids, self.steps):
                 self.seen.record(row, self.steps, self.budget.spent)
@@ -111,15 +115,16 @@ class SwapSearch:
         found = [self.seen.height(row, ids) for row, ids in candidates]
         return [value if math.isfinite(value) else -math.inf for value in found]
 
-    def charge(self, objective: Objective) -> list[float]:
+    def charge(self, objective: Objective) -> Search[list[float]]:
         """What another objective gives the starts; from now on it counts in what every sentence costs."""
-        found, more = self.batch.evaluate_starts(self.host, (objective,))
+        found, more = yield from score_starts(self.host, (objective,), self.batch)
         self.costs = [cost + extra for cost, extra in zip(self.costs, more, strict=True)]
         return [value for (value,) in found]
 
-    def evaluate(self, objective: Objective, candidates: Sequence[tuple[int, Ids]]) -> list[float]:
+    def evaluate(self, objective: Objective, candidates: Sequence[tuple[int, Ids]]) -> Search[list[float]]:
         """What another objective gives (row, tokens); nothing is kept."""
-        return [value for (value,) in self.batch.evaluate(self.host, (objective,), candidates)]
+        answer = yield Ask(self.host, self.batch, (objective,), candidates)
+        return [value for (value,) in answer.values]
 
     def observe(
         self,
@@ -127,44 +132,38 @@ class SwapSearch:
         filled: Int[Tensor, "some pos"],
         scores: Sequence[float],
         heights: Sequence[float],
-    ) -> list[bool]:
+    ) -> Search[list[bool]]:
         """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new lead."""
         self.steps += 1
         best, before = list(self.seen.best), [self.seen.leads[row] for row in rows]
         for row, ids, value, height in zip(rows, filled.tolist(), scores, heights, strict=True):
             self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value, height)
-        self.seen.see(filled, self.steps, rows)
+        yield from self.seen.see(filled, self.steps, rows)
         for row in rows:
             if self.seen.best[row] is not best[row]:
                 self.seen.record(row, self.steps, self.budget.spent)
         return [self.seen.leads[row] is not old for row, old in zip(rows, before, strict=True)]
 
-    def slopes(self, states: Sequence[tuple[int, Ids]], climb: Objective | None = None) -> list[Tensor]:
-        """For every (row, tokens) the slope of every token at its free positions, Float[free, vocab] on the CPU."""
-        members = tuple(row for row, _ in states)
-        ids, _ = self.host.pad([ids for _, ids in states])
-        if members not in self._kept:  # kept, because positions are looked up row by row
-            self._kept = {members: BatchContext.of(self.host, [self.batch.sentences[row] for row in members])}
-        rows, free = self._kept[members], self.batch.free[list(members)]
-        own = climb is None
-        found = slopes(self.host, climb or self.seen.climb, ids, rows, free, self.seen.trunk if own else None)
-        found = found.float().cpu()
-        return [found[i, : len(self.batch.sentences[row].free)] for i, row in enumerate(members)]
+    def slopes(self, states: Sequence[tuple[int, Ids]], climb: Objective | None = None) -> Search[list[Tensor]]:
+        """For every (row, tokens) the slope of every token at its free positions, Float[free, vocab]."""
+        trunk = self.seen.trunk if climb is None else None
+        answer = yield Ask(self.host, self.batch, (climb or self.seen.climb,), states, trunk, slopes=True)
+        return [slope.float() for slope in answer.slopes]
 
-    def scored_slopes(self, filled: Int[Tensor, "some pos"], batch: Batch) -> tuple[list[float], list[float], Tensor]:
-        """The scores of a batch of texts, their heights, and the slope of every token at their free positions."""
-        climb, trunk = self.seen.climb, self.seen.trunk
-        beside = () if climb is self.objective else (self.objective,)
-        found, steep = scored_slopes(self.host, climb, filled, batch.rows, batch.free, beside=beside, trunk=trunk)
-        return found[-1].tolist(), found[0].tolist(), steep
+    def scored_slopes(self, states: Sequence[tuple[int, Ids]]) -> Search[tuple[list[float], list[float], list[Tensor]]]:
+        """The scores of (row, tokens), their heights, and the slope of every token at their free positions."""
+        climb = self.seen.climb
+        both = (climb,) if climb is self.objective else (climb, self.objective)
+        answer = yield Ask(self.host, self.batch, both, states, self.seen.trunk, slopes=True)
+        return [value[-1] for value in answer.values], [value[0] for value in answer.values], answer.slopes
 
     def open_swaps(self, row: int, ids: Ids) -> Bool[Tensor, "free vocab"]:
         """The swaps there are: of another token that is allowed, and does not change too many words."""
-        sentence = self.batch.sentences[row]
-        own = torch.tensor([ids[at] for at in sentence.free])[:, None]
-        found = self._allowed.repeat(len(sentence.free), 1)
+        sentence, allowed = self.batch.sentences[row], self.batch.allowed
+        own = torch.tensor([ids[at] for at in sentence.free], device=allowed.device)[:, None]
+        found = allowed.repeat(len(sentence.free), 1)
         if self.batch.max_changes is not None:
-            home = torch.tensor([sentence.ids[at] for at in sentence.free])[:, None]
+            home = torch.tensor([sentence.ids[at] for at in sentence.free], device=allowed.device)[:, None]
             found.scatter_(1, home, True)  # the way back is always open
             changed = (own != home)[:, 0]
             if int(changed.sum()) >= self.batch.max_changes:  # another word only in place of one changed already
@@ -175,9 +174,9 @@ class SwapSearch:
         """What every swap changes to first order: a finite number where the swap is open, whatever its slope, and -inf
         elsewhere. So slopes order the swaps, and never decide which there are; where they are all alike, chance does.
         """
-        own = torch.tensor([ids[at] for at in self.batch.sentences[row].free])[:, None]
+        own = torch.tensor([ids[at] for at in self.batch.sentences[row].free], device=slope.device)[:, None]
         if not bool(slope.any()):
-            slope = torch.rand(slope.shape, generator=self._draws[row])
+            slope = torch.rand(slope.shape, generator=self._draws[row]).to(slope)
         found = (slope - slope.gather(1, own)).nan_to_num()
         return found.masked_fill(~self.open_swaps(row, ids), -math.inf)
 
@@ -193,7 +192,7 @@ class SwapSearch:
         exchanged, each by one of the `top_k` most promising tokens of its position."""
         free = self.batch.sentences[walker.row].free
         top = gains.topk(min(top_k, gains.shape[1]), dim=1)
-        live = top.values > -math.inf
+        live, tokens = (top.values > -math.inf).cpu(), top.indices.cpu()
         slots = int(live.any(1).sum())
         if not slots:
             return []
@@ -203,7 +202,7 @@ class SwapSearch:
             missing = count - len(found)
             if not missing:
                 break
-            drawn = _draw(walker, free, top.indices, live, 2 * missing, swaps)
+            drawn = _draw(walker, free, tokens, live, 2 * missing, swaps)
             fresh = [one for one in dict.fromkeys(drawn) if one not in found and not self.seen.knows(walker.row, one)]
             good = self.seen.repaired(walker.row, fresh)
             good = [one for one in good if one != walker.ids and not self.seen.knows(walker.row, one)]
@@ -228,7 +227,7 @@ class SwapSearch:
         merge: bool = False,
         remembered: float = 0.0,
         inertia: float = 0.0,
-    ) -> list[bool] | None:
+    ) -> Search[list[bool] | None]:
         """Propose, score and move every walker to the best of its proposals, be it worse than where it stands: that is
         what explores.
 
@@ -246,7 +245,7 @@ class SwapSearch:
         """
         self.steps += 1
         before = [self.seen.leads[walker.row] for walker in walkers]
-        slopes = self.slopes([(walker.row, walker.ids) for walker in walkers])
+        slopes = yield from self.slopes([(walker.row, walker.ids) for walker in walkers])
         count = self.affordable(candidates, [walker.row for walker in walkers])
         found = []
         for walker, slope in zip(walkers, slopes, strict=True):
@@ -257,7 +256,7 @@ class SwapSearch:
         if not any(found):
             return None
         pairs = [(walker.row, ids) for walker, some in zip(walkers, found, strict=True) for ids in some]
-        self.score(pairs)
+        yield from self.score(pairs)
         values = dict(zip(pairs, self.heights(pairs), strict=True))
         if merge:
             more = [
@@ -269,7 +268,7 @@ class SwapSearch:
             fit = [self.seen.returnable(row, [ids])[0] for row, ids in more]
             more = [pair for pair, ok in zip(more, fit, strict=True) if ok and self._few_changes(*pair)]
             more = more[: self.affordable(len(more))]
-            self.score(more)
+            yield from self.score(more)
             values |= zip(more, self.heights(more), strict=True)
         for walker in walkers:
             mine = {ids: value for (row, ids), value in values.items() if row == walker.row and value > -math.inf}
@@ -302,11 +301,11 @@ def _draw(walker: Walker, free: Sequence[int], tokens: Tensor, live: Tensor, cou
         slot = torch.multinomial(live.any(1).float().expand(count, -1), swaps, generator=walker.generator)
         choice = torch.multinomial(live.float()[slot.flatten()], 1, generator=walker.generator).view(slot.shape)
         picks = slot * width + choice
-    drawn = []
+    drawn, choices = [], tokens.tolist()
     for row in picks.tolist():
         new = list(walker.ids)
         for pick in row:
-            new[free[pick // width]] = int(tokens[pick // width, pick % width])
+            new[free[pick // width]] = choices[pick // width][pick % width]
         drawn.append(tuple(new))
     return drawn
 

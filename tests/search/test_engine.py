@@ -1,0 +1,131 @@
+"""The room search.engine: many searches share passes, and feel nothing of each other."""
+
+import pytest
+import torch
+
+import tl_dream as td
+from tests.support.search import GOAL, START, TEXTS, UNIT, batch_of
+from tl_dream.models.host import Host, attached
+from tl_dream.objectives.objective import Objective
+from tl_dream.search import engine
+from tl_dream.search.engine import Ask, Search, run, run_many
+
+
+def asking(
+    host: Host, goal: Objective, texts: list[str], rounds: int = 1, slopes: bool = False
+) -> Search[list[object]]:
+    """Asks for the scores of some sentences, again and again, and for their slopes."""
+    batch, found = batch_of(host, texts), []
+    starts = [(row, sentence.ids) for row, sentence in enumerate(batch.sentences)]
+    for _ in range(rounds):
+        answer = yield Ask(host, batch, (goal,), starts, slopes=slopes)
+        found.append((answer.values, answer.slopes if slopes else None))
+    return found
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every forward pass."""
+    rows: list[int] = []
+    plain = engine.evaluate_parts
+
+    def counted(host: Host, parts: object, ids: torch.Tensor, **options: object) -> object:
+        rows.append(len(ids))
+        return plain(host, parts, ids, **options)
+
+    monkeypatch.setattr(engine, "evaluate_parts", counted)
+    return rows
+
+
+@pytest.mark.parametrize("slopes", [False, True])
+def test_searches_share_passes_and_get_what_they_get_alone(
+    encoder: torch.nn.Module, passes: list[int], slopes: bool
+) -> None:
+    """Other units and points of one block, sums and means: one pass for those as deep, charged to each."""
+    goals = [
+        UNIT,
+        -2 * UNIT,
+        td.neuron("block_out", layer=1, unit=3),
+        td.neuron("block_out", layer=1, unit=8, reduce="mean"),
+    ]
+    with attached(encoder) as host:
+        alone = [run(host, asking(host, goal, [START, START], slopes=slopes)) for goal in goals]
+        passes.clear()
+        hosts = [host.apart() for _ in goals]
+        searches = [
+            (n, asking(own, goal, [START, START], 3, slopes))
+            for n, (own, goal) in enumerate(zip(hosts, goals, strict=True))
+        ]
+        together = dict(run_many(host, searches, width=10))
+    assert passes == [8, 8, 8]
+    assert {own.meter.forwards for own in hosts} == {6 * (1 + slopes)}
+    for n, ((values, steep),) in enumerate(alone):
+        for again, slope in together[n]:
+            torch.testing.assert_close(torch.tensor(again), torch.tensor(values))
+            assert not slopes or all(torch.allclose(a, b, atol=1e-6) for a, b in zip(slope, steep, strict=True))
+
+
+def test_what_can_share_no_pass_does_not(encoder: torch.nn.Module, passes: list[int]) -> None:
+    """Other lengths, deeper blocks, hooks outside of the blocks: each is right, and none is padded or run deeper."""
+    goals = [UNIT, td.neuron("block_out", layer=2, unit=5, pos=2), td.neuron("full_embed", unit=1, pos=2), td.fluency()]
+    with attached(encoder) as host:
+        hosts = [host.apart() for _ in goals]
+        searches = [(n, asking(own, goal, TEXTS)) for n, (own, goal) in enumerate(zip(hosts, goals, strict=True))]
+        found = dict(run_many(host, searches, width=10))
+        lengths = [len(host.vocabulary.encode(text)) for text in TEXTS]
+    for n, goal in enumerate(goals):
+        values = torch.tensor([value for (value,) in found[n][0][0]])
+        torch.testing.assert_close(values, td.score(encoder, goal, TEXTS), atol=1e-5, rtol=0)
+    assert len(passes) == len(goals) * len(set(lengths))
+    assert [own.meter.forward_tokens for own in hosts[:2]] == [2 * sum(lengths), 3 * sum(lengths)]
+
+
+def test_one_that_fails_spoils_no_other(encoder: torch.nn.Module) -> None:
+    def bad(acts: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise ZeroDivisionError("mine")
+
+    goals = [UNIT, td.custom(bad, {"x": ("block_out", 1)}), td.neuron("block_out", layer=1, unit=3)]
+    with attached(encoder) as host:
+        found = dict(run_many(host, [(n, asking(host, goal, [START])) for n, goal in enumerate(goals)], width=5))
+        assert isinstance(found[1], ZeroDivisionError)
+        for n in (0, 2):
+            assert found[n][0][0][0][0] == pytest.approx(td.score(host, goals[n], START).item(), abs=1e-6)
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            run(host, asking(host, goals[1], [START]))
+
+
+@pytest.mark.parametrize("slopes", [False, True])
+def test_where_memory_runs_out_the_pass_is_halved(
+    encoder: torch.nn.Module, passes: list[int], monkeypatch: pytest.MonkeyPatch, slopes: bool
+) -> None:
+    plain = engine.evaluate_parts
+
+    def small(host: Host, parts: object, ids: torch.Tensor, **options: object) -> object:
+        if len(ids) > 3:
+            raise RuntimeError("CUDA out of memory")
+        return plain(host, parts, ids, **options)
+
+    with attached(encoder) as host:
+        whole = run(host, asking(host, GOAL, [START] * 10, slopes=slopes))
+        monkeypatch.setattr(engine, "evaluate_parts", small)
+        passes.clear()
+        parts = run(host, asking(host, GOAL, [START] * 10, slopes=slopes))
+    assert max(passes) <= 3 and sum(passes) == 10
+    torch.testing.assert_close(torch.tensor(parts[0][0]), torch.tensor(whole[0][0]))
+    assert not slopes or torch.allclose(torch.stack(parts[0][1]), torch.stack(whole[0][1]), atol=1e-6)
+
+
+def test_only_so_many_go_on_at_once(encoder: torch.nn.Module) -> None:
+    begun: list[int] = []
+
+    def searches(host: Host) -> object:
+        for n in range(9):
+            begun.append(n)
+            yield n, asking(host, GOAL, [START], rounds=n % 3 + 1)
+
+    with attached(encoder) as host:
+        results = run_many(host, searches(host), width=3)
+        ended = [next(results)[0]]
+        assert len(begun) <= 4
+        ended += [key for key, _ in results]
+    assert sorted(ended) == list(range(9)) and ended != sorted(ended)

@@ -1,0 +1,191 @@
+"""`dream_many`: dreams side by side, whose steps share forward passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from tl_dream._arguments import Number, Whole, finite_numbers, listed, plain, seed_number, whole_number
+from tl_dream._errors import require
+from tl_dream.dreaming.dreaming import DreamTask, method_of
+from tl_dream.models import Host, attached
+from tl_dream.objectives import Objective, check
+from tl_dream.results import Dream
+from tl_dream.search import Search, make_batch, run_many
+from tl_dream.text import DEFAULT_ALLOWED, Allowed
+
+SIDE_BY_SIDE = {"cpu": 64}
+"""Dreams under way at once, by the kind of device; elsewhere 256. Each takes 10 MB with MiniLM and 12 free words."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job of `dream_many` that has ended.
+
+    Attributes:
+        number: of the job, in the order they were given, from 0.
+        objective, prompt: the job.
+        dream: what it came to; None where it failed.
+        error: why it failed; where it was under way, `error.partial` holds the `Dream` so far.
+    """
+
+    number: int
+    objective: Any
+    prompt: Any
+    dream: Dream | None
+    error: BaseException | None
+
+
+def dream_many(
+    model: Any,
+    jobs: Iterable[Any],
+    *,
+    method: str = "auto",
+    budget: Whole | None = None,
+    seconds: Number | None = None,
+    fluency: Objective | None = None,
+    starts: Whole = 1,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    banned: Iterable[Any] | None = None,
+    max_changes: Whole | None = None,
+    retokenize: bool = True,
+    seed: Whole = 0,
+    width: Whole | None = None,
+    progress: bool | None = None,
+) -> Iterator[Finished]:
+    """Many dreams, each handed out as soon as it ends.
+
+    They go on side by side and share forward passes, which a processor runs faster than many small ones. What a job
+    finds does not depend on the others but for rounding: on a CPU it is what `dream` finds, nearly always to the last
+    bit.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        jobs: (objective, prompt) pairs; a prompt is a sentence, or a corpus search whose top ten are the starts. Read
+            as room gets free, so that they may be a generator, and as many as you like.
+        method, fluency, starts, allowed, banned, max_changes, retokenize, seed: as in `dream`, for every job.
+        budget: forward-tokens a job; None as in `dream`.
+        seconds: a limit on one clock for all: jobs that are under way then end with their best so far (`stopped` is
+            "seconds"), and no other begins.
+        width: jobs side by side; None takes 64 on a CPU and 256 elsewhere. Memory goes with it, not with the jobs.
+        progress: show a progress bar of jobs; None shows it on a terminal only.
+
+    Yields:
+        `Finished`, in any order. A job that fails (an unknown unit, a score that becomes NaN, an error in a function of
+        your own) says so in its `error`; the others go on. Between two of them the model is as you left it; leave its
+        weights and hooks alone until the last.
+
+    Raises:
+        DreamError: bad input that concerns all jobs.
+        KeyboardInterrupt: after Ctrl-C; `error.partial` holds a `Finished` for every job that was under way, with its
+            `Dream` so far.
+
+    Example:
+        >>> units = [td.neuron("block_out", layer=1, unit=unit, pos=2) for unit in range(3)]
+        >>> for one in td.dream_many(bert, ((unit, "i hate kickshaws .") for unit in units), budget=2_000):
+        ...     print(one.number, one.dream.best.score)
+    """
+    method = method_of(method, None, {})
+    require(
+        fluency is None or method == "epo",
+        'fluency= goes with method="epo"; any other climbs the sum: goal + 0.1 * fluency()',
+    )
+    options = {
+        "starts": whole_number("starts", starts),
+        "allowed": plain(allowed),
+        "banned": None if banned is None else listed(banned),
+        "max_changes": None if max_changes is None else whole_number("max_changes", max_changes),
+        "retokenize": retokenize,
+    }
+    limit = None if budget is None else whole_number("budget", budget)
+    seed = seed_number(seed)
+    count = None if width is None else whole_number("width", width)
+    if seconds is not None:
+        (seconds,) = finite_numbers("seconds", seconds, "a number above 0", lambda number: number > 0)
+    require(
+        isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes),
+        f"jobs is a {type(jobs).__name__}: give (objective, prompt) pairs",
+    )
+    total = len(jobs) if isinstance(jobs, Sized) else None
+    require(total != 0, "there is no job: give at least one (objective, prompt) pair")
+    with attached(model) as host:  # a model that is none is told at once
+        count = count or SIDE_BY_SIDE.get(host.device.type, 256)
+    ends = None if seconds is None else time.perf_counter() + float(seconds)
+
+    def task(host: Host, job: Any) -> Search[Dream]:
+        """A job's search. Whatever is wrong with the job is raised when the search begins."""
+        require(
+            isinstance(job, tuple | list) and len(job) == 2,
+            f"a job is {job!r:.80}: give an (objective, prompt) pair",
+        )
+        objective, prompt = job
+        check(host, objective)
+        require(prompt is not None, "no sentence to start from: give (objective, prompt) pairs")
+        batch = make_batch(host, objective, prompt, **options)
+        made = DreamTask(
+            host,
+            objective,
+            batch,
+            method,
+            None,
+            {},
+            fluency,
+            limit,
+            seed,
+            options["starts"],
+            allowed,
+            None,
+            False,
+            ends,
+        )
+        return (yield from made.search())
+
+    return _finished(model, host, jobs, task, count, total, ends, progress)
+
+
+def _finished(
+    model: Any,
+    host: Host,
+    jobs: Iterable[Any],
+    task: Callable[[Host, Any], Search[Dream]],
+    width: int,
+    total: int | None,
+    ends: float | None,
+    progress: bool | None,
+) -> Iterator[Finished]:
+    under_way: dict[int, Any] = {}
+
+    def searches() -> Iterator[tuple[int, Search[Dream]]]:
+        for number, job in enumerate(jobs):
+            if ends is not None and time.perf_counter() >= ends:
+                return
+            under_way[number] = job
+            yield number, task(host.apart(), job)
+
+    results = run_many(host, searches(), width)
+    disable = None if progress is None else not progress
+    with tqdm(total=total, disable=disable, desc="dreams", unit="dream", leave=False) as bar:
+        interrupted: list[Finished] = []
+        while True:
+            with attached(model):  # only while it runs: what the user does between two results is not isolated
+                ended = next(results, None)
+            if ended is None:
+                break
+            number, result = ended
+            job = under_way.pop(number)
+            objective, prompt = job if isinstance(job, tuple | list) and len(job) == 2 else (job, None)
+            bar.update()
+            if isinstance(result, KeyboardInterrupt):
+                interrupted.append(Finished(number, objective, prompt, getattr(result, "partial", None), None))
+            elif isinstance(result, BaseException):
+                yield Finished(number, objective, prompt, None, result)
+            else:
+                yield Finished(number, objective, prompt, result, None)
+    if interrupted:
+        stop: Any = KeyboardInterrupt()
+        stop.partial = tuple(interrupted)
+        raise stop
