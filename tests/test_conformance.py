@@ -92,6 +92,7 @@ CALLS: dict[str, Call] = {
     "dream: bf16": Call(
         lambda m, g, c, **o: annealed(m, g, TEXT, **({"precision": "bf16"} | o)), {"precision": "int8"}
     ),
+    "dream_many": Call(lambda m, g, c, **o: many(m, [(g, TEXT), (g, OTHER)], **o), {"width": 0}),
     "dream: pez": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, method="pez", steps=3, **o), {"starts": 0}),
     "reconstruct": Call(
         lambda m, g, c, **o: td.reconstruct(m, TEXT, layer=1, rivals=2, **({"budget": 100} | o)), {"budget": 0}
@@ -115,6 +116,15 @@ CALLS: dict[str, Call] = {
 
 def annealed(model: Model, goal: td.Objective, texts: Any, **more: Any) -> td.Dream:
     return td.dream(model, goal, texts, steps=3, evaluate_every=1, **more)
+
+
+def many(model: Model, jobs: list[Any], **more: Any) -> list[object]:
+    """The results, or the first error of a job."""
+    found = list(td.dream_many(model, jobs, budget=600, **more))
+    for one in found:
+        if one.error is not None:
+            raise one.error
+    return found
 
 
 NO_MODEL = {
