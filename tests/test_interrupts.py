@@ -56,8 +56,8 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     book: dict[str, Any] = {"count": 0, "at": None, "again": False, "raised": KeyboardInterrupt}
     add = Meter.add
 
-    def counted(*given: Any) -> None:
-        add(*given)
+    def counted(*given: Any, **named: Any) -> None:
+        add(*given, **named)
         book["count"] += 1
         over = book["at"] is not None and book["count"] - book["at"]
         if over and (over == 1 or over > 1 and book["again"]):

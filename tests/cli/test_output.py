@@ -30,8 +30,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     after: list[int] = []
     add, count = Meter.add, [0]
 
-    def counted(*given: Any) -> None:
-        add(*given)
+    def counted(*given: Any, **named: Any) -> None:
+        add(*given, **named)
         count[0] += 1
         if count[0] in after:
             raise KeyboardInterrupt
@@ -177,8 +177,8 @@ SENDING = """
 import os, signal, sys
 from tl_dream.models.host import Meter
 add, count = Meter.add, []
-def counted(*given):
-    add(*given)
+def counted(*given, **named):
+    add(*given, **named)
     count.append(1)
     if len(count) == 30:
         os.kill(os.getpid(), signal.SIGINT)
