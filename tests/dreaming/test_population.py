@@ -45,6 +45,8 @@ def test_every_member_climbs_its_own_share_of_fluency(encoder: torch.nn.Module) 
         plain, weighed = evaluate(host, population._mixture(), ids, BatchContext.of(host, [sentence] * 2)).tolist()
     (goal,), (fluent,) = td.score(encoder, UNIT, START).tolist(), td.score(encoder, judge, START).tolist()
     assert plain == pytest.approx(goal, abs=1e-5) and weighed == pytest.approx(goal + 2 * fluent, abs=1e-5)
+    population._weigh([1.0, 2.0], [fluent, fluent])  # children that do not differ
+    assert all(map(math.isfinite, population.penalties))
 
 
 def test_the_front_is_a_front(encoder: torch.nn.Module, tmp_path: Path) -> None:
