@@ -230,6 +230,17 @@ def unchanged(model: Model) -> Iterator[None]:
 # On what
 
 
+def ran(model: Model) -> Tensor:
+    """A sentence that the model has read: the first passes of a bridge wire hooks and caches of TransformerLens' and
+    Hugging Face's own."""
+    with attached(model) as host, torch.no_grad():
+        ids, mask = host.pad([host.vocabulary.encode(text) for text in (TEXT, OTHER)])
+        model(ids)
+        if host.kind == "bridge":
+            model(ids, attention_mask=mask.long())
+        return ids[:1]
+
+
 class User:
     """A model that somebody works with: plain and permanent hooks, in an order of his; torch hooks; dropout on here and
     off there; frozen weights, a gradient, a padded tokenizer. His hooks report in `fired`."""
@@ -237,13 +248,9 @@ class User:
     def __init__(self, model: Model) -> None:
         self.model, self.fired = model, []
         self.raising: dict[int, BaseException] = {}
-        with attached(model) as host, torch.no_grad():
-            ids, mask = host.pad([host.vocabulary.encode(text) for text in (TEXT, OTHER)])
-            model(ids)  # the first passes of a bridge wire hooks and caches of TransformerLens' and Hugging Face's own
-            if host.kind == "bridge":
-                model(ids, attention_mask=mask.long())
+        self.ids = ran(model)
+        with attached(model) as host:
             names = {short: host.resolve(short, layer) for short, layer in (("embed", None), ("z", 0), ("mlp_post", 1))}
-            self.ids = ids[:1]
         for short, name in names.items():
             point = model.hook_dict[name]
             point.add_hook(self.report(f"{short} plain"))
@@ -305,7 +312,9 @@ def user(every_kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> User:
 @pytest.fixture(scope="module")
 def bare(every_kind: str, tiny_folder: Path, tiny_causal_folder: Path) -> Model:
     """A model as it was loaded: without hooks some searches compute what they read in its place."""
-    return load_every(every_kind, tiny_folder, tiny_causal_folder)
+    model = load_every(every_kind, tiny_folder, tiny_causal_folder)
+    ran(model)
+    return model
 
 
 @pytest.fixture(scope="module")

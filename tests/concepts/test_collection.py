@@ -1,12 +1,15 @@
 """The room concepts.collection."""
 
+import numpy
 import pytest
 import torch
 
 import tl_dream as td
 from tests.conftest import says
 from tests.support.concepts import FRAMES, HE, SETS, SHE, collected
+from tl_dream.concepts.collection import _counterparts
 from tl_dream.concepts.examples import read_examples
+from tl_dream.models.host import attached
 
 
 def test_activations_are_those_of_the_word(encoder: torch.nn.Module) -> None:
@@ -94,3 +97,10 @@ def test_what_can_not_be_collected(encoder: torch.nn.Module) -> None:
     same = read_examples(SHE, HE, positive_pos=2, negative_pos=2)
     with says("the two sets have the same mean activation"):
         collected(encoder, same, hook="embed", layers=[None])
+
+
+def test_counterparts_differ_in_one_word_and_have_one_another_alone(encoder: torch.nn.Module) -> None:
+    texts = ["a big dog", "a big cat", "the red dog", "the red cat", "the red bird", "we love it"]
+    with attached(encoder) as host:
+        sentences = [host.vocabulary.read(text) for text in texts]
+    assert _counterparts(sentences, numpy.array([True, False, True, True, False, False])) == [(0, 1)]

@@ -127,6 +127,13 @@ def test_an_edit_in_another_precision(
         assert td.edit_concept(model, fitted, TEXT, pos="he", magnitudes=[1]).rows[0].loss > 0
 
 
+def test_the_gap_is_in_ways_to_a_neighbour(edit: ConceptEdit) -> None:
+    rows = [row for row in edit.rows if row.loss > 0]
+    assert rows
+    for row in rows:
+        assert row.gap == pytest.approx(row.loss**0.5 / edit.neighbours[str(row.layer)])
+
+
 def test_which_rows_there_are(encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
     plain = td.edit_concept(encoder, concepts[1], TEXT, pos=5)
     assert [(r.layer, r.magnitude, r.control) for r in plain.rows] == [(1, m, None) for m in (-2, -1, 0, 1, 2)]

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 import tl_dream as td
-from tests.conftest import HAS_HOOKED, says
+from tests.conftest import HAS_HOOKED, load_causal_bridge, says
 from tests.support.models import run, write_roberta
 from tl_dream.models import direction
 from tl_dream.models.bert_trunk import can_stand_in
@@ -125,3 +125,13 @@ def test_what_can_not_be_told_is_refused(tiny_folder: Path, tiny_causal_folder: 
         hf.transformer.wte.weight.fill_(torch.nan)
     with says("which positions see which can't be told for a TransformerBridge of GPT2LMHeadModel"):
         td.score(model, td.neuron("block_out", layer=1, unit=3), " a dog")
+
+
+def test_a_bridge_is_tried_out_once_a_configuration(tiny_causal_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_causal_bridge(tiny_causal_folder)
+    tried, probed = [], direction._probed
+    monkeypatch.setattr(direction, "_probed", lambda model: tried.append(model) or probed(model))
+    for eps, times in ((1e-5, 1), (1e-5, 1), (2e-5, 2)):
+        model.original_model.config.layer_norm_epsilon = eps  # in place, as a user may
+        assert direction.direction_of(model, "bridge") == direction.CAUSAL
+        assert len(tried) == times

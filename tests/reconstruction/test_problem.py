@@ -1,13 +1,14 @@
 """The room reconstruction.problem."""
 
 import numpy
+import pytest
 import torch
 
 import tl_dream as td
 from tests.conftest import says
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
 from tl_dream.models.host import attached
-from tl_dream.reconstruction.problem import _as_tensor
+from tl_dream.reconstruction.problem import _as_tensor, _scale
 
 
 def test_parts_of_a_target(model):
@@ -133,3 +134,8 @@ def test_targets_of_another_kind(model):
             with says(f"the target is a {type(given).__name__}: give a text, a tensor or an array of floating-point"):
                 _as_tensor(host, given)
         assert torch.equal(_as_tensor(host, tensor_of(model).numpy()), tensor_of(model))
+
+
+def test_the_scale_is_the_root_mean_square_whatever_the_signs():
+    for sign in (1.0, -1.0):
+        assert _scale(sign * torch.tensor([[3.0, 4.0]]), torch.float32) == pytest.approx(12.5**0.5)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tl_dream import DreamError
-from tl_dream.scans.screening import CROWD, Shortlist, exact_best
+from tl_dream.scans.screening import CROWD, Shortlist, _infer, _Level, exact_best
 
 
 def search(
@@ -113,3 +113,14 @@ def test_a_few_that_agree_are_no_crowd() -> None:
     true[asked[:3]] = 0
     found, ranked, _ = search(true, torch.zeros(400), top=3, last_sample=2)
     assert list(zip(found.best, found.scores, strict=True)) == ranked
+
+
+@pytest.mark.parametrize(("unknown", "inferred"), [(CROWD, False), (CROWD + 1, True)])
+def test_a_crowd_of_unknown_ones_takes_the_value_of_those_known(unknown: int, inferred: bool) -> None:
+    screen, exact = (
+        _Level(CROWD + unknown, lambda numbers: torch.full(numbers.shape, 2.0), last) for last in (False, True)
+    )
+    screen.learn(torch.arange(CROWD + unknown))
+    exact.learn(torch.arange(CROWD))
+    _infer(screen, exact)
+    assert bool(exact.known.all()) is inferred and exact.runs == CROWD

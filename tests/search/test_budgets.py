@@ -10,11 +10,20 @@ from tests.support.search import GOAL, METHODS, START
 from tl_dream.dreaming import automatic, dreaming
 from tl_dream.models.host import attached
 from tl_dream.search.batch import Batch
-from tl_dream.search.budgets import Budget
+from tl_dream.search.budgets import Budget, StepCosts
 from tl_dream.search.engine import run
 from tl_dream.search.swap_search import SwapSearch
 
 # Budgets
+
+
+def test_so_many_steps_fit() -> None:
+    """A step and its share of a look each, once the last sentence with its look and the first one's are paid."""
+    costs = StepCosts(step=10.0, look=4.0)
+    for narrows, once in ((False, 10 + 8), (True, 20 + 8)):
+        assert costs.steps(once + 7 * 12.0, 2, narrows) == 7 and costs.steps(once + 7 * 12.0 - 1, 2, narrows) == 6
+    assert costs.steps(0.0, 2, False) == 1
+
 
 LONG = "the red dog sees the moon and i see the sun and we love old books"
 

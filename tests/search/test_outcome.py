@@ -6,7 +6,10 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.search import GOAL, METHODS, START
+from tests.support.search import GOAL, METHODS, START, batch_of
+from tl_dream.models.host import Host
+from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.outcome import Outcome, finish
 
 
 def hidden_root(acts: dict[str, Tensor]) -> Tensor:
@@ -45,3 +48,14 @@ def test_scores_that_are_no_numbers_end_it(encoder: torch.nn.Module) -> None:
         with says("the score of real tokens became") as caught:
             td.dream(encoder, goal, START, method=method, budget=3000)
         assert isinstance(caught.value.partial, td.Dream)
+
+
+@pytest.mark.parametrize("texts", [[START, "the red dog"], ["the red dog", START]])
+def test_an_optimum_is_that_of_the_best_row(host: Host, texts: list[str]) -> None:
+    before, batch = host.meter.now(), batch_of(host, texts)
+    runs = BestSeen(host, GOAL, batch).runs()
+    best = max((0, 1), key=lambda row: runs[row].best.score)
+    for row in (0, 1):
+        outcome = Outcome(runs, "budget", None, (row == 0, row == 1))
+        result = finish(host, GOAL, batch, outcome, settings={}, seed=0, before=before)
+        assert result.best == runs[best].best and result.optimum is (row == best)
