@@ -162,7 +162,8 @@ def read_examples(
     """Your own two sets: text files with a sentence a line, or lists of sentences.
 
     The concept word is marked with braces ("{she} is a doctor"), or said by position, or found: it is the word that
-    most sentences of one set share and those of the other lack.
+    most sentences of one set share and those of the other lack. Where several words stand in one and the same sentence
+    ("they {walk} here", "they {sing} here") its counterpart is known by the line: give both sets in the same order.
 
     Args:
         positives, negatives: a file (blank lines and those that start with # are left out) or a list.

@@ -82,8 +82,8 @@ def edit_concept(
         text: the sentence; a Prompt with `free` says which words may change (default: all).
         pos: where the activation moves: a word, a position, several.
         magnitudes: in natural units, one or several; positive leads to the positive set. None is -2, -1, 0, 1 and 2
-            where these carry words over, and twice the same steps to the magnitude that the concept's evidence advises
-            where it advises more (`Carrying.advised`). "least" looks for the least magnitude at which another text than
+            or, where the concept's evidence advises a magnitude beyond 2 (`Carrying.advised`), as many even steps up to
+            that one. "least" looks for the least magnitude at which another text than
             the sentence itself is the nearest, away from the set on whose side the word lies, for every layer and
             control by itself; the row stands just past it (where no text lies that way, at the greatest by default).
         layers: of the concept's, one or several; None or "all" for all.
