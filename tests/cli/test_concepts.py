@@ -85,8 +85,18 @@ def test_edit(run: Run, concept: Path, tmp_path: Path) -> None:
 
 
 def test_edit_defaults(run: Run, concept: Path) -> None:
+    advised = ConceptVectors.load(concept)[0].evidence.carrying.advised
+    far = max(1, (advised or 0) / 2)
     printed = run("edit", "--concept", concept, "--text", TEXT, "--pos=5", "--layers=0")
-    assert all(f"{m:+g}" in printed for m in (-2, -1, 1, 2)) and "random" not in printed
+    assert all(f"{m * far:+g}" in printed for m in (-2, -1, 1, 2)) and "random" not in printed
+
+
+def test_edit_as_far_as_the_first_other_text(run: Run, concept: Path, tmp_path: Path) -> None:
+    data = tmp_path / "e.json"
+    where = ("--concept", concept, "--text", TEXT, "--pos=she", "--layers=0")
+    run("edit", *where, "--magnitudes=least", "--other", concept, "--json", data)
+    mine, other = ConceptEdit.load(data).rows
+    assert other.control == "other" and mine.magnitude == other.magnitude < 0 and mine.changed
 
 
 def test_classify(run: Run, concept: Path, tmp_path: Path) -> None:

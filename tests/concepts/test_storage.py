@@ -1,11 +1,13 @@
 """The room concepts.storage."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import tl_dream as td
@@ -31,6 +33,21 @@ def test_files_hold_everything(concepts: ConceptVectors, tiny_encoder: torch.nn.
     assert set(load_file(tmp_path / "one.safetensors")) == {
         f"0.{n}" for n in ("direction", "control", "probe", "embedding")
     }
+
+
+def test_a_file_of_before_carrying_was_measured_is_read(
+    concept: ConceptVector, tiny_encoder: torch.nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    concept.save(path)
+    with safe_open(path, "pt") as file:
+        data = json.loads(file.metadata()["tl_dream"])
+    assert data["vectors"][0]["evidence"].pop("carrying")["pairs"] == 12
+    save_file(load_file(path), path, {"tl_dream": json.dumps(data)})
+    old = ConceptVector.load(path, tiny_encoder)
+    assert old.evidence == replace(concept.evidence, carrying=None) and "carried over" not in str(old)
+    found = td.edit_concept(tiny_encoder, old, SENTENCE, pos="he", width=1)
+    assert [row.magnitude for row in found.rows] == [-2, -1, 0, 1, 2]
 
 
 def test_a_file_of_another_model_hook_or_width_is_refused(

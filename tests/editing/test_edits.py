@@ -13,7 +13,8 @@ import tl_dream as td
 from tests.conftest import says
 from tests.support.concepts import QUICK, SENTENCE, SETS, read
 from tests.support.editing import TEXT, activation
-from tl_dream.concepts.vectors import ConceptVectors
+from tl_dream.concepts.examples import read_examples
+from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 from tl_dream.editing.edits import _aim, _Move, _row
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.models.host import attached
@@ -134,9 +135,22 @@ def test_the_gap_is_in_ways_to_a_neighbour(edit: ConceptEdit) -> None:
         assert row.gap == pytest.approx(row.loss**0.5 / edit.neighbours[str(row.layer)])
 
 
+NOUNS = ("cat", "dog")
+
+
+def carrying(concept: ConceptVector, advised: float | None) -> ConceptVector:
+    """The concept with evidence that advises a magnitude."""
+    known = concept.evidence.carrying
+    assert known is not None
+    shares = tuple(float(advised is not None and size >= advised) for size in known.magnitudes)
+    return replace(concept, evidence=replace(concept.evidence, carrying=replace(known, shares=shares)))
+
+
 def test_which_rows_there_are(encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
-    plain = td.edit_concept(encoder, concepts[1], TEXT, pos=5)
-    assert [(r.layer, r.magnitude, r.control) for r in plain.rows] == [(1, m, None) for m in (-2, -1, 0, 1, 2)]
+    for advised, sizes in ((None, [-2, -1, 0, 1, 2]), (1.25, [-2, -1, 0, 1, 2]), (6.0, [-6, -3, 0, 3, 6])):
+        plain = td.edit_concept(encoder, carrying(concepts[1], advised), TEXT, pos=5, width=1, starts=1)
+        assert [(r.layer, r.magnitude, r.control) for r in plain.rows] == [(1, m, None) for m in sizes]
+        assert plain.settings["magnitudes"] == sizes
     few = td.edit_concept(
         encoder, concepts, TEXT, pos=[2, "he"], magnitudes=[1], layers=[2, 0], controls=True, randoms=2
     )
@@ -144,6 +158,36 @@ def test_which_rows_there_are(encoder: torch.nn.Module, concepts: ConceptVectors
     assert [(r.layer, r.magnitude, r.control) for r in few.rows] == [(layer, *k) for layer in (2, 0) for k in kinds]
     assert few.pos == (2, 5) and few.controls == (None, "zero", "random", "shuffled", "opposite")
     assert few.settings["randoms"] == 2 and set(few.scales) == {"0", "2"}
+
+
+def test_the_least_magnitude_is_where_another_text_first_is_the_nearest(encoder: torch.nn.Module) -> None:
+    """By hand in the embeddings, over the whole vocabulary: a token is as near as the word itself where
+    |w|^2 = 2 m (w . s), w being the difference of the two and s a natural unit."""
+    concept = td.fit_concept(encoder, SETS, hook="embed", **QUICK)
+    nouns = read_examples(*([f"the {{{noun}}} can see the {end}" for end in ("sun", "sea", "cat")] for noun in NOUNS))
+    other = td.fit_concept(encoder, nouns, hook="embed", test_share=0.4, **QUICK)
+    text, turn = TEXT.replace(" he ", " she "), -1.0  # "she" lies on the positive side, and is moved to the other
+    found = td.edit_concept(
+        encoder, concept, text, pos="she", magnitudes="least", controls=True, other=other, progress=False
+    )
+    with attached(encoder) as host:
+        vocabulary, ids = host.vocabulary, host.vocabulary.encode(text)
+        rows = [(*ids[:5], token, *ids[6:]) for token in vocabulary.allowed().nonzero()[:, 0].tolist()]
+        rows = [row for row, whole in zip(rows, vocabulary.retokenizes(rows), strict=True) if whole]
+        apart = (host.W_E[[row[5] for row in rows]] - host.W_E[ids[5]]).double()
+    ways = {None: concept.direction, "opposite": -concept.direction, "shuffled": concept.control}
+    for control, way in (ways | {"other": other.direction}).items():
+        (row,) = [row for row in found.rows if row.control == control]
+        along = apart @ way.double() * concept.scale * turn
+        sizes = torch.where(along > 1e-9, apart.square().sum(1) / (2 * along), torch.inf)
+        if control == "opposite":  # of this vocabulary nothing lies that way
+            assert sizes.isinf().all() and row.magnitude == 2 * turn and not row.changed
+            continue
+        assert row.magnitude == pytest.approx(turn * float(sizes.min()), rel=5e-3), control
+        assert row.tokens[5] == vocabulary.tokens(rows[int(sizes.argmin())])[5] and len(row.changed) == 1
+        assert row.loss < row.start_loss
+    (zero,) = [row for row in found.rows if row.control == "zero"]
+    assert zero.magnitude == 0 and not zero.changed and found.settings["magnitudes"] == "least"
 
 
 def test_the_seed_decides(encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
@@ -217,6 +261,7 @@ def test_a_sentence_that_the_model_can_not_read_is_refused(
     [
         ({"magnitudes": []}, ("no magnitude given",)),
         ({"magnitudes": torch.ones(2, 2)}, ("give a number",)),
+        ({"magnitudes": "most"}, ("magnitude = 'most'", "a number")),
         ({"layers": "some"}, ("layers = 'some'", '"all"')),
         ({"layers": 5}, ("has no layer 5",)),
         ({"magnitudes": [float("nan")]}, ("magnitude = nan",)),
@@ -234,6 +279,13 @@ def test_what_an_edit_refuses(
 ) -> None:
     with says(*parts):
         td.edit_concept(encoder, concepts, TEXT, **{"pos": "he", **options})
+
+
+def test_another_concept_is_of_the_same_hook_and_layers(encoder: torch.nn.Module, concepts: ConceptVectors) -> None:
+    wide = td.fit_concept(encoder, SETS, hook="mlp_post", layer=1, **QUICK)
+    for other, parts in ((wide, ("'mlp_post' (40 units)", "'block_out' (24 units)")), (concepts[0], ("no layer 1",))):
+        with says(*parts):
+            td.edit_concept(encoder, concepts[1], TEXT, pos="he", magnitudes=[1], other=other)
 
 
 def test_a_concept_of_another_model_is_refused(concepts: ConceptVectors, tiny_checkpoint: Callable[..., Path]) -> None:
@@ -279,3 +331,33 @@ def test_he_becomes_she_on_minilm(minilm: torch.nn.Module) -> None:
             assert row.tokens[1] == "she" and len(row.changed) <= 2
         else:
             assert row.tokens[1] != "she"
+
+
+FITTED = "walk walked|talk talked|play played|call called|help helped|run ran|sing sang|write wrote|speak spoke|eat ate"
+NEW = (("dance", "danced"), ("break", "broke"), ("climb", "climbed"), ("choose", "chose"))
+
+
+@pytest.mark.slow
+def test_verbs_that_were_not_fitted_go_to_the_past_on_minilm(minilm: torch.nn.Module) -> None:
+    """The receipt tells that 1.25 natural units do nothing; as far as the first other text is the verb's own past, and
+    no control's is."""
+    lines = [
+        (frame, *pair.split())
+        for frame in ("they {} here every day .", "the people {} again in the evening .")
+        for pair in FITTED.split("|")
+    ]
+    past, present = ([line[0].format(f"{{{line[at]}}}") for line in lines] for at in (2, 1))
+    concepts = td.fit_concepts(minilm, read_examples(past, present), layers=[1, 3], random_concepts=50, bootstraps=2)
+    for evidence in concepts.evidence:
+        carrying = evidence.carrying
+        assert carrying is not None and carrying.words == 10
+        assert carrying.share(1.25) == 0 and carrying.first > 0.8 and (carrying.advised or 0) > 2
+    assert "! layer(s) 1, 3: natural magnitudes of 1 or 2 carry few words over" in str(concepts)
+    right = 0
+    for word, wanted in NEW:
+        text = f"the old women {word} in the house ."
+        assert not td.edit_concept(minilm, concepts, text, pos=word, magnitudes=1.25, progress=False).rows[0].changed
+        found = td.edit_concept(minilm, concepts, text, pos=word, magnitudes="least", controls=True, progress=False)
+        right += sum(row.tokens[4] == wanted for row in found.rows if row.control is None)
+        assert not any(row.tokens[4] == wanted for row in found.rows if row.control is not None)
+    assert right >= 7  # of 8

@@ -80,12 +80,13 @@ def _add_edit(subparsers: Subparsers) -> None:
     group.add_argument(
         "--magnitudes",
         type=numbers,
-        default=[-2.0, -1.0, 0.0, 1.0, 2.0],
-        help="in natural units, with commas; positive ones lead to the positive set [-2,-1,0,1,2]",
+        help="in natural units, with commas; positive ones lead to the positive set; or least: where another text is "
+        "first the nearest [-2,-1,0,1,2, or in like steps to the magnitude that the concept advises]",
     )
     group.add_argument(
         "--controls", action="store_true", help="also a random direction, shuffled labels and the opposite sign"
     )
+    group.add_argument("--other", metavar="FILE", help="another concept of the same hook and layers, as a control")
     group.add_argument("--starts", type=int, default=2, help="of every search [%(default)s]")
     group.add_argument("--allowed", type=allowed, metavar="RULES", help="tokens that may be put in, as in `dream`")
     group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
@@ -171,11 +172,14 @@ def _concept(arguments: argparse.Namespace) -> tuple[Any, Any]:
 def run_edit(arguments: argparse.Namespace) -> None:
     """`tl-dream concept edit`."""
     a = arguments
-    check_outputs(a.json, figures=[a.figure, a.dose_figure], inputs=[a.concept, token_file(a.allowed)])
+    check_outputs(a.json, figures=[a.figure, a.dose_figure], inputs=[a.concept, a.other, token_file(a.allowed)])
     model, concept = _concept(a)
+    from tl_dream.concepts import ConceptVectors
     from tl_dream.editing import edit_concept
 
     options = {name: getattr(a, name) for name in ("pos", "magnitudes", "controls", "starts", "seed")}
+    if a.other is not None:
+        options["other"] = ConceptVectors.load(a.other, model)
     if a.allowed is not None:
         options["allowed"] = a.allowed
     finish(

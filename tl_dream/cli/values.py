@@ -138,13 +138,17 @@ def layers(text: str) -> str | list[int]:
         raise argparse.ArgumentTypeError(f'{text!r} names no layer: give "all", or numbers with commas') from None
 
 
-def numbers(text: str) -> list[float]:
-    """`--magnitudes`: numbers with commas.
+def numbers(text: str) -> list[float] | str:
+    """`--magnitudes`: numbers with commas, or "least".
 
     Raises:
         argparse.ArgumentTypeError: anything else.
     """
+    if text == "least":
+        return text
     try:
         return [float(item) for item in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give numbers with commas, such as --magnitudes=-2,0,2") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give numbers with commas, such as --magnitudes=-2,0,2, or least"
+        ) from None

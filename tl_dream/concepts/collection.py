@@ -25,12 +25,17 @@ class Collected:
         labels: True for the positive set.
         groups: a number for every sentence with its concept word left out; a pair has one and the same.
         names: full names of the hooks.
+        sentences, places: of every example, its tokens and the positions of its concept word.
+        pairs: the examples that are each other's counterparts, (negative, positive).
     """
 
     activations: tuple[Float[Tensor, "example unit"], ...]
     labels: Bool[numpy.ndarray, " example"]
     groups: Int[numpy.ndarray, " example"]
     names: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
+    places: tuple[tuple[int, ...], ...]
+    pairs: tuple[tuple[int, int], ...]
 
 
 def collect(host: Host, examples: Examples, hook: str, layers: Sequence[int | None]) -> Collected:
@@ -61,7 +66,10 @@ def collect(host: Host, examples: Examples, hook: str, layers: Sequence[int | No
     labels = numpy.array([item.positive for item in examples.items])
     for name, rows in zip(names, activations, strict=True):
         _check(rows, labels, name, host)
-    return Collected(activations, labels, _groups(sentences, places, labels), tuple(names))
+    groups = _groups(sentences, places, labels)
+    return Collected(
+        activations, labels, groups, tuple(names), tuple(sentences), tuple(places), _pairs(examples.items, groups)
+    )
 
 
 def _located(vocabulary: Vocabulary, items: Sequence[Example]) -> tuple[list[Sentence], list[tuple[int, ...]]]:
@@ -163,6 +171,21 @@ def _groups(
     roots = [root(i) for i in range(len(sentences))]
     known = {number: i for i, number in enumerate(dict.fromkeys(roots))}
     return numpy.array([known[number] for number in roots])
+
+
+def _pairs(items: Sequence[Example], groups: Int[numpy.ndarray, " example"]) -> tuple[tuple[int, int], ...]:
+    """Counterparts, in the order of the sentences: alone in their group, or in one group and from the same line."""
+    members: dict[int, tuple[list[int], list[int]]] = {}
+    for i, group in enumerate(groups.tolist()):
+        members.setdefault(group, ([], []))[items[i].positive].append(i)
+    pairs = []
+    for negatives, positives in members.values():
+        if len(negatives) == len(positives) == 1:
+            pairs.append((negatives[0], positives[0]))
+        else:
+            lines = {items[i].line: i for i in positives if items[i].line}
+            pairs += [(i, lines[items[i].line]) for i in negatives if items[i].line in lines]
+    return tuple(sorted(pairs, key=min))
 
 
 def _counterparts(sentences: Sequence[Sentence], labels: Bool[numpy.ndarray, " example"]) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from tl_dream._arguments import one_of, plain
@@ -32,6 +32,8 @@ class Example:
         span: the concept word as characters of `text` (start, end); None where `pos` says it.
         pos: where, by token (see `Positions`); several positions are averaged.
         origin: where it came from ("positives, line 3"), for messages.
+        line: its number there, 0 for none: its counterpart, where several sentences share all but the concept word, is
+            the one of the same line.
     """
 
     text: str
@@ -39,6 +41,7 @@ class Example:
     span: tuple[int, int] | None = None
     pos: Positions = None
     origin: str = ""
+    line: int = 0
 
     @property
     def word(self) -> str:
@@ -159,7 +162,8 @@ def read_examples(
     """Your own two sets: text files with a sentence a line, or lists of sentences.
 
     The concept word is marked with braces ("{she} is a doctor"), or said by position, or found: it is the word that
-    most sentences of one set share and those of the other lack.
+    most sentences of one set share and those of the other lack. Where several words stand in one and the same sentence
+    ("they {walk} here", "they {sing} here") its counterpart is known by the line: give both sets in the same order.
 
     Args:
         positives, negatives: a file (blank lines and those that start with # are left out) or a list.
@@ -195,16 +199,16 @@ def read_examples(
     return Examples.of(items)
 
 
-def _sentences(source: str | os.PathLike[str] | Sequence[str]) -> list[tuple[str, str]]:
-    """(where from, sentence) of a file or a list."""
+def _sentences(source: str | os.PathLike[str] | Sequence[str]) -> list[tuple[str, int, str]]:
+    """(kind of place, number, sentence) of a file or a list."""
     if isinstance(source, str | os.PathLike):
-        return [(f"line {number}", line) for number, line in _numbered(read_lines(source))]
+        return [("line", number, line) for number, line in _numbered(read_lines(source))]
     lines = plain(source)
     require(
         isinstance(lines, list) and all(isinstance(line, str) for line in lines),
         "a set of sentences is a file or a list of texts",
     )
-    return [(f"item {number}", line.strip()) for number, line in enumerate(lines, 1)]
+    return [("item", number, line.strip()) for number, line in enumerate(lines, 1)]
 
 
 def _numbered(lines: Iterable[str]) -> list[tuple[int, str]]:
@@ -223,7 +227,8 @@ def _pairs(lines: Iterable[str], source: str) -> list[Example]:
         start, end = marks[0].span()
         for positive, word in zip((False, True), words, strict=True):
             text = line[:start] + word + line[end:]
-            items.append(Example(text, positive, (start, start + len(word)), origin=f"{source}, line {number}"))
+            span, origin = (start, start + len(word)), f"{source}, line {number}"
+            items.append(Example(text, positive, span, origin=origin, line=number))
     require(
         not faults,
         f"a pair has exactly one {{negative|positive}}, of two words that differ. In {source}, {listed(faults)}. Mend "
@@ -233,20 +238,20 @@ def _pairs(lines: Iterable[str], source: str) -> list[Example]:
     return items
 
 
-def _marked(sentences: list[tuple[str, str]], positive: bool, pos: Positions) -> list[Example]:
+def _marked(sentences: list[tuple[str, int, str]], positive: bool, pos: Positions) -> list[Example]:
     """Examples of one set, their concept word where braces or `pos` say it."""
     title = "positives" if positive else "negatives"
     items, faults = [], []
-    for where, line in sentences:
-        origin = f"{title}, {where}"
+    for where, number, line in sentences:
+        origin = f"{title}, {where} {number}"
         marks = list(_MARK.finditer(line))
         which = isinstance(pos, str) and [mark[1].strip().casefold() for mark in marks] == [pos.casefold()]
         if not marks or (pos is not None and not which):
-            items.append(Example(line, positive, pos=pos, origin=origin))
+            items.append(Example(line, positive, pos=pos, origin=origin, line=number))
         elif len(marks) == 1 and marks[0][1].strip():
             start, word = marks[0].start(), marks[0][1].strip()
             text = line[:start] + word + line[marks[0].end() :]
-            items.append(Example(text, positive, (start, start + len(word)), origin=origin))
+            items.append(Example(text, positive, (start, start + len(word)), origin=origin, line=number))
         else:
             how = f"{len(marks)} times braces" if len(marks) > 1 else "nothing in them"
             faults.append(f"{origin} ({how}): {shortened(line)}")
@@ -285,4 +290,4 @@ def _found(item: Example, word: str | None, faults: list[str]) -> Example:
         how = f"{len(found)} times, as words {numbers}" if found else "missing"
         faults.append(f"{item.origin} ({word!r} {how}): {shortened(item.text)}")
         return item
-    return Example(item.text, item.positive, found[0][1], origin=item.origin)
+    return replace(item, span=found[0][1])

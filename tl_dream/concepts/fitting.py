@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy
@@ -14,6 +14,7 @@ from tl_dream._errors import DreamError, require
 from tl_dream.concepts.collection import Collected, collect
 from tl_dream.concepts.estimators import ESTIMATORS, Boundary, fit_boundary, one_thread
 from tl_dream.concepts.examples import Examples, load_templates
+from tl_dream.concepts.shifts import measure_carrying, natural_scale
 from tl_dream.concepts.significance import deal, gather_evidence, split
 from tl_dream.concepts.storage import fingerprint, probe
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
@@ -117,6 +118,7 @@ def fit_concepts(
             bootstraps=bootstraps,
             seed=seed,
         )
+        carried = measure_carrying(host, collected, units, estimator, numpy.random.default_rng([seed, 5]))
         dealt = deal(collected.labels[~test], numpy.random.default_rng([seed, 3]))
         cost = asdict(host.meter.now() - before)
         del cost["seconds"]
@@ -133,11 +135,11 @@ def fit_concepts(
                 hook_name=name,
                 direction=_tensor(boundaries[at]),
                 threshold=boundaries[at].threshold,
-                scale=_scale(units[at][~test], collected.labels[~test]),
+                scale=natural_scale(units[at][~test], collected.labels[~test]),
                 control=_control(estimator, units[at][~test], dealt, seed),
                 probe=probe(host, name),
                 embedding=fingerprint(host),
-                evidence=evidence[at],
+                evidence=replace(evidence[at], carrying=carried[at]),
                 examples=about,
                 seed=seed,
             )
@@ -174,8 +176,3 @@ def _control(estimator: str, units: numpy.ndarray, dealt: numpy.ndarray, seed: i
     except DreamError:
         noise = numpy.random.default_rng([seed, 4]).normal(size=(units.shape[1],))
         return _tensor(Boundary(noise / float(numpy.linalg.norm(noise)), 0.0))
-
-
-def _scale(units: numpy.ndarray, labels: numpy.ndarray) -> float:
-    """The distance between the means of the two sets."""
-    return float(numpy.linalg.norm(units[labels].mean(0) - units[~labels].mean(0)))

@@ -17,7 +17,7 @@ from tl_dream.concepts.shifts import projected, with_change
 from tl_dream.concepts.storage import PROBE, away, fingerprint, probe, read_tensors, write_tensors
 from tl_dream.models import Host, attached, user_hooks
 from tl_dream.objectives import Objective, direction
-from tl_dream.results import HEAD, Evidence, declared, read_value, table
+from tl_dream.results import HEAD, Evidence, carrying_lines, declared, read_value, table
 from tl_dream.text import Positions
 
 Along = Float[Tensor, " unit"]
@@ -338,6 +338,7 @@ def receipt(vectors: Sequence[ConceptVector]) -> str:
             f"{about['groups']} groups that share all but the concept word{more}; fitted on {evidence.fitted}, "
             f"held out {evidence.held_out} in {evidence.held_out_groups} groups",
             table((HEAD[0], "natural scale", *HEAD[1:]), rows),
+            *carrying_lines([v.evidence for v in vectors], [v.scale for v in vectors]),
             f"{evidence.random_concepts} random-label concepts, p corrected over {about['layers']} layer(s); "
             f"{samples}; seed {first.seed}; cost: {about['forwards']:,} forwards, "
             f"{about['forward_tokens']:,} forward-tokens",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from tl_dream._arguments import NATURAL, Number, Whole, finite_numbers, flag, layers_of, seed_number, whole_number
 from tl_dream._errors import keeping, require
-from tl_dream.concepts import ConceptVector, ConceptVectors, vectors_of
+from tl_dream.concepts import ConceptVector, ConceptVectors, classify, vectors_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.editing.sentence_search import WIDTH, search
 from tl_dream.models import Host, attached, forward
@@ -21,6 +21,12 @@ from tl_dream.results import WITH_CONCEPT, Change, ConceptEdit, EditRow
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
 
 MAGNITUDES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+LEAST = "least"
+
+CLOSER, CONVERGED, PAST = 6, 1e-3, 1.002
+"""Rounds at most in which the least magnitude is closed in on, the share by which the last may still change it, and the
+factor that a row goes past it, so that the new text is the nearest and no tie."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,10 @@ class _Move:
     magnitude: float
     control: str | None
     step: Float[Tensor, " unit"]
+
+    def times(self, factor: float) -> _Move:
+        """The same move, further or less far."""
+        return replace(self, magnitude=self.magnitude * factor, step=self.step * factor)
 
     @property
     def sign(self) -> float:
@@ -49,10 +59,11 @@ def edit_concept(
     text: str | Prompt,
     *,
     pos: Positions,
-    magnitudes: Number | Iterable[Number] = MAGNITUDES,
+    magnitudes: str | Number | Iterable[Number] | None = None,
     layers: str | Whole | Iterable[Any] | None = None,
     controls: bool = False,
     randoms: Whole = 1,
+    other: ConceptVector | ConceptVectors | None = None,
     starts: Whole = 2,
     width: Whole = WIDTH,
     allowed: Allowed = DEFAULT_ALLOWED,
@@ -70,11 +81,17 @@ def edit_concept(
         concept: from `fit_concept` or `fit_concepts`.
         text: the sentence; a Prompt with `free` says which words may change (default: all).
         pos: where the activation moves: a word, a position, several.
-        magnitudes: in natural units, one or several; positive leads to the positive set.
+        magnitudes: in natural units, one or several; positive leads to the positive set. None is -2, -1, 0, 1 and 2
+            or, where the concept's evidence advises a magnitude beyond 2 (`Carrying.advised`), as many even steps up to
+            that one. "least" looks for the least magnitude at which another text than
+            the sentence itself is the nearest, away from the set on whose side the word lies, for every layer and
+            control by itself; the row stands just past it (where no text lies that way, at the greatest by default).
         layers: of the concept's, one or several; None or "all" for all.
         controls: also measure what no concept does: magnitude zero, random directions of equal norm, a concept fitted
             to shuffled labels, the opposite sign.
         randoms: random directions of the control, at every layer.
+        other: another concept of the same model, hook and layers, as a control: a direction in which texts do differ
+            (a random one hardly ever changes a word), moved along by the same distance.
         starts: of every target's search. The two of the default are the sentence itself and the sentence with [MASK] at
             the word that moved most, and nothing in them is random; from the third on (the second, where the vocabulary
             has no [MASK]) a start is the sentence with some words swapped at random.
@@ -84,13 +101,16 @@ def edit_concept(
         progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        DreamError: a concept of another model (see `classify`), a position or word that is not there, no magnitude, one
-            that is no number, or a sentence without neighbours (nothing else is allowed where words are free).
+        DreamError: a concept of another model (see `classify`), another concept of other hooks, a position or word that
+            is not there, no magnitude, one that is no number, or a sentence without neighbours (nothing else is allowed
+            where words are free).
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             nearest texts so far.
     """
     vectors = _chosen(vectors_of(concept), layers)
-    sizes, seed = finite_numbers("magnitude", magnitudes, NATURAL), seed_number(seed)
+    others = _beside(vectors, other)
+    least, seed = isinstance(magnitudes, str) and magnitudes == LEAST, seed_number(seed)
+    given = None if least or magnitudes is None else finite_numbers("magnitude", magnitudes, NATURAL)
     starts, width, randoms = (
         whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
     )
@@ -98,9 +118,15 @@ def edit_concept(
     with attached(model) as host:
         before = host.meter.now()
         names = [vector.check_on(host) for vector in vectors]
+        for vector in others:
+            vector.check_on(host)
         sentence = host.vocabulary.read(text)
         places = host.vocabulary.locate(sentence, pos, whole_words=True)
-        moves = _moves(vectors, names, sizes, controls, randoms, seed)
+        if least:
+            sizes = _starting(host, vectors, text, places)
+        else:
+            sizes = [_default(vector) if given is None else given for vector in vectors]
+        moves = _moves(vectors, names, sizes, controls, randoms, others, seed)
         pool = SentencePool(
             host, sentence, [_aim(move, sentence, places, host) for move in moves], host.vocabulary.allowed(allowed)
         )
@@ -125,7 +151,7 @@ def edit_concept(
                 scales={str(vector.layer): vector.scale for vector in vectors},
                 neighbours={str(v.layer): neighbours[name] for v, name in zip(vectors, names, strict=True)},
                 settings={
-                    "magnitudes": sizes,
+                    "magnitudes": LEAST if least else sorted({size for some in sizes for size in some}),
                     "controls": controls,
                     "randoms": randoms,
                     "starts": starts,
@@ -142,9 +168,12 @@ def edit_concept(
             keeping(lambda _, why: edit(why) if pool.near else None),
             tqdm(disable=None if progress is None else not progress, desc="edit", leave=False) as bar,
         ):
-            search(
+            look = lambda: search(  # noqa: E731
                 pool, starts=starts, width=width, seed=seed, tick=lambda: bar.update(len(pool.rows) - bar.n) and None
             )
+            look()
+            if least:
+                _close_in(pool, moves, look)
             return edit()
 
 
@@ -155,24 +184,74 @@ def _chosen(vectors: tuple[ConceptVector, ...], layers: Any) -> list[ConceptVect
     return [every[layer] for layer in layers_of(layers)]
 
 
+def _beside(vectors: Sequence[ConceptVector], other: Any) -> list[ConceptVector]:
+    """The other concept's vector of every layer; none without another concept."""
+    if other is None:
+        return []
+    found = [ConceptVectors(vectors_of(other))[vector.layer] for vector in vectors]
+    for mine, its in zip(vectors, found, strict=True):
+        require(
+            its.hook == mine.hook and its.width == mine.width,
+            f"other= is a concept at {its.hook!r} ({its.width} units), the concept to compare with is at {mine.hook!r} "
+            f"({mine.width} units): fit both at one hook",
+        )
+    return found
+
+
+def _default(vector: ConceptVector) -> list[float]:
+    """MAGNITUDES, or as many steps to the magnitude that carries a word over, where that lies beyond them."""
+    carrying = vector.evidence.carrying
+    advised = carrying.advised if carrying is not None else None
+    return [size * max(1.0, (advised or 0.0) / MAGNITUDES[-1]) for size in MAGNITUDES]
+
+
+def _starting(
+    host: Host, vectors: Sequence[ConceptVector], text: str | Prompt, places: Sequence[int]
+) -> list[list[float]]:
+    """For every layer the magnitude that the search for the least one sets out from, away from the word's own side."""
+    read = classify(host, ConceptVectors(tuple(vectors)), text, pos=list(places)).rows
+    sides = {vector.layer: sum(row.value for row in read if row.layer == vector.layer) for vector in vectors}
+    return [[_default(vector)[0 if sides[vector.layer] > 0 else -1]] for vector in vectors]
+
+
+def _close_in(pool: SentencePool, moves: list[_Move], look: Callable[[], object]) -> None:
+    """Scale the moves to the least magnitude at which another text is the nearest, and a little past it.
+
+    Where a text is found to be the first, the search goes on at that magnitude: any text that is nearer there is first
+    at a smaller one. So it ends where the search finds none that is nearer (Dinkelbach's way to minimise a ratio).
+    """
+    for rounds in range(CLOSER + 1):
+        turning = pool.turning()
+        done = rounds == CLOSER or all(factor == torch.inf or abs(factor - 1) <= CONVERGED for factor in turning)
+        factors = [1.0 if factor == torch.inf else factor * (PAST if done else 1.0) for factor in turning]
+        pool.rescale(factors)
+        moves[:] = [move.times(factor) for move, factor in zip(moves, factors, strict=True)]
+        if done:
+            return
+        look()
+
+
 def _moves(
     vectors: Sequence[ConceptVector],
     names: Sequence[str],
-    magnitudes: Sequence[float],
+    sizes: Sequence[Sequence[float]],
     controls: bool,
     randoms: int,
+    others: Sequence[ConceptVector],
     seed: int,
 ) -> list[_Move]:
     """Every row to be measured, by layer, control and magnitude."""
     draw = torch.Generator().manual_seed(seed)
     moves = []
-    for vector, name in zip(vectors, names, strict=True):
+    for i, (vector, name, magnitudes) in enumerate(zip(vectors, names, sizes, strict=True)):
         directions: list[tuple[str | None, Tensor]] = [(None, vector.direction)]
         if controls:
             for _ in range(randoms):
                 noise = torch.randn(vector.width, generator=draw)
                 directions.append(("random", noise / noise.norm()))
             directions += [("shuffled", vector.control), ("opposite", -vector.direction)]
+        if others:
+            directions.append(("other", others[i].direction))
         if controls and 0 not in magnitudes:
             moves.append(_Move(vector, name, 0.0, "zero", torch.zeros(vector.width)))
         for control, along in directions:

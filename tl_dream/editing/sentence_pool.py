@@ -71,10 +71,7 @@ class SentencePool:
                 f"the activations of {sentence.text!r} at {name!r} hold NaN or infinite numbers: no text is near them",
             )
         self.aims = [MovedTarget(aim.name, aim.change.to(self.origin[aim.name])) for aim in aims]
-        self._changes = {
-            name: torch.stack([self.aims[i].change.flatten() for i in columns])
-            for name, columns in self._columns.items()
-        }
+        self._restack()
         self.rows: list[Row] = []
         self.near = 0
         self._known: dict[Row, int] = {}
@@ -84,6 +81,12 @@ class SentencePool:
         self._alone: dict[int, dict[str, Tensor]] = {}
         self._whole = host.vocabulary.retokenizes([sentence.ids])[0]
         self.add([sentence.ids])
+
+    def _restack(self) -> None:
+        self._changes = {
+            name: torch.stack([self.aims[i].change.flatten() for i in columns])
+            for name, columns in self._columns.items()
+        }
 
     def _read(self, ids: Tensor) -> dict[str, Float[Tensor, "batch pos unit"]]:
         found = forward(self.host, ids, self.names)
@@ -142,6 +145,37 @@ class SentencePool:
         real = torch.tensor(self._real)
         losses = self.losses[: len(real)]  # where Ctrl-C fell between the two
         return [int(column.argmin()) for column in losses.masked_fill(~real[:, None], torch.inf).T]
+
+    def turning(self) -> list[float]:
+        """For every aim the least factor of its change at which another real sentence is as near as the original;
+        infinite where none ever is.
+
+        A sentence whose difference from the original is w is as near to f times a change c where |w|^2 = 2 f (w . c).
+        """
+        square, product = self._products()
+        real = torch.tensor(self._real)[:, None] & (product > 0) & (square > 0)
+        return torch.where(real, square / (2 * product), torch.inf).min(0).values.tolist()
+
+    def rescale(self, factors: Sequence[float]) -> None:
+        """Multiply every aim's change by its factor; what was measured stays measured."""
+        square, product = self._products()
+        factor = torch.tensor(factors, dtype=torch.float64)
+        aimed = self._aimed()
+        self._losses = [(square - 2 * factor * product + factor.square() * aimed).clamp_min(0) / self._sizes()]
+        self.aims = [MovedTarget(aim.name, aim.change * f) for aim, f in zip(self.aims, factors, strict=True)]
+        self._restack()
+
+    def _products(self) -> tuple[Float[Tensor, "rows aim"], Float[Tensor, "rows aim"]]:
+        """Of every sentence's difference w from the original and every aim's change c: |w|^2 and w . c."""
+        moved = {name: self.moved(name).square() for name in self.names}
+        square = torch.stack([moved[aim.name] for aim in self.aims], dim=1) * self._sizes()
+        return square, (square + self._aimed() - self.losses * self._sizes()) / 2
+
+    def _aimed(self) -> Float[Tensor, " aim"]:
+        return torch.stack([aim.change.double().square().sum() for aim in self.aims]).cpu()
+
+    def _sizes(self) -> Float[Tensor, " aim"]:
+        return torch.tensor([float(aim.change.numel()) for aim in self.aims], dtype=torch.float64)
 
     def change(self, number: int, name: str) -> Float[Tensor, "pos unit"]:
         """One sentence's activation, run alone, minus the original's."""

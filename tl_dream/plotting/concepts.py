@@ -53,9 +53,10 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """How a changed word is written and framed, and the word that a target names."""
 
-CONTROLS: dict[str | None, tuple[str, str, str, str, int]] = {
+CONTROLS: dict[str | None, tuple[str, str, str, Any, int]] = {
     "random": ("random direction", ORANGE, "s", "--", -2),
     "shuffled": ("shuffled labels", PURPLE, "^", ":", -1),
+    "other": ("another concept", RED, "v", (0, (3, 1, 1, 1, 1, 1)), 2),
     "opposite": ("opposite sign", GREY, "D", "-.", 1),
     None: ("the concept", BLUE, "o", "-", 0),
 }

@@ -287,8 +287,8 @@ def _anneal(
     """Method "article"."""
     batch = Batch.of(host, [target.sentence] * search.starts, mask, retokenize=False)
     settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
-    told = {"seed": search.seed, "tick": lambda step, best: tick(-best)}
-    outcome = run(host, ascend(host, target.goal, batch, settings, **told))
+    ascent = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
+    outcome = run(host, ascent)
     advice = "the target or the model holds numbers too large for its dtype"
     ended = outcome.ended if outcome.failure is None else DreamError(f"{outcome.failure}: {advice}")
     # `run.best` will not do: it counts the frame as the start, which is no text that the soft sentence ever stood at

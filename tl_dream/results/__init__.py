@@ -14,7 +14,16 @@ from tl_dream.results.base import (
     write_bytes,
     write_json,
 )
-from tl_dream.results.concepts import HEAD, ConceptReading, Evidence, ReadWord, Sensitivity
+from tl_dream.results.concepts import (
+    FAR,
+    HEAD,
+    Carrying,
+    ConceptReading,
+    Evidence,
+    ReadWord,
+    Sensitivity,
+    carrying_lines,
+)
 from tl_dream.results.corpora import CorpusHit, CorpusResult
 from tl_dream.results.dreams import Dream, Frontier, FrontPoint, History, Run, ScoredText, get_run
 from tl_dream.results.edits import WITH_CONCEPT, Change, ConceptEdit, EditRow, Steering

@@ -2,12 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, read_fields, table
+
+LEAST_SHARE = 0.5
+"""Of the held-out pairs a magnitude must carry over to be advised."""
+
+AS_GOOD = 0.02
+"""A magnitude that carries this much less over than the best does as well: of such the smallest is advised."""
+
+
+@dataclass(frozen=True)
+class Carrying:
+    """Whether a shift along the direction makes a word into its counterpart, on pairs that the direction did not see.
+
+    Of every pair each word is moved towards the other, and it is told which text's activation is the nearest (over all
+    positions and units, as in `edit_concept`) among the two of the pair, the same sentence with words of other
+    examples, and with tokens that are like the pair's. Where the examples have many words, the direction is fitted
+    without the pair's words.
+
+    Attributes:
+        pairs: how many were measured, each both ways.
+        words: how many different pairs of words are among them.
+        length: the median distance between the words of a pair, in the hook's units; the means of the two sets lie
+            less far apart where every pair differs in its own way.
+        magnitudes, shares: of magnitudes, in natural units, the share of words whose counterpart is the nearest text.
+        first: share of words whose counterpart is the first other text that is the nearest, as the magnitude grows.
+        least: the median magnitude at which another text first is; None where none ever is.
+    """
+
+    pairs: int
+    words: int
+    length: float
+    magnitudes: tuple[float, ...]
+    shares: tuple[float, ...]
+    first: float
+    least: float | None
+
+    @property
+    def advised(self) -> float | None:
+        """The magnitude to move a word by: of those that carry most over the smallest; None where none carries half."""
+        best = max(self.shares)
+        good = [size for size, share in zip(self.magnitudes, self.shares, strict=True) if share >= best - AS_GOOD]
+        return good[0] if best >= LEAST_SHARE else None
+
+    def share(self, magnitude: float) -> float:
+        """The share carried over at one of `magnitudes`."""
+        return self.shares[self.magnitudes.index(magnitude)]
 
 
 @dataclass(frozen=True)
@@ -29,6 +74,8 @@ class Evidence:
         stability, stability_low: mean and 5% quantile of the cosine with directions of bootstrap samples.
         bootstraps, bootstraps_drawn: of how many samples, and how many were drawn (on the others the estimator found
             nothing).
+        carrying: whether a shift makes words into their counterparts; None where the sets hold too few pairs of
+            sentences (or the file is of a version that did not measure it).
     """
 
     layer: int | None
@@ -50,6 +97,7 @@ class Evidence:
     stability_low: float
     bootstraps: int
     bootstraps_drawn: int
+    carrying: Carrying | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evidence:
@@ -80,6 +128,52 @@ class Evidence:
             f"{self.stability:.3f} ({self.stability_low:.3f})",
         )
 
+
+def carrying_lines(evidence: Sequence[Evidence], scales: Sequence[float]) -> list[str]:
+    """What a receipt prints of how words are carried over, and what to do where they are not."""
+    known = [(e.layer, c, scale) for e, scale in zip(evidence, scales, strict=True) if (c := e.carrying)]
+    if not known:
+        return []
+    rows, far, none = [], [], []
+    for layer, c, scale in known:
+        name, size = "-" if layer is None else str(layer), c.advised
+        rows.append(
+            (
+                name,
+                f"{scale:.4g} / {c.length:.4g} = {scale / c.length:.2f}",
+                *(f"{c.share(m):.0%}" for m in (1.0, 2.0)),
+                "none" if size is None else f"{size:g}: {c.share(size):.0%}",
+                f"{c.first:.0%}" + ("" if c.least is None else f", at {c.least:.3g}"),
+            )
+        )
+        if size is None:
+            none.append(name)
+        elif size > FAR:
+            far.append(name)
+    first = known[0][1]
+    head = ("layer", "means / words of a pair apart", "carried at 1", "at 2", "advised", "first other text")
+    lines = [
+        "carried over: held-out words whose counterpart is the nearest text after the shift; both ways in "
+        f"{first.pairs} pair(s) of sentences, with {first.words} different pair(s) of words",
+        table(head, rows),
+    ]
+    if far:
+        lines.append(
+            f"! layer(s) {', '.join(far)}: natural magnitudes of 1 or 2 carry few words over, since every pair differs "
+            "in its own way too: move by the advised magnitude, or let edit_concept(magnitudes='least') find each "
+            "sentence's own"
+        )
+    if none:
+        lines.append(
+            f"! layer(s) {', '.join(none)}: no magnitude carries half of the words over: this direction tells the sets "
+            "apart, and does not make one word into the other. Exchange the word's own activation: "
+            "replaced_activation(model, text, the other word, pos=, layer=)"
+        )
+    return lines
+
+
+FAR = 2.0
+"""Natural magnitudes that `edit_concept` goes to by itself; where more is advised, it goes there."""
 
 HEAD = (
     "layer",
