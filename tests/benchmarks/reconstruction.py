@@ -3,6 +3,7 @@
     python tests/benchmarks/reconstruction.py article            # the article's sentence, and a hundred of its steps
     python tests/benchmarks/reconstruction.py corpus --out F     # sentences of WikiText-2, every layer
     python tests/benchmarks/reconstruction.py noise --out F      # the breaking curve: what damage leaves
+    python tests/benchmarks/reconstruction.py dear --out F       # other hooks than block_out, deep down
     python tests/benchmarks/reconstruction.py lengths            # 64 and 128 tokens
     python tests/benchmarks/reconstruction.py parts              # targets that are a part of an activation
     python tests/benchmarks/reconstruction.py depth              # a random encoder of twelve layers, both backends
@@ -20,6 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,18 @@ ARTICLE = (
 DAMAGES = [*(f"noise {s}" for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)), "bf16", "int8", "top 64", "top 16"]
 
 
+def in_any_order(result: Any) -> int:
+    """Searched tokens that are the text's, wherever they stand."""
+    found, true = (Counter(text.tokens[i] for i in result.free) for text in (result.best, result.truth))
+    return (found & true).total()
+
+
 def record(result: Any, cpu: float, **more: Any) -> dict[str, Any]:
     certificate = result.certificate
     return {
         **more,
         **{key: value for key, value in result.summary().items() if key != "tokens"},
+        "any order": in_any_order(result),
         "cpu": round(cpu, 2),
         "stopped": result.stopped,
         "forwards": result.cost.forwards,
@@ -160,6 +169,31 @@ def noise(given: argparse.Namespace) -> None:
     print(f"the blind search missed a better text in {sum(r['missed'] for r in records)} of {len(records)} cases")
 
 
+def dear(given: argparse.Namespace) -> None:
+    """Hooks inside of a block, whose activation holds less of the row's own word than `block_out`."""
+    model = td.load_model("minilm", backend=given.backend)
+    drawn = ordinary(200, given.seed, 8, 24)
+    by_length = {len(model.tokenizer(text)["input_ids"]): text for text in reversed(drawn)}
+    texts = {tokens: by_length[tokens] for tokens in (12, 25)}
+    jobs = [
+        (
+            [given.seed, hook, layer, tokens],
+            lambda text=text, hook=hook, layer=layer, tokens=tokens: measured(
+                lambda: td.reconstruct(model, text, hook=hook, layer=layer, progress=False),
+                hook=hook,
+                length=tokens,
+            ),
+        )
+        for tokens, text in texts.items()
+        for hook in ("z", "attn_out", "mlp_post", "mlp_out")
+        for layer in (4, 5)
+    ]
+    print("hook      layer   tokens   right   certified   CPU s")
+    for row in resumed(jobs, given.out):
+        shares = f"{row['right']}/{row['total']}"
+        print(f"{row['hook']:10}{row['layer']:5}{row['length']:9}{shares:>8}{row['certified']!s:>12}{row['cpu']:8.1f}")
+
+
 def lengths(given: argparse.Namespace) -> None:
     model = td.load_model("minilm", backend=given.backend)
     words = " ".join(ordinary(40, given.seed, 8, 30))
@@ -189,7 +223,7 @@ def parts(given: argparse.Namespace) -> None:
     }.items():
         for words, first in (("no word", None), ("five words", start)):
             row = measured(lambda: td.reconstruct(model, text, first, **part, progress=False))  # noqa: B023
-            done = {key: row[key] for key in ("right", "total", "certified", "error", "cpu")}
+            done = {key: row[key] for key in ("right", "any order", "total", "certified", "error", "cpu", "text")}
             print(json.dumps({"target": name, "given": words, **done}), flush=True)
 
 
@@ -233,7 +267,7 @@ def depth(given: argparse.Namespace) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("what", choices=("article", "corpus", "noise", "lengths", "parts", "depth"))
+    options.add_argument("what", choices=("article", "corpus", "noise", "dear", "lengths", "parts", "depth"))
     options.add_argument("--count", type=int, default=50, help="sentences")
     options.add_argument("--seed", type=int, default=0, help="of their choice")
     options.add_argument("--budget", type=int, default=10_000, help="of depth")

@@ -6,6 +6,7 @@ import torch
 from tl_dream.models.bert_trunk import BertBlocks, can_stand_in
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
+from tl_dream.scans import incremental_bert
 from tl_dream.scans.incremental_bert import ROW_POINTS, IncrementalBert
 
 SENTENCE = "i hate the red dog ."
@@ -62,6 +63,27 @@ def test_few_rows_of_the_last_block_without_keys_and_values(
     assert len(taken) == (len(read) < 4), "it pays for few rows only"
     for name in names:
         torch.testing.assert_close(got[name][:, read], want[name][:, read], rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("read", [[2], [4], [1, 2, 4]])
+def test_rows_that_hold_still_are_at_their_mean(
+    tiny_encoder64: torch.nn.Module, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a single token the mean is its own row: nothing is lost. Of others the far rows stay behind."""
+    monkeypatch.setattr(incremental_bert, "SAMPLE", 1)
+    with attached(tiny_encoder64) as host, torch.no_grad():
+        ids = torch.tensor(host.vocabulary.encode(SENTENCE))
+        names = [host.resolve(point, layer) for layer, point in ((1, "mlp_post"), (2, "q"), (2, "z"), (2, "block_out"))]
+        hooks = can_stand_in(host, names)
+        whole = IncrementalBert(host, ids, 2, hooks, read, torch.float64)
+        near = IncrementalBert(host, ids, 2, hooks, read, torch.float64, near=1)
+        assert near.rows_run == len({1, 2, 3, *read})
+        want, got = ({k: v.clone() for k, v in rows(torch.tensor([0, 40])).items()} for rows in (whole, near))
+    for name in names:
+        torch.testing.assert_close(got[name][0, read], want[name][0, read], rtol=0, atol=1e-11)
+        assert torch.isnan(got[name][:, 7]).all()
+    error = (got[names[-1]] - want[names[-1]])[1, read].abs().max()
+    assert 1e-4 < error < 1
 
 
 def test_what_is_not_read_is_not_a_number(tiny_encoder: torch.nn.Module) -> None:

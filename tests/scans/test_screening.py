@@ -1,6 +1,8 @@
 """The exact best of many, found through screens that are wrong."""
 
 import math
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -61,6 +63,21 @@ def test_a_useless_screen_costs_time_and_nothing_else() -> None:
     found, ranked, asked = search(true, noise(300, 1.0, 1), top=5, sample=20)
     assert list(found.best) == [i for i, _ in ranked]
     assert len(asked) > 150
+
+
+@pytest.mark.parametrize("size, seen", [(0.02, 300), (1.0, 20)])
+def test_a_coarse_screen_that_passes_most_is_left_out(size: float, seen: int) -> None:
+    """It sees the sample alone; a good one sees all, and the next few."""
+    true, runs = noise(300, 1.0, 0), Counter()
+
+    def screen(values: Tensor, name: str) -> Callable[[Tensor], Tensor]:
+        return lambda numbers: (runs.update({name: len(numbers)}), values[numbers])[1]
+
+    screens = [screen(true + noise(300, size, 1), "coarse"), screen(true, "fine")]
+    found = exact_best(300, 5, screens, lambda numbers: true[numbers], sample=20, last_sample=5)
+    assert list(found.best) == true.topk(5).indices.tolist()
+    assert runs["coarse"] == seen
+    assert runs["fine"] == 300 if seen == 20 else runs["fine"] < 100
 
 
 def test_an_error_found_late_widens_the_bound() -> None:

@@ -32,7 +32,7 @@ class Shortlist:
         best: candidates, best first, equal scores in the order of their numbers.
         scores: their exact scores.
         scored: how many candidates were scored exactly.
-        passed: how many the next finer screen saw (or `exact`, where there is one screen).
+        passed: how many the last screen saw (or `exact`, where there is one screen).
         bound: by how much the first screen was taken to be off at most, in score units.
         screened: how many candidates the first screen saw: all, where the search came to its end.
     """
@@ -105,7 +105,7 @@ def exact_best(
     `SAFETY` times the worst of those that were measured.
 
     Args:
-        screens: coarse to fine; may be empty.
+        screens: coarse to fine; may be empty. One that would pass most of a sample to the next is left out.
         exact: what counts; scored one at a time, so seldom.
         sample: candidates drawn to measure a screen's error; `last_sample` where `exact` measures it.
 
@@ -116,6 +116,9 @@ def exact_best(
     levels = [_Level(count, scores, False) for scores in screens] + [_Level(count, exact, True)]
     drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     with keeping(lambda _, why: _so_far(levels, top)):
+        for at in reversed(range(len(screens) - 1)):
+            if _passes_most(levels[at], levels[at + 1], drawn[:sample], top / count):
+                del levels[at]
         _search(levels, top, drawn, sample, last_sample)
         found = _shortlist(levels, top)
         require(
@@ -170,10 +173,19 @@ def _shortlist(levels: Sequence[_Level], top: int) -> Shortlist:
         best=tuple(i for _, i in ranked),
         scores=tuple(-value for value, _ in ranked),
         scored=final.runs,
-        passed=levels[min(1, len(levels) - 1)].runs,
+        passed=levels[-2 if len(levels) > 2 else -1].runs,
         bound=levels[0].bound,
         screened=levels[0].runs,
     )
+
+
+def _passes_most(screen: _Level, finer: _Level, drawn: Tensor, share: float) -> bool:
+    """Whether a screen would drop less than half of a sample, `share` of which is wanted."""
+    for level in (screen, finer):
+        level.learn(drawn)
+    screen.measure(finer)
+    cut = finer.values[drawn].topk(max(1, round(share * len(drawn)))).values[-1]
+    return bool((screen.values[drawn] - screen.centre >= cut - screen.bound).double().mean() > 0.5)
 
 
 def _infer(screen: _Level, exact: _Level) -> None:

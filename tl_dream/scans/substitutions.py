@@ -16,6 +16,10 @@ from tl_dream.scans.incremental_bert import ROW_POINTS, IncrementalBert
 from tl_dream.scans.screening import Scores
 from tl_dream.text import Sentence
 
+NEARS = (0, 4)
+"""Rows on either side of the changed one that move with it in the coarse screens, the others holding still: of 28 rows
+that is a twentieth and a third of the work. What errs too much is left out, as when the read row is another."""
+
 
 def built_in(objective: Objective) -> bool:
     """Whether all of an objective is made of the package's own parts: arithmetic on the positions it names, continuous
@@ -98,7 +102,8 @@ class Substitution:
         smooth = precision == "auto" and built_in(self.objective) and not user_hooks(self.host.model)
         fast = asked or (smooth and bf16_is_faster(self.host.device))
         narrow = torch.bfloat16 if fast and own in (torch.float32, torch.float64) else own
-        reusing = self._reusing([own] if narrow == own else [narrow, own])
+        nears = NEARS if precision != "full" and built_in(self.objective) else ()
+        reusing = self._reusing([own] if narrow == own else [narrow, own], nears)
         if reusing:
             if self._agrees(reusing[-1]):
                 return f"{_name(narrow)}, rows that stay the same reused", reusing
@@ -111,9 +116,9 @@ class Substitution:
         ]
 
     @torch.no_grad()
-    def _reusing(self, dtypes: Sequence[torch.dtype]) -> list[Callable[..., Tensor]]:
-        """Screens that compute only what a changed token can change and the objective reads, one a dtype; none where
-        those can't stand in for the model."""
+    def _reusing(self, dtypes: Sequence[torch.dtype], nears: Sequence[int]) -> list[Callable[..., Tensor]]:
+        """Screens that compute only what a changed token can change and the objective reads, one a dtype, and before
+        them coarse ones that hold far rows still; none where those can't stand in for the model."""
         if TOKENS in self.objective.reads:
             return []
         names = {read: read.resolve(self.host) for read in self.objective.reads}
@@ -123,8 +128,8 @@ class Substitution:
         positions = self._positions_read()
         own = self.host.W_E.dtype
 
-        def screen(dtype: torch.dtype) -> Callable[..., Tensor]:
-            rows = IncrementalBert(self.host, self._ids, self.pos, hooks, positions, dtype)
+        def screen(dtype: torch.dtype, near: int | None = None) -> Callable[..., Tensor]:
+            rows = IncrementalBert(self.host, self._ids, self.pos, hooks, positions, dtype, near)
 
             def work(part: Tensor) -> Tensor:
                 got = rows(part.to(self.host.device))
@@ -138,7 +143,10 @@ class Substitution:
             size = max(1, self._tokens // rows.rows_run)
             return lambda tokens, tick=None: torch.cat(in_batches(tokens, size, work, tick))
 
-        return [screen(dtype) for dtype in dtypes]
+        deep = any(layer for layer, _ in hooks.values())
+        moving = {near: {*positions, *range(self.pos - near, self.pos + near + 1)} for near in nears if deep}
+        few = [near for near, rows in moving.items() if len(rows) <= len(self._ids) / 2]
+        return [*(screen(dtypes[0], near) for near in few), *(screen(dtype) for dtype in dtypes)]
 
     def _agrees(self, scores: Callable[..., Tensor]) -> bool:
         """Whether a screen gives the model's own scores on some tokens; it does not where a module was exchanged."""

@@ -51,7 +51,8 @@ def token_search(
 
     Exact: the same tokens in the same order as a loop that scores one sentence at a time in the model's own precision,
     equal scores by id. The vocabulary is screened in large batches, in bf16 where that is faster, reusing the rows that
-    a changed token leaves as they were; what comes near the cut is scored one at a time. Where memory runs out, batches
+    a changed token leaves as they were, and at first holding those still that it hardly changes; what comes near the
+    cut is scored one at a time. Where memory runs out, batches
     get smaller.
 
     What "near" is: a token is left out only if its screened score lies below the cut by more than the screen's error
@@ -69,8 +70,8 @@ def token_search(
         pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
         top: tokens to return.
         allowed: tokens to search.
-        precision: of the screen: "auto", "bf16", or "full" for the model's own. The result is the same, but for scores
-            that jump: there "bf16", which takes you at your word, may miss tokens.
+        precision: of the screen: "auto", "bf16", or "full" for the model's own and all rows. The result is the same,
+            but for scores that jump: there "bf16", which takes you at your word, may miss tokens.
         batch_tokens: tokens a forward pass at most; None fits the device. Only speed and memory depend on it.
         seed: of the sample that measures the screen.
         progress: show a progress bar; None shows it on a terminal only.
@@ -124,11 +125,15 @@ def token_search(
             unit="token",
             leave=False,
         ) as bar:
+
+            def tick(count: int) -> object:  # what comes near the cut is seen by several screens
+                return bar.update(min(count, len(tokens) - bar.n))
+
             with keeping(lambda found, why: None if found is None else table(found, why)):
                 found = exact_best(
                     len(tokens),
                     top,
-                    [numbered(tokens, one, bar.update if i == 0 else None) for i, one in enumerate(functions)],
+                    [numbered(tokens, function, tick) for function in functions],
                     numbered(tokens, swap.exact),
                     seed=seed,
                 )
