@@ -34,8 +34,8 @@ MOST, FOLDS = 48, 5
 
 WORDS, ALIKE = 8, 4
 """Rivals: words of other examples, and tokens of the vocabulary for each word of the pair, those with the nearest
-embeddings. Of 288 edits of verbs at MiniLM's layers 0 and 2 the share that went right among these was within 2 points
-of the share among 8,556 words, up to the best magnitude; beyond it fewer go right among so many."""
+embeddings. Of 288 edits of verbs at layers 0 and 2 of MiniLM the share that went right was within 2 points of
+the share among 8,556 words, up to the best magnitude; beyond it fewer go right among so many."""
 
 
 def with_change(activation: Tensor, width: int, pos: Positions, change: Callable[[Tensor], Tensor]) -> Tensor:
