@@ -61,7 +61,10 @@ CALLS: dict[str, Call] = {
     "count_bigrams": Call(lambda m, g, c, **o: td.count_bigrams(m, [TEXT, OTHER], **o), {"strength": -1}),
     "fluency": Call(lambda m, g, c, **o: td.score(m, g + 0.1 * td.fluency(m, **o), TEXT)),
     "corpus_search": Call(lambda m, g, c, **o: td.corpus_search(m, g, [TEXT, OTHER], **o), {"top": 0}),
-    "token_search": Call(lambda m, g, c, **o: td.token_search(m, g, TEXT, pos=2, **o), {"precision": "half"}),
+    "token_search": Call(
+        lambda m, g, c, **o: td.token_search(m, g, TEXT, pos=2, **({"allowed": range(20, 60)} | o)),
+        {"precision": "half"},
+    ),
     "similar_tokens": Call(
         lambda m, g, c, **o: td.similar_tokens(m, g, TEXT, pos=2, k=3, search=False, **o),
         {"metric": "manhattan"},
@@ -82,7 +85,7 @@ CALLS: dict[str, Call] = {
     ),
     "gcg": Call(lambda m, g, c, **o: td.gcg(m, g, TEXT, **({"budget": 600} | o)), {"swaps": 0}),
     "epo": Call(lambda m, g, c, **o: td.epo(m, g, TEXT, **({"budget": 600, "population": 2} | o)), {"penalties": [-1]}),
-    "dream": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, budget=1500, **o), {"free": "moon"}),
+    "dream": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, budget=800, **o), {"free": "moon"}),
     "dream: annealed": Call(lambda m, g, c, **o: annealed(m, g, TEXT, **o), {"temperature": (0, 1)}),
     "dream: article": Call(lambda m, g, c, **o: annealed(m, g, OTHER, preset="article", start="random", **o)),
     "dream: batch": Call(
@@ -104,7 +107,7 @@ CALLS: dict[str, Call] = {
         lambda m, g, c, **o: td.reconstruct_layers(m, TEXT, layers=[1], budget=100, rivals=2, **o), {"damage": "int9"}
     ),
     "kept_tokens": Call(
-        lambda m, g, c, **o: td.kept_tokens(m, TEXT, layers=[1], budget=100, rivals=2, **({"damages": "int8"} | o)),
+        lambda m, g, c, **o: td.kept_tokens(m, TEXT, layers=[1], budget=40, rivals=2, **({"damages": "int8"} | o)),
         {"damages": "int9"},
     ),
     "certify": Call(
@@ -416,7 +419,7 @@ def python_handles_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("after", [30, 300, 3000])
+@pytest.mark.parametrize("after", [30, 600])
 @every_function
 def test_ctrl_c(bare: Model, concept: td.ConceptVector, name: str, after: int, python_handles_ctrl_c: None) -> None:
     mode = CtrlC(after)

@@ -102,6 +102,7 @@ def test_minilm_deeper_over_an_eighth_of_the_vocabulary(minilm: Model) -> None:
     check_cases(minilm, MINILM, 8, cases, part.sort().values.tolist(), ["bf16"])
 
 
+@pytest.mark.slow
 def test_minilm_screened_in_bf16_on_any_hardware(minilm: Model, few_samples: None) -> None:
     with attached(minilm) as host:
         every = host.vocabulary.allowed().nonzero().flatten()
