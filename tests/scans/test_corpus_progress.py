@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tl_dream as td
 from tests.support.corpus_scan import GOALS, TEXTS, Model, check_result, search
+from tests.support.hostile import COMPACT, damage
 from tl_dream.scans import corpus_pass
 from tl_dream.scans import corpus_progress as corpus_checkpoints
 
@@ -143,6 +146,23 @@ def test_what_is_finished_is_saved_however_the_search_ends(
     assert saved["lines"] == saved["rankings"][0]["scored"] == 100
     (one,) = search(tiny_encoder, GOALS[:1], TEXTS, shard_lines=100, checkpoint=path)
     assert [hit.line for hit in one.top] == [hit.line for hit in expected[0].top] and one.scored == 300
+
+
+@COMPACT
+@given(choices=st.data())
+def test_a_damaged_checkpoint_is_refused_or_can_be_used(encoder: Model, tmp_path: Path, choices: st.DataObject) -> None:
+    path, good = tmp_path / "search.json", tmp_path / "good.json"
+    if not good.exists():
+        search(encoder, GOALS[0], TEXTS[:3], top=2, checkpoint=good)
+    data = json.loads(good.read_text())
+    damage(choices.draw, data)
+    path.write_text(json.dumps(data))
+    try:
+        found = search(encoder, GOALS[0], TEXTS[:5], top=2, checkpoint=path)
+    except td.DreamError:
+        return
+    assert str(found) and len(found.to_frame()) == len(found.top)
+    assert type(found).from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_the_corpus_is_no_checkpoint(tiny_encoder: Model, tmp_path: Path) -> None:
