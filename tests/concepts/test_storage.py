@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import tl_dream as td
 from tests.conftest import says
 from tests.support.concepts import SENTENCE
+from tests.support.hostile import COMPACT, damage
+from tl_dream.concepts import storage
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
 
 
@@ -109,6 +113,65 @@ def test_broken_files(concept: ConceptVector, tmp_path: Path) -> None:
         ConceptVector.load(path)
     with says("does not exist: create it first"):
         concept.save(tmp_path / "no" / "c.safetensors")
+
+
+ODD = [
+    lambda x: 2 * x,
+    lambda x: x * torch.nan,
+    lambda x: x[:-1],
+    lambda x: x[None],
+    lambda x: x[0],
+    lambda x: x.long(),
+    lambda x: x.double(),
+    lambda x: x.to(torch.float8_e5m2),
+    lambda x: torch.zeros(0),
+]
+
+
+@COMPACT
+@given(choices=st.data())
+def test_a_damaged_file_is_refused_or_can_be_used(
+    concepts: ConceptVectors, tmp_path: Path, choices: st.DataObject
+) -> None:
+    path = tmp_path / "c.safetensors"
+    ConceptVectors(concepts.vectors[:2]).save(path)
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["tl_dream"])
+    what = choices.draw(st.sampled_from(["header", "tensor", "bytes"]))
+    if what == "bytes":
+        content = bytearray(path.read_bytes())
+        at = choices.draw(st.integers(0, len(content) - 1))
+        path.write_bytes(content[:at] if choices.draw(st.booleans()) else content[:at] + b"\xff" + content[at + 1 :])
+    else:
+        if what == "tensor":
+            name = choices.draw(st.sampled_from(sorted(tensors)))
+            tensors[name] = choices.draw(st.sampled_from(ODD))(tensors[name])
+        else:
+            damage(choices.draw, header)
+        save_file(tensors, path, {"tl_dream": json.dumps(header)})
+    try:
+        loaded = ConceptVectors.load(path)
+    except td.DreamError:
+        return
+    assert str(loaded)
+    for vector in loaded:
+        assert vector.coordinate(vector.shift(torch.zeros(3, vector.width), 1, 0.5)).isfinite().all()
+    loaded.save(path)
+    assert str(ConceptVectors.load(path)) == str(loaded)
+
+
+def test_what_no_concept_file_holds(concept: ConceptVector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.safetensors"
+    concept.save(path)
+    tensors = load_file(path)
+    save_file(tensors, path, {"tl_dream": '{"a": ' + "[" * 100_000})
+    with says("is not a concept file (safetensors): its parts stand too deep in each other"):
+        ConceptVector.load(path)
+    concept.save(path)
+    monkeypatch.setattr(storage, "LARGEST", 1000)
+    with says("bytes: a concept of any model has less than 1,000"):
+        ConceptVector.load(path)
 
 
 def test_a_concept_loaded_for_another_backend_steers_it(

@@ -67,6 +67,13 @@ def run(host: Host, batch: Batch, goal: Objective = GOAL, climb: Objective | Non
     return run_search(host, ascend(host, goal, batch, settings, climb=climb))
 
 
+def test_every_step_has_its_own_temperature(host: Host) -> None:
+    """The first step the start's, the last the end's, which the final look at the soft sentence has too."""
+    options = {"steps": 4, "schedule": "linear", "start_temperature": 2.0, "end_temperature": 0.5}
+    outcome = run(host, batch_of(host, "i do see the sun", free=[2]), **options)
+    assert outcome.runs[0].history.temperature == (2.0, 1.5, 1.0, 0.5, 0.5)
+
+
 def test_the_first_step_is_adams_on_the_gradient_of_the_score(host: Host) -> None:
     """Adam's first step is the learning rate times the sign of the gradient, here upwards."""
     batch = batch_of(host, "i do see the sun", free=[2])

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tl_dream as td
 from tests.conftest import says
+from tests.support.hostile import COMPACT, damage
 from tests.support.scans import GOALS, TEXTS, Model, check_result, search
 from tl_dream.scans import corpus_pass
 from tl_dream.scans import corpus_progress as corpus_checkpoints
@@ -149,6 +152,23 @@ def test_a_checkpoint_that_could_not_be_read_is_told_before_the_search(encoder: 
     for path in (os.devnull, tmp_path / "pipe"):
         with says("the checkpoint", "is a device or a pipe, which can't be read again: give a file"):
             search(encoder, td.custom(lambda acts: 1 / 0, {"x": ("mlp_post", 1)}), TEXTS, checkpoint=path)
+
+
+@COMPACT
+@given(choices=st.data())
+def test_a_damaged_checkpoint_is_refused_or_can_be_used(encoder: Model, tmp_path: Path, choices: st.DataObject) -> None:
+    path, good = tmp_path / "search.json", tmp_path / "good.json"
+    if not good.exists():
+        search(encoder, GOALS[0], TEXTS[:3], top=2, checkpoint=good)
+    data = json.loads(good.read_text())
+    damage(choices.draw, data)
+    path.write_text(json.dumps(data))
+    try:
+        found = search(encoder, GOALS[0], TEXTS[:5], top=2, checkpoint=path)
+    except td.DreamError:
+        return
+    assert str(found) and len(found.to_frame()) == len(found.top)
+    assert type(found).from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_the_corpus_is_no_checkpoint(encoder: Model, tmp_path: Path) -> None:

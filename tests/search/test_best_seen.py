@@ -9,7 +9,7 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.search import ALL, GOAL, batch_of
+from tests.support.search import ALL, GOAL, batch_of, searching
 from tl_dream.models.host import Host
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
@@ -94,3 +94,24 @@ def test_scores_that_are_no_numbers_are_never_the_best(host: Host) -> None:
         assert seen.broken is None
         run(host, seen.see(tokens(host, batch, ["cat"]), 1))
         assert seen.best == seen.starts and str(seen.broken) == str(value)
+
+
+@pytest.mark.parametrize("off", [0.25, -0.25, 100.0])
+def test_the_score_that_is_returned_is_the_models_own(host: Host, off: float) -> None:
+    """Whatever the trunk that stood in for it had said; what is no better than the start is not returned."""
+    search = searching(host, -GOAL)
+    assert search.seen.trunk is not None
+    start = search.seen.starts[0]
+    texts = ["i red see the sun", "i moon see the sun", "i love see the sun"]
+    real = dict(zip(texts, td.score(host, -GOAL, texts).tolist(), strict=True))
+    for text, score in real.items():
+        ids = host.vocabulary.read(text).ids
+        search.seen.learn(0, ids, score + off, score + off)
+        if search.seen.keep(0, ids, 1):
+            search.seen.record(0, 1, 5)
+    kept = search.seen.best[0]
+    search.settle()
+    best = search.seen.best[0]
+    assert best.score == pytest.approx(max(real.get(kept.text, start.score), start.score), abs=1e-9)
+    assert best is start or best.text == kept.text
+    assert search.seen.runs()[0].history.hard_score[-1] == (best.score if best.text == kept.text else kept.score)

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import says
+from tests.support.hostile import COMPACT
+from tl_dream._errors import DreamError
 from tl_dream.models.host import attached
 from tl_dream.text import Corpus, ShardReader, encodings, read_lines
 from tl_dream.text.encodings import encoding_of
+from tl_dream.text.vocabulary import Vocabulary
 
 ENGLISH = "the red dog\ni walk — α\n\nyou walk"
 CHINESE = "一東一\n我恨它\n东东"  # "一" is 4E00: its bytes look like those of a letter in the other order
@@ -93,3 +98,28 @@ def test_small_files_are_read_strictly(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_corpus_that_cannot_be_read() -> None:
     with says("can't read the corpus '/proc/self/mem': "):
         Corpus.of("/proc/self/mem")
+
+
+LINES = st.lists(
+    st.sampled_from(["", "the red dog", "[MASK]", "\ufeff", "\0", "東 𝔸", "a\r\x85", "a" * 400]), max_size=6
+)
+FILES = st.binary(max_size=80) | st.builds(
+    lambda lines, encoding: "\n".join(lines).encode(encoding, "replace"), LINES, st.sampled_from(["utf-8", *WIDE])
+)
+
+
+@COMPACT
+@given(content=FILES)
+def test_any_file_is_read_or_told_why_not(words: Vocabulary, tmp_path: Path, content: bytes) -> None:
+    """Every line of it is a sentence or counted, and every byte of it was read."""
+    path = tmp_path / "corpus.txt"
+    path.write_bytes(content)
+    try:
+        shards = list(ShardReader(Corpus.of(path), words, 2, 12))
+    except DreamError as error:
+        assert "is no text in" in str(error)
+        return
+    assert sum(shard.size for shard in shards) == len(content)
+    for shard in shards:
+        assert shard.read == len(shard.lines) + sum(shard.skipped.values())
+        assert all(len(sentence.ids) <= 12 and sentence.text for sentence in shard.sentences)

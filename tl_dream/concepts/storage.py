@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, forward, units_of
-from tl_dream.results import VERSION, check_kind, write_bytes
+from tl_dream.results import VERSION, check_kind, parse_json, write_bytes
 
 PROBE = "the cat sat on the mat ."
 """What a model is known by: its activation for this text, at the concept's hook."""
@@ -47,6 +47,8 @@ def away(host: Host, here: Tensor, known: Tensor) -> float:
 
 
 KIND = "concept"
+LARGEST = 1 << 28
+"""Bytes of a file that is read whole."""
 
 
 def write_tensors(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -70,9 +72,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     from safetensors import SafetensorError, safe_open
 
     require(os.path.isfile(path), f"there is no concept file {str(path)!r}: make one with `tl-dream concept fit`")
+    size = os.path.getsize(path)
+    require(size <= LARGEST, f"{str(path)!r} has {size:,} bytes: a concept of any model has less than {LARGEST:,}")
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("tl_dream", "null"))
+            header = parse_json((file.metadata() or {}).get("tl_dream", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise DreamError(f"{str(path)!r} is not a concept file (safetensors): {error}") from error

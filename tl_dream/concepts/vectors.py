@@ -14,7 +14,7 @@ from torch import Tensor
 from tl_dream._arguments import NATURAL, Number, Whole, finite_number, plain
 from tl_dream._errors import DreamError, require
 from tl_dream.concepts.shifts import projected, with_change
-from tl_dream.concepts.storage import PROBE, away, fingerprint, probe, read_tensors, write_tensors
+from tl_dream.concepts.storage import PROBE, TOLERANCES, away, fingerprint, probe, read_tensors, write_tensors
 from tl_dream.models import Host, attached, user_hooks
 from tl_dream.objectives import Objective, direction
 from tl_dream.results import HEAD, Evidence, carrying_lines, declared, read_value, table
@@ -299,7 +299,7 @@ def _vector(data: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor]) -> C
     found = {name: tensors[f"{i}.{name}"] for name in TENSORS}
     for name, tensor in found.items():
         require(
-            tensor.is_floating_point() and tensor.ndim == 1 and bool(torch.isfinite(tensor).all()),
+            tensor.dtype in TOLERANCES and tensor.ndim == 1 and bool(torch.isfinite(tensor).all()),
             f"{name} of vector {i} is {tensor.dtype} of shape {tuple(tensor.shape)}, not a row of finite numbers",
         )
     widths = {len(found[name]) for name in ("direction", "control", "probe")}

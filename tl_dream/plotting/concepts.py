@@ -292,6 +292,7 @@ def dose_response(edits: Any, *, ax: Axes | None = None) -> Axes:
         look |= {} if control is None else {"markerfacecolor": "none", "markersize": 5.5, "linewidth": 1.1}
         handles += response.plot(x, [sum(hit for hit, _ in points[m]) / len(points[m]) for m in drawn], **look)
         gap.plot(x, [sum(value for _, value in points[m]) / len(points[m]) for m in drawn], **look)
+    require(bool(handles), "nothing to draw: the edits hold no row with a magnitude other than 0")
     response.set(
         xlabel="magnitude, natural units", ylabel="moved word changed\nthe way of the move", ylim=(-0.04, 1.04)
     )

@@ -7,6 +7,7 @@ from tl_dream.results.base import (
     check_kind,
     check_writable,
     declared,
+    parse_json,
     read_json,
     read_value,
     same_file,

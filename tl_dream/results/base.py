@@ -6,6 +6,7 @@ import html
 import json
 import math
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -193,26 +194,44 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
 
 
 LARGEST = 1 << 28
-"""Bytes that are read of a pipe or a device, which may have no end."""
+"""Bytes of a file that is read whole; a pipe or a device may have no end."""
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: str | os.PathLike[str], largest: int | None = None) -> Any:
     """Read JSON (in UTF-8, or what Windows makes of it: with a mark at its start, or in UTF-16), strictly.
 
+    Args:
+        largest: bytes; None for LARGEST.
+
     Raises:
-        DreamError: a file that is missing, too large or no JSON; numbers that are not finite; a key given twice.
+        DreamError: a file that is missing or too large, or no JSON (see `parse_json`).
     """
     try:
-        endless = not Path(path).is_file()
         with Path(path).open("rb") as file:
-            content = file.read(LARGEST + 1 if endless else -1)
-        if endless and len(content) > LARGEST:
-            raise ValueError(f"it gives more than {LARGEST:,} bytes")
-        return json.loads(content, object_pairs_hook=_once, parse_constant=_no_number)
-    except RecursionError:
-        raise DreamError(f"can't read {str(path)!r} as JSON: its parts stand too deep in each other") from None
+            content = file.read((largest or LARGEST) + 1)
+        if len(content) > (largest or LARGEST):
+            raise ValueError(f"it gives more than {largest or LARGEST:,} bytes")
+        return parse_json(content.decode(json.detect_encoding(content)))
     except (OSError, TypeError, ValueError) as error:
         raise DreamError(f"can't read {str(path)!r} as JSON: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """JSON, strictly.
+
+    Raises:
+        ValueError: no JSON, or too deep; numbers that are not finite, or whole ones that don't fit 64 bits; a key given
+            twice; half a surrogate pair.
+    """
+    try:
+        data = json.loads(
+            text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_in_64_bits
+        )
+    except RecursionError:
+        raise ValueError("its parts stand too deep in each other") from None
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        json.dumps(data, ensure_ascii=False).encode()
+    return data
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -224,6 +243,14 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    return float(digits) if math.isfinite(float(digits)) else _no_number(digits[:40])
+
+
+def _in_64_bits(digits: str) -> int:
+    return int(digits) if len(digits) <= 20 and abs(int(digits)) < 1 << 63 else _no_number(digits[:40])
 
 
 S = TypeVar("S", bound="SavedResult")
@@ -273,19 +300,23 @@ def read_fields(kind: type[D], data: Mapping[str, Any], exactly: bool = True) ->
         exactly: with other keys it is none.
 
     Raises:
-        KeyError, TypeError, ValueError: a field without a default is missing, or one is of another type.
+        KeyError, TypeError, ValueError: a field without a default is missing, one is of another type, or they don't fit
+            together (`check_parts`, of dataclasses that have one).
     """
     types = declared(kind)  # type: ignore[arg-type]
     own = fields(kind)  # type: ignore[arg-type]
     if exactly and set(data) - {field.name for field in own}:
         raise ValueError(f"{kind.__name__} has no {sorted(set(data) - {field.name for field in own})}")
-    return kind(
+    made = kind(
         **{
             field.name: read_value(field.name, types[field.name], data[field.name])
             for field in own
             if field.name in data or field.default is MISSING
         }
     )
+    if hasattr(made, "check_parts"):
+        made.check_parts()
+    return made
 
 
 @cache

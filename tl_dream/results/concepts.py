@@ -8,6 +8,7 @@ from typing import Any
 
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, read_fields, table
+from tl_dream.results.parts import check_lengths, check_that
 
 LEAST_SHARE = 0.5
 """Of the held-out pairs a magnitude must carry over to be advised."""
@@ -245,6 +246,11 @@ class Sensitivity(SavedResult):
     p_value: float
 
     kind = "sensitivity"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "texts", "values")
+        check_that(bool(self.values), "values", self.values, "one or more")
 
     def __str__(self) -> str:
         mean = sum(self.values) / len(self.values)

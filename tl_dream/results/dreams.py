@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tl_dream._arguments import Whole, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, free_spans, table
+from tl_dream.results.parts import check_lengths, check_places, check_that
 
 if TYPE_CHECKING:
     import pandas
@@ -34,6 +35,11 @@ class ScoredText:
     score: float
     step: int = 0
     retokenizes: bool = True
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "tokens", "ids")
+        check_that(all(i >= 0 for i in self.ids), "ids", self.ids, "token ids")
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,23 @@ class History:
 
     def __len__(self) -> int:
         return len(self.step)
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        parts = [name for name in vars(self) if name != "free"]
+        check_lengths(
+            self, "step", *(name for name in parts if name in ("hard_score", "tokens") or getattr(self, name))
+        )
+        width = len(self.tokens[0]) if self.tokens else 0
+        check_places("free", self.free, width or len(self.free))
+        rows = {"tokens": width, "weights": width, "top_tokens": len(self.free), "top_weights": len(self.free)}
+        for name, length in rows.items():
+            check_that(
+                all(len(row) == length for row in getattr(self, name)), name, getattr(self, name), "rows that fit"
+            )
+        best = [[len(tokens) for tokens in row] for row in self.top_tokens]
+        shares = [[len(weights) for weights in row] for row in self.top_weights]
+        check_that(best == shares, "top_weights", self.top_weights, "as many as top_tokens")
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a record: step, forward_tokens, temperature, soft_score, hard_score, text."""
@@ -136,6 +159,14 @@ class Dream(SavedResult):
     others: tuple[Run, ...] = field(default=())
 
     kind = "dream"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        for number in range(1 + len(self.others)):
+            run = get_run(self, number)
+            check_lengths(run.start, "tokens", "ids")
+            lengths = [len(tokens) for tokens in (run.start.tokens, run.best.tokens, *run.history.tokens)]
+            check_that(len(set(lengths)) == 1, "tokens of start, best and history", lengths, "one length")
 
     @property
     def gain(self) -> float:
@@ -228,6 +259,10 @@ class Frontier(SavedResult):
     stopped: str
 
     kind = "frontier"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_that(bool(self.front), "front", self.front, "a text or more")
 
     @property
     def best(self) -> ScoredText:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, table
+from tl_dream.results.parts import check_places, check_that
 
 if TYPE_CHECKING:
     import pandas
@@ -119,6 +120,13 @@ class ConceptEdit(SavedResult):
 
     kind = "concept_edit"
 
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_places("pos", self.pos, len(self.tokens))
+        for row in self.rows:
+            check_that(len(row.tokens) == len(self.tokens), "tokens", row.tokens, f"{len(self.tokens)} tokens")
+            check_places("changed", [change.pos for change in row.changed], len(self.tokens))
+
     @property
     def controls(self) -> tuple[str | None, ...]:
         """The controls there are rows for, the concept itself (None) first."""
@@ -219,6 +227,14 @@ class Steering(SavedResult):
     guesses: Mapping[str, str]
 
     kind = "concept_steering"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        kinds: dict[str, Any] = {"pos": int, "token": str, "before": float, "value": float, "label": str}
+        kinds |= {"steered": int | None, "layer": int | None}
+        for row in self.rows:
+            for name, kind in kinds.items():
+                read_value(name, kind, row[name])
 
     def __str__(self) -> str:
         lines = [

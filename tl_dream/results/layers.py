@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, cut_short, table
+from tl_dream.results.parts import check_places, check_that
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class LayerReconstructions(SavedResult):
     stopped: str = "complete"
 
     kind = "layer_reconstructions"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_that(bool(self.layers), "layers", self.layers, "one or more")
 
     @property
     def seconds(self) -> float:
@@ -100,6 +105,10 @@ class Kept:
     seconds: float
     alternatives: tuple[tuple[Swap, ...], ...] = ()
 
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_that(0 < self.total and 0 <= min(self.right, self.kept), "total", self.total, "a number of tokens")
+
 
 @dataclass(frozen=True)
 class KeptTokens(SavedResult):
@@ -124,6 +133,14 @@ class KeptTokens(SavedResult):
     stopped: str = "complete"
 
     kind = "kept_tokens"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_places("text", [record.text for record in self.records], len(self.texts))
+        found = {(record.layer, record.damage) for record in self.records}
+        check_that(
+            len(found) == len(self.layers) * len(self.damages), "records", sorted(found), "of every layer and damage"
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_dream.results.base import Cost, SavedResult, free_spans
 from tl_dream.results.dreams import History, ScoredText
+from tl_dream.results.parts import check_places, check_that
 
 if TYPE_CHECKING:
     import pandas
@@ -175,6 +176,21 @@ class Reconstruction(SavedResult):
     stopped: str
 
     kind = "reconstruction"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        length = len(self.best.tokens)
+        check_that(self.scale > 0 >= self.best.score, "scale and score", (self.scale, self.best.score), "> 0 and <= 0")
+        check_that(self.certificate.tolerance > 0, "tolerance", self.certificate.tolerance, "above 0")
+        covered = range(length) if self.positions is None else self.positions
+        for name, places in {"free": self.free, "positions": covered, "missing": self.certificate.missing}.items():
+            check_places(name, places, length)
+        check_that(len(self.errors) == len(covered), "errors", self.errors, f"of {len(covered)} positions")
+        check_that(
+            len(self.alternatives) in (0, len(self.free)), "alternatives", self.alternatives, "one for each of free"
+        )
+        start = self.best if self.start is None else self.start
+        check_that(len(start.ids) == length, "start", start.ids, f"{length} tokens")
 
     @property
     def text(self) -> str:

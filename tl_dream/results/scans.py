@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tl_dream.results.base import Cost, SavedResult, cut_short, table
+from tl_dream.results.parts import check_lengths, check_places
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +27,11 @@ class Place:
     tokens: tuple[str, ...]
     ids: tuple[int, ...]
     pos: int
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "tokens", "ids")
+        check_places("pos", (self.pos,), len(self.tokens))
 
     def __str__(self) -> str:
         marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(self.tokens)]
@@ -202,6 +208,10 @@ class MaskedPredictions(SavedResult):
     cost: Cost
 
     kind = "masked_predictions"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "places", "predictions")
 
     def __str__(self) -> str:
         parts = [self.model]

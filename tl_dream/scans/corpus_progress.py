@@ -27,6 +27,10 @@ SHARE = 0.05
 """Of the time that writing may take: for a thousand objectives a write takes a good part of a second."""
 
 
+LARGEST = 1 << 32
+"""Bytes of a checkpoint: a thousand objectives with a hundred long sentences each make half a gigabyte."""
+
+
 class SavedProgress:
     """The checkpoint of one search: `keep` after every shard, `flush` at the end, however it comes.
 
@@ -93,7 +97,7 @@ class SavedProgress:
         """
         if not Path(self._path).exists() or Path(self._path).stat().st_size == 0:
             return 0.0
-        data = read_json(self._path)
+        data = read_json(self._path, LARGEST)
         check_kind(data, KIND)
         other = [key for key, value in self._identity.items() if data.get(key) != value]
         advice = "give another checkpoint file, or delete this one to start afresh"
