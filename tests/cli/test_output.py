@@ -56,7 +56,7 @@ GOAL = "--hook=block_out --layer=1 --unit=3 --pos=2"
     [
         (30, f"dream {GOAL} --budget=3000"),
         (12, f"dream {GOAL} --steps=20"),
-        (6, f"dream {GOAL} --method=epo --budget=9000"),
+        (12, f"dream {GOAL} --method=epo --budget=9000"),
         (20, f"token-search {GOAL} --top=3"),
         (5, f"corpus {{lines}} {GOAL}"),
         (10, "reconstruct --layers=0,1 --budget=60"),

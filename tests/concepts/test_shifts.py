@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.support.concept_fitting import FRAMES, QUICK, SETS, collected
+from tests.support.concepts import FRAMES, QUICK, SETS, collected
 from tl_dream.concepts.examples import read_examples
 from tl_dream.concepts.vectors import ConceptVector
 from tl_dream.results.concepts import Carrying, carrying_lines

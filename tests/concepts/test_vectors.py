@@ -135,7 +135,7 @@ damages = [
 ]
 for damage in damages:
     told = refusal(lambda: load(**damage))
-    assert path in told and told.count("damaged") + told.count("holds no vector") == 1, (damage, told)
+    assert path in told and sum(map(told.count, ("damaged", "holds no vector", "is no number"))) == 1, (damage, told)
     print(told)
 load()
 concept, model = td.ConceptVector.load(path), td.load_model(sys.argv[2])
@@ -174,7 +174,7 @@ def test_what_is_no_concept_or_number_is_told_without_type_checks_too(
     monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "c.safetensors"), str(tiny_folder)])
     exec(DAMAGES, {})
     told = capsys.readouterr().out
-    for part in ("threshold = nan is not a finite number", "torch.int32 of shape (24,)", "held_out = 1.5"):
+    for part in ("NaN is no number", "torch.int32 of shape (24,)", "held_out = 1.5"):
         assert part in told
 
 

@@ -9,11 +9,10 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tests.support.search import GOAL, START, UNIT, searching, spoiled
+from tests.support.search import GOAL, START, UNIT, searching, slopes_of, spoiled
 from tl_dream.dreaming.population import EPOSettings, Population
 from tl_dream.models.host import attached
-from tl_dream.objectives.objective import BatchContext
-from tl_dream.objectives.scoring import evaluate
+from tl_dream.search.engine import run
 
 
 def test_epo_has_so_many_children(encoder: torch.nn.Module, proposals: list[dict[str, object]]) -> None:
@@ -39,13 +38,13 @@ def test_epo_starts_all_again_from_one(encoder: torch.nn.Module, monkeypatch: py
 def test_every_member_climbs_its_own_share_of_fluency(encoder: torch.nn.Module) -> None:
     judge = td.fluency(td.count_bigrams(encoder, ["the red dog sees the moon", "i see the sun"]))
     with attached(encoder) as host:
-        population = Population(searching(host, UNIT), EPOSettings(penalties=(0.0, 2.0)), judge)
-        sentence = host.vocabulary.read(START)
-        ids, _ = host.pad([sentence.ids] * 2)
-        plain, weighed = evaluate(host, population._mixture(), ids, BatchContext.of(host, [sentence] * 2)).tolist()
-    (goal,), (fluent,) = td.score(encoder, UNIT, START).tolist(), td.score(encoder, judge, START).tolist()
-    assert plain == pytest.approx(goal, abs=1e-5) and weighed == pytest.approx(goal + 2 * fluent, abs=1e-5)
-    population._weigh([1.0, 2.0], [fluent, fluent])  # children that do not differ
+        search = searching(host, UNIT)
+        population = Population(search, EPOSettings(penalties=(0.0, 2.0)), judge)
+        plain, weighed = run(host, population._slopes())
+        (alone,), (fluent,) = (slopes_of(host, goal, search.batch) for goal in (UNIT, judge))
+    assert torch.allclose(plain, alone, atol=1e-5) and torch.allclose(weighed, alone + 2 * fluent, atol=1e-4)
+    assert fluent.abs().max() > 0.1
+    population._weigh([1.0, 2.0], [0.5, 0.5])  # children that do not differ
     assert all(map(math.isfinite, population.penalties))
 
 

@@ -1,12 +1,3 @@
-"""No figure stays open."""
-
-import matplotlib.pyplot as plt
-import pytest
+"""Plots of what the other wings give."""
 
 from tests.reconstruction.conftest import layers  # noqa: F401
-
-
-@pytest.fixture(autouse=True)
-def no_figure_left():
-    yield
-    plt.close("all")

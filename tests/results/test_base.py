@@ -203,7 +203,7 @@ def test_what_stdout_goes_to_is_written_in_its_place(tmp_path: Path) -> None:
         (b'{"a": 1, "a": 2}', "a key is given twice: a, a"),
         (b'{"a": NaN}', "NaN is no number"),
         (b"[" * 100_000, "too deep in each other"),
-        (b"1" * 5_000, "4300"),
+        (b"1" * 5_000, "is no number"),
     ],
 )
 def test_json_that_python_alone_would_take(tmp_path: Path, content: bytes, message: str) -> None:

@@ -9,6 +9,7 @@ from tests.conftest import says
 from tests.support.search import GOAL, METHODS, START, batch_of
 from tl_dream.models.host import Host
 from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.engine import run as run_search
 from tl_dream.search.outcome import Outcome, finish
 
 
@@ -53,7 +54,7 @@ def test_scores_that_are_no_numbers_end_it(encoder: torch.nn.Module) -> None:
 @pytest.mark.parametrize("texts", [[START, "the red dog"], ["the red dog", START]])
 def test_an_optimum_is_that_of_the_best_row(host: Host, texts: list[str]) -> None:
     before, batch = host.meter.now(), batch_of(host, texts)
-    runs = BestSeen(host, GOAL, batch).runs()
+    runs = run_search(host, BestSeen.of(host, GOAL, batch)).runs()
     best = max((0, 1), key=lambda row: runs[row].best.score)
     for row in (0, 1):
         outcome = Outcome(runs, "budget", None, (row == 0, row == 1))

@@ -38,9 +38,7 @@ class Cost:
 
     def __sub__(self, before: Cost) -> Cost:
         """What was spent since."""
-        return Cost(
-            self.forwards - before.forwards, self.forward_tokens - before.forward_tokens, self.seconds - before.seconds
-        )
+        return Cost(*(now - then for now, then in zip(vars(self).values(), vars(before).values(), strict=True)))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

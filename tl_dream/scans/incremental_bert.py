@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tl_dream.models import POINTS, BertBlocks, Block, Host, forward, normed
+from tl_dream.models import BATCH_TOKENS, POINTS, BertBlocks, Block, Host, forward, in_batches, normed
 
 ROW_POINTS = tuple(point for point in POINTS if point != "pattern")
 """What these rows give: all but attention patterns, of which block 0's closed form has none."""
@@ -35,6 +35,7 @@ class IncrementalBert:
         narrow: dtype of the matrix products.
         near: only the rows that are read move, and those so near to the changed one; the others are NaN. None: all
             move.
+        batch_tokens: tokens in one pass at most, to learn how the others hold still.
     """
 
     @torch.no_grad()
@@ -47,6 +48,7 @@ class IncrementalBert:
         read: Sequence[int],
         narrow: torch.dtype,
         near: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         self.pos, self.hooks = pos, dict(hooks)
         self.depth = max(layer for layer, _ in hooks.values())
@@ -73,18 +75,24 @@ class IncrementalBert:
         if near is not None and self.depth:
             moving = {*read, *range(max(0, pos - near), min(self.length, pos + near + 1))}
             self._rows = torch.tensor(sorted(moving), device=host.device)
-            self._still = self._held_still(host, ids)
+            self._still = self._held_still(host, ids, batch_tokens)
 
-    def _held_still(self, host: Host, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _held_still(self, host: Host, ids: Tensor, batch_tokens: int) -> list[tuple[Tensor, Tensor]]:
         """For every block after the first the keys and values, [head, row, d_head], of the mean of the rows that hold
         still, over tokens from all of the vocabulary."""
         held = [i for i in range(self.length) if i not in self._rows.tolist()]
         names = {host.resolve("block_out", layer): (layer, "block_out") for layer in range(self.depth)}
         whole = IncrementalBert(host, ids, self.pos, names, range(self.length), self._wide)
-        got = whole(torch.linspace(0, host.d_vocab - 1, SAMPLE, device=host.device).long())
+        sample = torch.linspace(0, host.d_vocab - 1, SAMPLE, device=host.device).long()
+        sums = in_batches(
+            sample,
+            max(1, batch_tokens // self.length),
+            lambda part: {name: value.sum(0) for name, value in whole(part).items()},
+        )
         found = []
         for layer, name in enumerate(names, 1):
-            _, k, v = self._math.split(self._math.linear(got[name].mean(0)[held], self._math.blocks[layer].qkv))
+            mean = torch.stack([part[name] for part in sums]).sum(0) / SAMPLE
+            _, k, v = self._math.split(self._math.linear(mean[held], self._math.blocks[layer].qkv))
             found.append((k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()))
         return found
 

@@ -129,7 +129,7 @@ class Substitution:
         own = self.host.W_E.dtype
 
         def screen(dtype: torch.dtype, near: int | None = None) -> Callable[..., Tensor]:
-            rows = IncrementalBert(self.host, self._ids, self.pos, hooks, positions, dtype, near)
+            rows = IncrementalBert(self.host, self._ids, self.pos, hooks, positions, dtype, near, self._tokens)
 
             def work(part: Tensor) -> Tensor:
                 got = rows(part.to(self.host.device))
