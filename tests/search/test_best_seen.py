@@ -110,7 +110,7 @@ def test_the_score_that_is_returned_is_the_models_own(host: Host, off: float) ->
         if search.seen.keep(0, ids, 1):
             search.seen.record(0, 1, 5)
     kept = search.seen.best[0]
-    search.settle()
+    run(host, search.settle())
     best = search.seen.best[0]
     assert best.score == pytest.approx(max(real.get(kept.text, start.score), start.score), abs=1e-9)
     assert best is start or best.text == kept.text

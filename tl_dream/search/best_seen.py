@@ -171,7 +171,7 @@ class BestSeen:
         if not self._bound[row]:
             return list(candidates)
         vocabulary = self._host.vocabulary
-        again = vocabulary.encode_batch(vocabulary.decode_batch(candidates)) if candidates else []
+        again = vocabulary.read_back(candidates)
         changed = [new for old, new in zip(candidates, again, strict=True) if new != old and self._fits(row, new)]
         stable = {new for new, ok in zip(changed, vocabulary.retokenizes(changed), strict=True) if ok}
         return [new for old, new in zip(candidates, again, strict=True) if new == old or new in stable]
@@ -214,8 +214,7 @@ class BestSeen:
         vocabulary = self._host.vocabulary
         rows = range(len(filled)) if rows is None else rows
         raw = [tuple(ids[: len(self._batch.sentences[row])]) for row, ids in zip(rows, filled.tolist(), strict=True)]
-        texts = vocabulary.decode_batch(raw)
-        real = vocabulary.encode_batch(texts) if any(self._bound) else raw
+        real = vocabulary.read_back(raw) if any(self._bound) else raw
         real = [
             again if self._bound[row] and self._fits(row, again) else ids
             for row, ids, again in zip(rows, raw, real, strict=True)

@@ -14,21 +14,15 @@ from torch import Tensor
 
 from tl_dream._arguments import is_whole, plain, sliced, unmasked
 from tl_dream._errors import DreamError, nearest, require, shortened, unknown
-from tl_dream.text.prompts import (
-    DEFAULT_ALLOWED,
-    Allowed,
-    Positions,
-    Sentence,
-    as_prompt,
-    clean_text,
-)
+from tl_dream.text.prompts import DEFAULT_ALLOWED, Allowed, Positions, Sentence, as_prompt, clean_text
+from tl_dream.text.round_trips import RoundTrips, has_words
 
 RULES = ("no_special", "no_unused", "ascii", "whole_words")
 
-_COPIES: weakref.WeakKeyDictionary[Any, tuple[int, Any, dict[str, Tensor]]] = weakref.WeakKeyDictionary()
+_COPIES: weakref.WeakKeyDictionary[Any, tuple[int, Any, dict[str, Any]]] = weakref.WeakKeyDictionary()
 
 
-def _own_copy(tokenizer: Any) -> tuple[int, Any, dict[str, Tensor]]:
+def _own_copy(tokenizer: Any) -> tuple[int, Any, dict[str, Any]]:
     """A private copy, the state it was made in, and its masks. Calling a tokenizer rewrites its padding and truncation
     state, and the user's stays as found; a copy is made again when anything about the user's has changed."""
     known, state = _COPIES.get(tokenizer), _state(tokenizer)
@@ -61,7 +55,7 @@ class Vocabulary:
     d_vocab: int
     n_ctx: int
     prefix: tuple[int, ...] = ()
-    _masks: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _masks: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tokenizer: Any, d_vocab: int, n_ctx: int, prefix: tuple[int, ...] = ()) -> Vocabulary:
@@ -142,8 +136,22 @@ class Vocabulary:
 
     def retokenizes(self, rows: Sequence[Sequence[int]]) -> list[bool]:
         """For each row whether its text tokenizes back to exactly the same ids."""
+        key = f"round trips of {self.d_vocab}"
+        if key not in self._masks:
+            words = not self.prefix and has_words(self.tokenizer)
+            self._masks[key] = RoundTrips(self.tokenizer, self.d_vocab, self._asked) if words else self._asked
+        return self._masks[key](rows)
+
+    def _asked(self, rows: Sequence[Sequence[int]]) -> list[bool]:
         again = self.encode_batch(self.decode_batch(rows)) if len(rows) else []
         return [tuple(int(i) for i in row) == back for row, back in zip(rows, again, strict=True)]
+
+    def read_back(self, rows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """What the text of each row tokenizes to."""
+        same = self.retokenizes(rows)
+        other = [row for row, good in zip(rows, same, strict=True) if not good]
+        again = iter(self.encode_batch(self.decode_batch(other)) if other else ())
+        return [row if good else next(again) for row, good in zip(rows, same, strict=True)]
 
     def tokens(self, ids: Sequence[int]) -> tuple[str, ...]:
         """The vocabulary's own strings for `ids` ("##s", "Ġthe"), a number in <> where it has none."""
