@@ -10,7 +10,7 @@ from tests.conftest import says
 from tests.support.search import GOAL, START, UNIT
 from tl_dream.dreaming.many import Finished
 
-BUDGET = 1_500
+BUDGET = 700
 JOBS = [
     (UNIT, START),
     (td.neuron("block_out", layer=0, unit=3), "the dog"),
@@ -22,7 +22,7 @@ JOBS = [
 ]
 
 
-@pytest.mark.parametrize("method", ["auto", "gcg", "pez", "anneal"])
+@pytest.mark.parametrize("method", ["auto", "epo", "anneal"])
 def test_every_job_comes_to_what_it_comes_to_alone(encoder: torch.nn.Module, method: str) -> None:
     options = {"method": method, "budget": BUDGET, "seed": 3, "allowed": "no_special whole_words"}
     found = list(td.dream_many(encoder, iter(JOBS), width=4, **options))
@@ -62,10 +62,10 @@ def test_a_job_fails_alone(encoder: torch.nn.Module) -> None:
         ("block_out", START),
         (UNIT, "the word is not here", "third"),
     ]
-    found = {one.number: one for one in td.dream_many(encoder, jobs, budget=BUDGET)}
+    found = {one.number: one for one in td.dream_many(encoder, jobs, budget=1_500)}
     told = {number: str(one.error) for number, one in found.items() if one.dream is None}
     assert set(told) == {0, 2, 3, 4, 5, 6, 7}
-    assert found[1].dream.best.ids == td.dream(encoder, UNIT, START, budget=BUDGET).best.ids
+    assert found[1].dream.best.ids == td.dream(encoder, UNIT, START, budget=1_500).best.ids
     assert "unit 10000 does not exist" in told[0] and "an objective was expected" in told[6]
     assert "(objective, prompt)" in told[3] and "(objective, prompt)" in told[7]
     assert isinstance(found[4].error, ZeroDivisionError)
