@@ -8,6 +8,7 @@ alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -158,6 +159,8 @@ def run_many(
                 answers = engine.answer([one.ask for one in live if one.ask is not None])
             except KeyboardInterrupt as pressed:
                 interrupted, answers = True, [pressed if len(live) == 1 else KeyboardInterrupt() for _ in live]
+            except Exception as error:
+                answers = [error] * len(live)
         if interrupted:
             waiting = iter(())
         for one, answer in zip(live, answers, strict=True):
@@ -192,6 +195,9 @@ class Engine:
                         self._run([item for item in items if item[0] == number], asks, found)
                     except Exception as own:
                         failed[number] = own
+        for ask in asks:  # once, whatever had to be run again
+            for length, count in Counter(len(ids) for _, ids in ask.texts).items():
+                ask.host.meter.add(count, length, _layers(ask), ask.steep)
         return [failed.get(number, answer) for number, answer in enumerate(found)]
 
     def _run(self, items: Sequence[tuple[int, int]], asks: Sequence[Ask], found: Sequence[Answer]) -> None:
@@ -239,7 +245,6 @@ class Engine:
                     if len(pulls) > 1:
                         answer.direct[i] = pulls[1][at]
                 at += 1
-            ask.host.meter.add(len(own), ids.shape[1], _layers(ask), ask.steep)
         if first.slopes:
             self._slopes(items, asks, found, pulls)
 
