@@ -341,3 +341,9 @@ def test_what_predict_masked_refuses(
     bare = td.load_model(str(tiny_checkpoint("BertModel")), backend=backend)
     with pytest.raises(td.DreamError, match="lies behind the .* head, and the checkpoint of .* carries none"):
         predict_masked(bare, "i [MASK] it")
+
+
+def test_a_small_vocabulary_has_fewer_neighbours_than_are_asked_for_by_default(encoder: Model) -> None:
+    goal = td.neuron("block_out", layer=1, unit=3, pos=2)
+    table = td.similar_tokens(encoder, goal, "i see the moon", pos=2, allowed=["dog", "cat", "see", "sun"])
+    assert len(table.neighbours) == 3 and table.best == 4

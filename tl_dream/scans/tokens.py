@@ -167,16 +167,20 @@ def _as_place(sentence: Sentence, pos: int) -> Place:
     return Place(sentence.text, sentence.tokens, sentence.ids, pos)
 
 
+MOST = 30
+"""Neighbours, and tokens of the search that they are compared with, where nothing is asked for."""
+
+
 def similar_tokens(
     model: Any,
     objective: Objective,
     prompt: str | Prompt,
     *,
     pos: Whole | str | None = None,
-    k: Whole = 30,
+    k: Whole | None = None,
     metric: str = "euclidean",
     search: TokenTable | bool = True,
-    best: Whole = 30,
+    best: Whole | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
     progress: bool | None = None,
 ) -> NeighbourTable:
@@ -191,11 +195,11 @@ def similar_tokens(
         objective: what to measure.
         prompt: the sentence.
         pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
-        k: neighbours to return, the token itself not counted.
+        k: neighbours to return, the token itself not counted; None takes 30, or all where fewer are allowed.
         metric: "euclidean", or "cosine" (1 - cosine similarity).
         search: a `token_search` of the same place and allowed tokens with at least `best` tokens, to compare with;
             True runs it, False leaves the comparison out.
-        best: how many of the search's tokens to compare with.
+        best: how many of the search's tokens to compare with; None takes 30, or all where fewer are allowed.
         allowed: tokens that count as neighbours.
         progress: show a progress bar for the search; None shows it on a terminal only.
 
@@ -212,7 +216,8 @@ def similar_tokens(
         own = sentence.ids[position]
         every = host.vocabulary.allowed(allowed).nonzero().flatten()
         others = every[every != own]
-        k, best = whole_number("k", k), whole_number("best", best)
+        k = whole_number("k", min(MOST, len(others)) if k is None else k)
+        best = whole_number("best", min(MOST, len(every)) if best is None else best)
         require(
             k <= len(others), f"k = {k} is more than the {len(others)} other tokens that are allowed: ask for fewer"
         )
