@@ -114,13 +114,18 @@ STEADY = 16
 with more, and what a sentence scores would depend on how many run beside it."""
 
 
+def filled(x: Float[Tensor, "*any row d"]) -> Float[Tensor, "*any more d"]:
+    """Rows of zeros below, where a CPU is given few."""
+    missing = STEADY - x.shape[-2] if x.device.type == "cpu" else 0
+    return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
+
+
 def steady_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`, whose rows do not depend on how many there are; on a CPU to the last bit."""
     count = x.shape[:-1].numel()
-    if count >= STEADY or x.device.type != "cpu":
+    if count >= STEADY:
         return F.linear(x, weight, bias)
-    filled = F.pad(x.reshape(count, -1), (0, 0, 0, STEADY - count))
-    return F.linear(filled, weight, bias)[:count].view(*x.shape[:-1], -1)
+    return F.linear(filled(x.reshape(count, -1)), weight, bias)[:count].view(*x.shape[:-1], -1)
 
 
 def rows_at(x: Tensor, rows: Int[Tensor, "*batch few"]) -> Tensor:
@@ -223,10 +228,8 @@ class BertBlocks:
     def _by_head(x: Float[Tensor, "batch few head a"], weight: Float[Tensor, "head a b"]) -> Tensor:
         """Every head's own matrix product, [batch, few, head, b]; as steady as `steady_linear`."""
         flat = rearrange(x, "batch few head d -> head (batch few) d")
-        count = flat.shape[1]
-        if count < STEADY and x.device.type == "cpu":
-            flat = F.pad(flat, (0, 0, 0, STEADY - count))
-        return rearrange((flat @ weight)[:, :count], "head (batch few) d -> batch few head d", few=x.shape[1])
+        found = (filled(flat) @ weight)[:, : flat.shape[1]]
+        return rearrange(found, "head (batch few) d -> batch few head d", few=x.shape[1])
 
     def finish(self, block: Block, found: dict[str, Tensor], keep: set[str], last: bool = False) -> Tensor:
         """The rest of a block after its attention; what is kept of what it computes on the way goes into `found`. In
@@ -259,12 +262,8 @@ class BertBlocks:
         if self.narrow != self.wide or y.requires_grad:
             return x + self.linear(y, weights)
         weight, bias = weights
-        count = x.shape[:-1].numel()
-        few = STEADY - count if x.device.type == "cpu" else 0
-        total, y = (x + bias).flatten(0, 1), y.flatten(0, 1)
-        if few > 0:
-            total, y = F.pad(total, (0, 0, 0, few)), F.pad(y, (0, 0, 0, few))
-        return total.addmm_(y, weight.T)[:count].view(x.shape)
+        total = filled((x + bias).flatten(0, 1)).addmm_(filled(y.flatten(0, 1)), weight.T)
+        return total[: x.shape[:-1].numel()].view(x.shape)
 
 
 class BertTrunk:

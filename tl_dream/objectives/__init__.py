@@ -10,7 +10,6 @@ from tl_dream.objectives.scoring import (
     climbed,
     depth,
     evaluate,
-    evaluate_each,
     evaluate_parts,
     positions_known,
     read_activations,

@@ -68,22 +68,8 @@ def evaluate(
     weights: Float[Tensor, "batch pos vocab"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """Forward pass and score of a batch of rows, hard (ids) or soft (embeddings, and weights where words are read)."""
-    return evaluate_each(host, (objective,), ids, rows, embeddings=embeddings, weights=weights)[0]
-
-
-def evaluate_each(
-    host: Host,
-    objectives: Sequence[Objective],
-    ids: Int[Tensor, "batch pos"],
-    rows: BatchContext,
-    *,
-    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
-    weights: Float[Tensor, "batch pos vocab"] | None = None,
-    trunk: BertTrunk | None = None,
-) -> tuple[Float[Tensor, " batch"], ...]:
-    """The scores that several objectives give to the rows of one forward pass."""
     mask = None if bool(rows.mask.all()) else rows.mask
-    if mask is not None and any(objective.equal_lengths for objective in objectives):
+    if mask is not None and objective.equal_lengths:
         lengths = mask.sum(1)
         groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
         parts = []
@@ -92,19 +78,11 @@ def evaluate_each(
             some = BatchContext.of(host, [rows.sentences[i] for i in index.tolist()])
             soft = None if embeddings is None else embeddings[index, :size]
             share = None if weights is None else weights[index, :size]
-            short = ids[index, :size]
-            parts.append(evaluate_each(host, objectives, short, some, embeddings=soft, weights=share, trunk=trunk))
-        order = torch.cat(groups).argsort()
-        return tuple(torch.cat(values)[order] for values in zip(*parts, strict=True))
-    return evaluate_parts(
-        host,
-        [Part(objectives, rows, host.meter)],
-        ids,
-        embeddings=embeddings,
-        weights=weights,
-        mask=mask,
-        trunk=trunk,
-    )[0]
+            parts.append(evaluate(host, objective, ids[index, :size], some, embeddings=soft, weights=share))
+        return torch.cat(parts)[torch.cat(groups).argsort()]
+    part = Part((objective,), rows, host.meter)
+    ((found,),) = evaluate_parts(host, [part], ids, embeddings=embeddings, weights=weights, mask=mask)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

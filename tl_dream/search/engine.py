@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -76,6 +77,17 @@ class Ask:
     @property
     def reads_words(self) -> bool:
         return any(TOKENS in objective.reads for objective in self.objectives)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The hooks that are read."""
+        reads = dict.fromkeys(read for objective in self.objectives for read in objective.reads)
+        return tuple(name for read in reads for name in read.resolve(self.host))
+
+    @property
+    def layers(self) -> int:
+        """That run for it, none where only words are read."""
+        return layers_run(self.names, self.host.n_layers) if self.names else 0
 
 
 @dataclass(eq=False)
@@ -197,7 +209,7 @@ class Engine:
                         failed[number] = own
         for ask in asks:  # once, whatever had to be run again
             for length, count in Counter(len(ids) for _, ids in ask.texts).items():
-                ask.host.meter.add(count, length, _layers(ask), ask.steep)
+                ask.host.meter.add(count, length, max(1, ask.layers), ask.steep)  # what is free would never end
         return [failed.get(number, answer) for number, answer in enumerate(found)]
 
     def _run(self, items: Sequence[tuple[int, int]], asks: Sequence[Ask], found: Sequence[Answer]) -> None:
@@ -212,7 +224,8 @@ class Engine:
     def _pass(self, items: Sequence[tuple[int, int]], asks: Sequence[Ask], found: Sequence[Answer]) -> None:
         """One forward pass, and the gradient where it is wanted."""
         host = self._host
-        shares = [(asks[number], [i for _, i in own]) for number, own in groupby(items, key=lambda item: item[0])]
+        numbered = [(number, [i for _, i in own]) for number, own in groupby(items, key=lambda item: item[0])]
+        shares = [(asks[number], own) for number, own in numbered]
         parts = [
             Part(ask.objectives, ask.batch.context(host, [ask.texts[i][0] for i in own]), ask.host.meter)
             for ask, own in shares
@@ -236,11 +249,11 @@ class Engine:
                 scores = evaluate_parts(host, parts, ids, trunk=trunk, **soft)
         pulls = _gradients([own[0] for own in scores], inputs, parts) if first.steep else []
         at = 0
-        for (ask, own), values, numbers in zip(shares, _listed(scores), _numbers(items), strict=True):
-            answer = found[numbers]
+        for (number, own), values in zip(numbered, _listed(scores), strict=True):
+            answer = found[number]
             for i, value in zip(own, values, strict=True):
                 answer.values[i] = value
-                if ask.soft is not None:
+                if first.soft is not None:
                     answer.pulls[i] = pulls[0][at]
                     if len(pulls) > 1:
                         answer.direct[i] = pulls[1][at]
@@ -276,10 +289,6 @@ class Engine:
 def _blank(ask: Ask) -> Answer:
     count, nothing = len(ask.texts), torch.empty(0)
     return Answer([()] * count, [nothing] * count, [nothing] * count, [nothing] * count)
-
-
-def _numbers(items: Sequence[tuple[int, int]]) -> list[int]:
-    return [number for number, _ in groupby(items, key=lambda item: item[0])]
 
 
 def _listed(scores: Sequence[tuple[Tensor, ...]]) -> list[list[tuple[float, ...]]]:
@@ -318,22 +327,10 @@ def _gradients(scores: Sequence[Tensor], inputs: Sequence[Tensor], parts: Sequen
     return [torch.zeros_like(x) if pull is None else pull for pull, x in zip(found, inputs, strict=True)]
 
 
-def _names(ask: Ask) -> tuple[str, ...]:
-    reads = dict.fromkeys(read for objective in ask.objectives for read in objective.reads)
-    return tuple(name for read in reads for name in read.resolve(ask.host))
-
-
-def _layers(ask: Ask) -> int:
-    """The layers that a text of an ask is charged for; what runs none is charged one, or it would never end."""
-    names = _names(ask)
-    return layers_run(names, ask.host.n_layers) if names else 1
-
-
 def _kind(ask: Ask) -> Hashable:
     """Asks of the same kind share passes: as deep, by the same means, and of the model's blocks."""
-    names = _names(ask)
-    alone = None if names and all(name.startswith("blocks.") for name in names) else id(ask)
+    alone = None if ask.names and all(name.startswith("blocks.") for name in ask.names) else id(ask)
     how = (ask.slopes, ask.soft is not None and (ask.soft.narrow, ask.soft.weights is not None), ask.reads_words)
     if ask.trunk is None:
-        return (how, None, layers_run(names, ask.host.n_layers) if names else 0, alone)
+        return (how, None, ask.layers, alone)
     return (how, ask.trunk.deepest, positions_known(ask.objectives), alone)

@@ -38,11 +38,8 @@ class RoundTrips:
         self._odd[-1] = True
         self._alone = numpy.full(len(words) + 1, -1, dtype=numpy.int8)
         self._words: dict[bytes, bool] = {}
-        plain = (i for i, word in enumerate(words) if len(word) == 1 and "a" <= word <= "z" and self._comes_back(i))
-        self._beside = next(plain, None)
-
-    def _comes_back(self, token: int) -> bool:
-        return self._asked([(self._cls, token, token, self._sep)])[0]
+        letters = ((i,) for i, word in enumerate(words) if len(word) == 1 and "a" <= word <= "z")
+        self._beside = next((letter for letter in letters if self._ask([()], letter)[0]), ())
 
     def __call__(self, rows: Rows) -> list[bool]:
         """Whether each row comes back from its text."""
@@ -52,7 +49,7 @@ class RoundTrips:
             lengths.setdefault(len(row), []).append(n)
         for length, numbers in lengths.items():
             some = [rows[n] for n in numbers]
-            if length < 3 or self._beside is None:
+            if length < 3 or not self._beside:
                 told = self._asked(some)
             else:
                 told = self._of_length(numpy.array(some, dtype=numpy.int64), some)
@@ -70,7 +67,7 @@ class RoundTrips:
         single = ~piece & ends
         asked = single & known[:, None]
         new = numpy.unique(inner[asked & (self._alone[inner] < 0)])
-        self._alone[new] = self._ask([(int(token),) for token in new])
+        self._alone[new] = self._ask([(int(token),) for token in new], self._beside)
         good = known & ((self._alone[inner] > 0) | ~single).all(1)
         row, first = numpy.nonzero(~piece & ~ends & good[:, None])
         if len(row):
@@ -83,16 +80,15 @@ class RoundTrips:
             told = self._words
             fresh = [word for word in dict.fromkeys(words) if word not in told]
             pieces = [tuple(numpy.frombuffer(word, numpy.int32).tolist()) for word in fresh]
-            told.update(zip(fresh, self._ask(pieces), strict=True))
+            told.update(zip(fresh, self._ask(pieces, self._beside), strict=True))
             for r, word in zip(row, words, strict=True):
                 good[r] &= told[word]
         other = numpy.nonzero(~known)[0].tolist()
         good[other] = self._asked([given[n] for n in other]) if other else []
         return good.tolist()
 
-    def _ask(self, words: Sequence[tuple[int, ...]]) -> list[bool]:
+    def _ask(self, words: Sequence[tuple[int, ...]], beside: tuple[int, ...]) -> list[bool]:
         """Whether words come back, each between two others."""
-        beside = () if self._beside is None else (self._beside,)
         return self._asked([(self._cls, *beside, *word, *beside, self._sep) for word in words]) if words else []
 
 
