@@ -6,6 +6,7 @@
 
 # %%
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import tl_dream as td
@@ -23,7 +24,9 @@ goal = td.neuron("block_out", layer=2, unit=291, pos="nation")
 sentence = "The Washington Post reported growing resentment in the nation towards the United States ."
 
 # %%
-result = td.dream(bert, goal, sentence, starts=1 if SMOKE else 4, steps=10 if SMOKE else 200, seed=0)
+result = td.dream(
+    bert, goal, sentence, method=td.Annealing(steps=10 if SMOKE else 200), starts=1 if SMOKE else 4, seed=0
+)
 print(result)
 
 # %% [markdown]
@@ -39,7 +42,7 @@ plotting.save_figure(ax.figure, OUT / "dream_figure_1.png")
 # few hundred of its 3,000 steps settle nothing.
 
 # %%
-article = td.dream(bert, goal, sentence, preset="article", steps=2 if SMOKE else 300, seed=0)
+article = td.dream(bert, goal, sentence, method=replace(td.ARTICLE, steps=2 if SMOKE else 300), seed=0)
 print(article)
 ax = plotting.dream_history(article)
 plotting.save_figure(ax.figure, OUT / "dream_figure_1_article.png")

@@ -26,7 +26,7 @@ prompt = td.Prompt(
 # start: the gradient was that of a mixture. `dream` returns the best real tokens it saw, the start included.
 
 # %%
-result = td.dream(bert, goal, prompt, candidates=0, steps=10 if SMOKE else 200, seed=0)
+result = td.dream(bert, goal, prompt, method=td.Annealing(candidates=None, steps=10 if SMOKE else 200), seed=0)
 print(result)
 ax = plotting.annealing(result, "nation")
 plotting.save_figure(ax.figure, OUT / "annealing_figure_2.png")
@@ -35,7 +35,7 @@ plotting.save_figure(ax.figure, OUT / "annealing_figure_2.png")
 # The same word in a dream of the whole sentence, where every position changes at once, at steps of your own choice.
 
 # %%
-whole = td.dream(bert, goal, prompt.text, steps=10 if SMOKE else 200, seed=0)
+whole = td.dream(bert, goal, prompt.text, method=td.Annealing(steps=10 if SMOKE else 200), seed=0)
 steps = [step for step in whole.history.step if step % (5 if SMOKE else 25) == 0]
 ax = plotting.annealing(whole, "nation", steps=steps, k=6)
 plotting.save_figure(ax.figure, OUT / "annealing_figure_2_sentence.png")

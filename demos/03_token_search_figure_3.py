@@ -46,5 +46,7 @@ plotting.save_figure(plotting.token_bars(elsewhere).figure, OUT / "token_search_
 # A dream of that one word, for comparison: its best cannot be above the first bar.
 
 # %%
-dreamt = td.dream(bert, goal, sentence, free="nation", steps=5 if SMOKE else 100, seed=0, progress=False)
+dreamt = td.dream(
+    bert, goal, sentence, method=td.Annealing(steps=5 if SMOKE else 100), free="nation", seed=0, progress=False
+)
 print(f"search: {table.top[0].token} {table.top[0].score:.4f}; dream: {dreamt.best.tokens[9]} {dreamt.best.score:.4f}")

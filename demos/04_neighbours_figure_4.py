@@ -54,5 +54,7 @@ print(result)
 plotting.save_figure(plotting.corpus_sentences(result).figure, OUT / "corpus_sentences.png")
 
 # %%
-dreamt = td.dream(bert, anywhere, result.texts(2), steps=5 if SMOKE else 100, seed=0, progress=False)
+dreamt = td.dream(
+    bert, anywhere, result.texts(2), method=td.Annealing(steps=5 if SMOKE else 100), seed=0, progress=False
+)
 print(dreamt)

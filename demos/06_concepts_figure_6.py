@@ -78,5 +78,7 @@ print(exchanged.text, exchanged.loss)
 
 # %%
 goal = concepts[last].objective(pos=2)
-furthest = td.dream(bert, goal, "the nurse smiled at me .", free=[2], steps=5 if SMOKE else 100, progress=False)
+furthest = td.dream(
+    bert, goal, "the nurse smiled at me .", method=td.Annealing(steps=5 if SMOKE else 100), free=[2], progress=False
+)
 print(furthest)

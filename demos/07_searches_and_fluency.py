@@ -46,7 +46,7 @@ lines = [
     "The command of the united nations was growing in the country .",
 ]
 judge = td.fluency(td.count_bigrams(bert, lines))
-front = td.epo(bert, goal, sentence, fluency=judge, budget=budget, progress=False)
+front = td.epo(bert, goal, sentence, method=td.EPO(fluency=judge), budget=budget, progress=False)
 print(front)
 plotting.save_figure(plotting.pareto(front).figure, OUT / "pareto.png")
 

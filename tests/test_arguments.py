@@ -12,6 +12,7 @@ from torch import tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
+from tests.support.search import annealed
 from tl_dream._arguments import finite_number, finite_numbers, layers_of, listed, plain, unmasked, whole_number
 from tl_dream._errors import DreamError
 
@@ -87,13 +88,21 @@ DOORS: dict[str, Callable[[Any, Any, Any], object]] = {
     "dream": lambda m, n, a: td.dream(
         m, GOAL, TEXT, free=a(MASK), budget=n(500), seed=n(2), banned=a([40]), starts=n(1), max_changes=n(1)
     ).best,
-    "dream, annealed": lambda m, n, a: td.dream(
-        m, GOAL, TEXT, steps=n(3), evaluate_every=n(1), learning_rate=n(0.5), temperature=a([1.0, 0.5]),
-        candidates=n(8), start_weight=n(0.5), warmup=n(0), top_k=n(2), renew_every=n(2),
+    "dream, annealed": lambda m, n, a: annealed(
+        m, GOAL, TEXT, steps=n(3), evaluate_every=n(1), learning_rate=n(0.5), start_temperature=n(1),
+        end_temperature=n(0.5), candidates=n(8), start_weight=n(0.5), warmup=n(0), top_k=n(2), renew_every=n(2),
         allowed=a([i > 80 for i in range(len(VOCAB))]),
     ).best,
-    "gcg": lambda m, n, a: td.gcg(m, GOAL, TEXT, budget=n(900), candidates=n(4), early=n(0.5), seed=n(3)).best,
-    "epo": lambda m, n, a: td.epo(m, GOAL, TEXT, budget=n(900), penalties=a([0.0, 1.0]), children=n(2)).front,
+    "auto": lambda m, n, a: td.dream(
+        m, GOAL, TEXT, budget=n(900),
+        method=td.Auto(round=td.PEZ(steps=n(3), momentum=n(0.4)), rounds=n(1), held=n(0.5)),
+    ).best,
+    "gcg": lambda m, n, a: td.gcg(
+        m, GOAL, TEXT, method=td.GCG(candidates=n(4), early=n(0.5)), budget=n(900), seed=n(3)
+    ).best,
+    "epo": lambda m, n, a: td.epo(
+        m, GOAL, TEXT, method=td.EPO(penalties=a([0.0, 1.0]), children=n(2)), budget=n(900)
+    ).front,
     "reconstruct": lambda m, n, a: td.reconstruct(
         m, TEXT, layer=n(1), positions=a([2, 3]), units=a([i < 20 for i in range(24)]), budget=n(60), rivals=n(2),
         seed=n(1),

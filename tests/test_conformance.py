@@ -25,6 +25,7 @@ from transformers.utils import logging as hf_logging
 
 import tl_dream as td
 from tests.conftest import BACKENDS, EVERY, load_every
+from tests.support.search import annealed
 from tl_dream.models.host import attached
 
 Model = torch.nn.Module
@@ -34,6 +35,7 @@ SETS = td.read_examples(
     [f"the {{dog}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
     [f"the {{moon}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
 )
+SHORT = {"steps": 3, "evaluate_every": 1}
 FIT = {"hook": "mlp_post", "random_concepts": 50, "bootstraps": 2}
 
 
@@ -83,20 +85,23 @@ CALLS: dict[str, Call] = {
     "replaced_activation": Call(
         lambda m, g, c, word="dog": td.replaced_activation(m, TEXT, word, pos=2, layer=1), {"word": "dog moon"}
     ),
-    "gcg": Call(lambda m, g, c, **o: td.gcg(m, g, TEXT, **({"budget": 600} | o)), {"swaps": 0}),
-    "epo": Call(lambda m, g, c, **o: td.epo(m, g, TEXT, **({"budget": 600, "population": 2} | o)), {"penalties": [-1]}),
+    "gcg": Call(lambda m, g, c, **o: td.gcg(m, g, TEXT, **({"budget": 600} | o)), {"method": "gcg"}),
+    "epo": Call(
+        lambda m, g, c, **o: td.epo(m, g, TEXT, **({"budget": 600, "method": td.EPO(population=2)} | o)),
+        {"method": td.GCG()},
+    ),
     "dream": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, budget=800, **o), {"free": "moon"}),
-    "dream: annealed": Call(lambda m, g, c, **o: annealed(m, g, TEXT, **o), {"temperature": (0, 1)}),
-    "dream: article": Call(lambda m, g, c, **o: annealed(m, g, OTHER, preset="article", start="random", **o)),
+    "dream: annealed": Call(lambda m, g, c, **o: annealed(m, g, TEXT, **SHORT, **o), {"start_temperature": 0}),
+    "dream: article": Call(lambda m, g, c, **o: annealed(m, g, OTHER, **SHORT, article=True, start="random", **o)),
     "dream: batch": Call(
-        lambda m, g, c, **o: annealed(m, g, [TEXT, OTHER], starts=2, noise=True, **({"candidates": 8} | o)),
+        lambda m, g, c, **o: annealed(m, g, [TEXT, OTHER], **SHORT, starts=2, noise=True, **({"candidates": 8} | o)),
         {"candidates": 1},
     ),
     "dream: bf16": Call(
-        lambda m, g, c, **o: annealed(m, g, TEXT, **({"precision": "bf16"} | o)), {"precision": "int8"}
+        lambda m, g, c, **o: annealed(m, g, TEXT, **SHORT, **({"precision": "bf16"} | o)), {"precision": "int8"}
     ),
     "dream_many": Call(lambda m, g, c, **o: many(m, [(g, TEXT), (g, OTHER)], **o), {"width": 0}),
-    "dream: pez": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, method="pez", steps=3, **o), {"starts": 0}),
+    "dream: pez": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, method=td.PEZ(steps=3), **o), {"starts": 0}),
     "reconstruct": Call(
         lambda m, g, c, **o: td.reconstruct(m, TEXT, layer=1, rivals=2, **({"budget": 100} | o)), {"budget": 0}
     ),
@@ -115,10 +120,6 @@ CALLS: dict[str, Call] = {
         {"units": [999]},
     ),
 }
-
-
-def annealed(model: Model, goal: td.Objective, texts: Any, **more: Any) -> td.Dream:
-    return td.dream(model, goal, texts, steps=3, evaluate_every=1, **more)
 
 
 def many(model: Model, jobs: list[Any], **more: Any) -> list[object]:

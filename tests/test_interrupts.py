@@ -32,8 +32,8 @@ Call = Callable[[Any], Any]
 # how many passes go by first, of the call that is interrupted
 CALLS: dict[str, tuple[int, Call]] = {
     "auto": (40, lambda m: td.dream(m, GOAL, TEXT, budget=3_000)),
-    "anneal": (12, lambda m: td.dream(m, GOAL, [TEXT, "a cat"], method="anneal", steps=20, evaluate_every=2)),
-    "pez": (12, lambda m: td.dream(m, GOAL, TEXT, method="pez", steps=20)),
+    "anneal": (12, lambda m: td.dream(m, GOAL, [TEXT, "a cat"], method=td.Annealing(steps=20, evaluate_every=2))),
+    "pez": (12, lambda m: td.dream(m, GOAL, TEXT, method=td.PEZ(steps=20))),
     "dream epo": (6, lambda m: td.dream(m, GOAL, TEXT, method="epo", budget=9_000)),
     "one word": (9, lambda m: td.dream(m, GOAL, TEXT, free="red")),
     "gcg": (8, lambda m: td.gcg(m, GOAL, TEXT, budget=9_000)),

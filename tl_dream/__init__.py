@@ -25,7 +25,19 @@ if TYPE_CHECKING:
         read_pairs,
         sensitivity,
     )
-    from tl_dream.dreaming import Annealing, GumbelSoftmaxInput, dream, dream_many, epo, gcg
+    from tl_dream.dreaming import (
+        ARTICLE,
+        EPO,
+        GCG,
+        PEZ,
+        Annealing,
+        Auto,
+        GumbelSoftmaxInput,
+        dream,
+        dream_many,
+        epo,
+        gcg,
+    )
     from tl_dream.editing import edit_concept, replaced_activation
     from tl_dream.models import list_hooks, load_model
     from tl_dream.objectives import (
@@ -89,7 +101,19 @@ _WINGS = {
     ),
     "scans": ("corpus_search", "predict_masked", "similar_tokens", "token_search"),
     "search": ("Progress",),
-    "dreaming": ("Annealing", "GumbelSoftmaxInput", "dream", "dream_many", "epo", "gcg"),
+    "dreaming": (
+        "ARTICLE",
+        "EPO",
+        "GCG",
+        "PEZ",
+        "Annealing",
+        "Auto",
+        "GumbelSoftmaxInput",
+        "dream",
+        "dream_many",
+        "epo",
+        "gcg",
+    ),
     "reconstruction": ("certify", "damaged", "kept_tokens", "reconstruct", "reconstruct_layers"),
     "concepts": (
         "ConceptVector",

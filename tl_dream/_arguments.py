@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from operator import index
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from tl_dream._errors import require, unknown
 
@@ -18,6 +18,12 @@ Whole = SupportsIndex
 
 Number = SupportsFloat
 """A number, whoever's."""
+
+if TYPE_CHECKING:  # what a field of checked settings holds
+    WholeField = int
+    NumberField = float
+else:  # what it may be given
+    WholeField, NumberField = Whole, Number
 
 LARGEST = 2**63 - 1
 """No whole number is larger, so that all fit a processor's."""

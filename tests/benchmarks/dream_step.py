@@ -87,14 +87,21 @@ def main() -> None:
     def dreaming(starts: int, **settings: object) -> float:
         return (
             seconds(
-                lambda: td.dream(model, goal, TEXT, starts=starts, steps=given.steps, progress=False, **settings),
+                lambda: td.dream(
+                    model,
+                    goal,
+                    TEXT,
+                    method=td.Annealing(steps=given.steps, **settings),
+                    starts=starts,
+                    progress=False,
+                ),
                 given.repeats,
             )
             / given.steps
         )
 
     rows.append(("dream()", dreaming(1), 1))
-    rows.append(("dream(), whole vocabulary", dreaming(1, candidates=0), 1))
+    rows.append(("dream(), whole vocabulary", dreaming(1, candidates=None), 1))
     rows.append(("dream(starts=16)", dreaming(16), 16))
     print(f"all-MiniLM-L6-v2 on {type(model).__name__}, block_out of the last layer, 26 free tokens of 28,")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians of {given.repeats}\n")

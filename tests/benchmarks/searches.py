@@ -27,6 +27,7 @@ import math
 import random
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -107,11 +108,8 @@ def run_cases(given: argparse.Namespace) -> None:
                     case = f"{hook} {layer} {unit} {method} {seed} {budget} {start}"
                     if case in done:
                         continue
-                    options = {"method": "anneal" if method == "article" else method, "budget": budget, "seed": seed}
-                    if method == "article":
-                        options["preset"] = "article"
-                    if method == "epo":
-                        options["fluency"] = judge
+                    settings = {"article": replace(td.ARTICLE, steps=None), "epo": td.EPO(fluency=judge)}
+                    options = {"method": settings.get(method, method), "budget": budget, "seed": seed}
                     began = time.process_time()
                     dream = td.dream(model, goal, text, **options, progress=False)
                     cpu = time.process_time() - began

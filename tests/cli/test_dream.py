@@ -25,7 +25,13 @@ def test_dream_prints_and_writes_what_the_library_gives(command, capsys, tmp_pat
     model = td.load_model(str(tiny_folder), backend=backend)
     goal = td.neuron("block_out", layer=1, unit=3, pos=2)
     expected = td.dream(
-        model, goal, TEXT, steps=4, seed=3, starts=2, candidates=30, temperature=(1.5, 0.2), progress=False
+        model,
+        goal,
+        TEXT,
+        method=td.Annealing(steps=4, candidates=30, start_temperature=1.5, end_temperature=0.2),
+        seed=3,
+        starts=2,
+        progress=False,
     )
     found = Dream.load(files["json"])
     assert found.best == expected.best and found.history == expected.history and found.settings == expected.settings
@@ -89,7 +95,7 @@ def test_log_prob_and_the_settings_of_the_search(command, capsys, tmp_path):
     data = json.loads(path.read_text("utf-8"))
     assert data["objective"] == "logit('cat', pos=2, log_prob=True)" and data["best"]["score"] <= 0
     wanted = {"noise": True, "allowed": "no_special ascii", "start": "random", "schedule": "linear"}
-    wanted |= {"learning_rate": 0.25, "candidates": None, "preset": "article", "steps": 4, "normalize": True}
+    wanted |= {"learning_rate": 0.25, "candidates": None, "steps": 4, "normalize": True}
     assert {key: data["settings"][key] for key in wanted} == wanted
 
 
@@ -218,7 +224,7 @@ def test_epo_shows_its_front(
     assert cli.main(command_("--banned", "moon", method="epo", judge=judged, json=path, figure=figure, **options)) == 0
     model = td.load_model(str(tiny_folder), backend=backend)
     judge = td.fluency(td.count_bigrams(model, str(judged)))
-    expected = td.epo(model, GOAL, SENTENCE, fluency=judge, banned=["moon"], progress=False, **options)
+    expected = td.epo(model, GOAL, SENTENCE, method=td.EPO(fluency=judge), banned=["moon"], progress=False, **options)
     found = td.Frontier.load(path)
     assert (found.front, found.settings, found.start) == (expected.front, expected.settings, expected.start)
     assert len(found.front) > 1 and figure.stat().st_size > 10_000
@@ -291,9 +297,9 @@ def test_a_corpus_search_starts_it(command_: Command, judged: Path, tmp_path: Pa
         ({"method": "annael"}, "unknown method 'annael'"),
         ({"budget": 0}, "budget = 0: give a whole number of at least 1"),
         ({"budget": "many"}, "argument --budget: invalid int value"),
-        ({"method": "gcg", "steps": 3}, "method='gcg' has no steps"),
-        ({"method": "epo", "steps": 3}, "method='epo' has no steps"),
-        ({"method": "epo", "start": "random"}, "method='epo' has no start"),
+        ({"method": "gcg", "steps": 3}, "--method gcg has no --steps"),
+        ({"method": "epo", "steps": 3}, "--method epo has no --steps"),
+        ({"method": "epo", "start": "random"}, "--method epo has no --start"),
         ({"method": "epo", "fluency": -5}, "the weights of epo go from 0 to this: give at least 0"),
         ({"judge": "x.txt"}, "--judge says whose fluency counts, and --fluency is missing"),
         ({"fluency": 1, "judge": "no_such_thing"}, "no_such_thing"),

@@ -36,7 +36,7 @@ def test_classify(tiny_encoder: torch.nn.Module, concepts: ConceptVectors, tmp_p
 
 def test_concept_to_text(tiny_encoder: torch.nn.Module, concept: ConceptVector) -> None:
     """The sentence furthest along the concept, in real tokens."""
-    found = td.dream(tiny_encoder, concept.objective(pos=2), SENTENCE, steps=20, progress=False)
+    found = td.dream(tiny_encoder, concept.objective(pos=2), SENTENCE, method=td.Annealing(steps=20), progress=False)
     assert found.best.score > found.start.score
     assert found.best.score == pytest.approx(
         float(td.score(tiny_encoder, concept.objective(pos=2), found.best.text)), abs=1e-4

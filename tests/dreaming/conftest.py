@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 import tl_dream as td
-from tests.support.search import GOAL, QUICK, START
+from tests.support.search import GOAL, QUICK, START, annealed
 from tl_dream.search.swap_search import SwapSearch
 
 
 @pytest.fixture(scope="module")
 def plain(encoder: torch.nn.Module) -> td.Dream:
-    return td.dream(encoder, GOAL, START, **QUICK)
+    return annealed(encoder, GOAL, START, **QUICK)
 
 
 @pytest.fixture

@@ -64,21 +64,21 @@ def test_settings_that_are_refused(change: dict[str, object], message: str) -> N
 
 
 def test_options_left_out_take_the_presets_values(encoder: torch.nn.Module) -> None:
-    for preset, settings in (("fast", td.Annealing()), ("article", ARTICLE)):
-        found = td.dream(encoder, GOAL, START, preset=preset, steps=2)
+    for settings in (td.Annealing(), ARTICLE):
+        found = td.dream(encoder, GOAL, START, method=replace(settings, steps=2))
         expected = {**asdict(settings), "steps": 2}
-        if preset == "fast":
+        if settings.warmup is None:
             expected["warmup"] = 0  # a tenth of the steps, where those are few
         assert {key: found.settings[key] for key in expected} == expected
-    whole = td.dream(encoder, GOAL, START, steps=2, candidates=0)
+    whole = td.dream(encoder, GOAL, START, method=td.Annealing(steps=2, candidates=None))
     assert whole.settings["candidates"] is None
-    named = td.dream(encoder, GOAL, START, preset="article", steps=2, schedule="geometric")
-    assert named.settings["decay"] is None
+    whole = td.dream(encoder, GOAL, START, method="anneal")
+    assert (whole.settings["steps"], whole.settings["warmup"]) == (200, 20)
 
 
 def test_the_articles_preset(encoder: torch.nn.Module) -> None:
     """A cold one-hot at temperature 2, nearly uniform; it climbs the normalized objective, and scores are plain."""
-    found = td.dream(encoder, GOAL, START, preset="article", steps=30, allowed="")
+    found = td.dream(encoder, GOAL, START, method=replace(td.ARTICLE, steps=30), allowed="")
     assert found.objective == repr(GOAL) and found.settings["normalize"]
     assert found.history.step == (0, 25, 30) and set(found.history.temperature) == {2.0}
     warm = math.exp(0.5)
@@ -97,7 +97,7 @@ def test_the_articles_preset(encoder: torch.nn.Module) -> None:
 
 def test_the_articles_preset_takes_sums(encoder: torch.nn.Module) -> None:
     goal = td.neuron("mlp_post", layer=1, unit=5, pos=2) - 0.5 * td.neuron("block_out", layer=0, unit=1)
-    assert td.dream(encoder, goal, START, preset="article", steps=3).settings["normalize"]
-    with says("normalized(mine) needs a value at every position", 'preset="fast"'):
+    assert td.dream(encoder, goal, START, method=replace(td.ARTICLE, steps=3)).settings["normalize"]
+    with says("normalized(mine) needs a value at every position", "normalize=False"):
         own = td.custom(lambda acts: acts["x"][:, 0, 0], {"x": ("block_out", 1)}, name="mine")
-        td.dream(encoder, own, START, preset="article", steps=3)
+        td.dream(encoder, own, START, method=replace(td.ARTICLE, steps=3))

@@ -4,7 +4,6 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -24,12 +23,13 @@ from tl_dream.search.swap_search import SwapSearch, _merged
 
 def test_the_default_needs_the_slopes_of_its_swaps(seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ascent before them, which has slopes of its own, is left out."""
-    monkeypatch.setattr(automatic, "AUTO", replace(automatic.AUTO, top_k=2))
     monkeypatch.setattr(automatic, "project", lambda *args, **kwargs: answered("still"))
     goal = goal_of(1) + goal_of(2) + goal_of(3)
 
     def run(seed: int) -> float:
-        return td.dream(seeded, goal, START, budget=1200, seed=seed, allowed="no_special whole_words").best.score
+        return td.dream(
+            seeded, goal, START, method=td.Auto(top_k=2), budget=1200, seed=seed, allowed="no_special whole_words"
+        ).best.score
 
     right = sum(run(seed) for seed in range(2))
     slopes = SwapSearch.slopes

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import HAS_HOOKED, PLANTS, VOCAB, Plant, says
-from tests.support.search import GOAL, QUICK, START
+from tests.support.search import GOAL, QUICK, START, annealed
 from tl_dream.results.dreams import Run
 
 
@@ -39,13 +39,13 @@ WAYS: list[dict[str, object]] = [
     {"straight_through": True},
     {"start": "uniform"},
     *[{way: value, "seed": seed} for way, value in (("noise", True), ("start", "random")) for seed in (0, 1)],
-    {"preset": "article", "learning_rate": 0.3, "steps": 60},
+    {"article": True, "learning_rate": 0.3, "steps": 60},
 ]
 
 
 def found_planted(model: torch.nn.Module, plant: Plant, hook: str, way: dict[str, object]) -> None:
     goal = planted_goal(plant, 3, hook)
-    found = td.dream(model, goal, START, **{"steps": 25, "warmup": 20, "free": [3], **way})
+    found = annealed(model, goal, START, **{"steps": 25, "warmup": 20, "free": [3], **way})
     assert found.best.tokens[3] == plant.token
     assert found.best.text == f"i do {plant.token} the sun" and found.best.retokenizes
     assert found.best.score == pytest.approx(td.score(model, goal, found.best.text).item(), abs=1e-5)
@@ -69,14 +69,14 @@ def test_two_planted_tokens_are_found_together(seeded: torch.nn.Module) -> None:
     words = ["moon", "river", *[word for word in VOCAB if word.isalpha() and len(word) > 2][:18]]
     texts = [f"i {left} see {right} sun" for left, right in product(words, words)]
     best = texts[td.score(seeded, goal, texts).argmax()]
-    found = td.dream(seeded, goal, "i do see the sun", free=[2, 4], allowed=words, steps=30)
+    found = td.dream(seeded, goal, "i do see the sun", method=td.Annealing(steps=30), free=[2, 4], allowed=words)
     assert found.best.text == best == "i moon see river sun"
 
 
 def test_what_is_found_does_not_need_the_start_to_be_near(seeded: torch.nn.Module) -> None:
     """All words free, all of another kind; the unit is watched anywhere."""
     goal = td.neuron("mlp_post", layer=0, unit=7)
-    found = td.dream(seeded, goal, "we love old books", steps=30)
+    found = td.dream(seeded, goal, "we love old books", method=td.Annealing(steps=30))
     assert "moon" in found.best.tokens and found.gain > 0.5
 
 
@@ -86,7 +86,7 @@ def test_without_the_right_gradient_the_planted_token_is_not_found(
 ) -> None:
     goal = planted_goal(PLANTS[0], 3)
     options = {"steps": 60, "free": [3], "evaluate_every": 5}
-    right = td.dream(seeded, goal, START, **options)
+    right = annealed(seeded, goal, START, **options)
     true_grad = torch.autograd.grad
 
     def spoiled(outputs: Tensor, inputs: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, ...]:
@@ -96,7 +96,7 @@ def test_without_the_right_gradient_the_planted_token_is_not_found(
         return tuple(-g if spoil == "flipped" else 0 * g for g in gradients)
 
     monkeypatch.setattr(torch.autograd, "grad", spoiled)
-    wrong = td.dream(seeded, goal, START, **options)
+    wrong = annealed(seeded, goal, START, **options)
     assert right.best.tokens[3] == "moon" != wrong.best.tokens[3]
     assert wrong.best.score < right.best.score - 0.5
     if spoil == "zeroed":
@@ -109,7 +109,10 @@ def test_causal_models_dream(fresh_every: Callable[..., torch.nn.Module]) -> Non
     model = fresh_every()
     goal = td.neuron("mlp_post", layer=1, unit=3, pos=-1)
     found = td.dream(
-        model, goal, " a red dog sees the moon" if hasattr(model.tokenizer, "add_bos_token") else "a red dog", steps=30
+        model,
+        goal,
+        " a red dog sees the moon" if hasattr(model.tokenizer, "add_bos_token") else "a red dog",
+        method=td.Annealing(steps=30),
     )
     assert found.gain > 0
     assert found.best.score == pytest.approx(td.score(model, goal, td.Prompt(ids=found.best.ids)).item(), abs=1e-5)
@@ -120,7 +123,7 @@ def test_causal_models_dream(fresh_every: Callable[..., torch.nn.Module]) -> Non
 def test_best_is_the_best_real_sentence_seen(encoder: torch.nn.Module, seed: int, way: dict[str, object]) -> None:
     goal = td.neuron("block_out", layer=2, unit=seed)
     texts: list[str] = []
-    found = td.dream(
+    found = annealed(
         encoder,
         goal,
         START,
@@ -140,7 +143,7 @@ def test_best_is_the_best_real_sentence_seen(encoder: torch.nn.Module, seed: int
 
 def test_the_start_is_returned_when_nothing_is_better(seeded: torch.nn.Module) -> None:
     goal = planted_goal(PLANTS[0], 3)
-    found = td.dream(seeded, goal, "i do moon the sun", free=[3], **QUICK)
+    found = annealed(seeded, goal, "i do moon the sun", free=[3], **QUICK)
     assert found.best == found.start and found.gain == 0 and found.best.step == 0
     assert "nothing better than the start was found" in str(found)
 
@@ -149,19 +152,19 @@ def test_retokenize(seeded: torch.nn.Module) -> None:
     """The best token is "##g", but "do" and "##g" are read as "dog"."""
     goal = planted_goal(PLANTS[2], 3, "mlp_pre")
     assert ranking(seeded, goal, 3)[0] == "##g"
-    loose = td.dream(seeded, goal, START, free=[3], steps=30, retokenize=False)
+    loose = td.dream(seeded, goal, START, method=td.Annealing(steps=30), free=[3], retokenize=False)
     assert loose.best.tokens[3] == "##g" and loose.best.text == "i dog the sun" and not loose.best.retokenizes
-    strict = td.dream(seeded, goal, START, free=[3], steps=30)
+    strict = td.dream(seeded, goal, START, method=td.Annealing(steps=30), free=[3])
     assert strict.best.tokens[3] != "##g" and strict.best.retokenizes and strict.best.score < loose.best.score
 
 
 def test_the_special_tokens_can_be_freed_on_purpose(seeded: torch.nn.Module) -> None:
     goal = planted_goal(PLANTS[0], 0)
-    found = td.dream(seeded, goal, START, free=[0], steps=30)
+    found = td.dream(seeded, goal, START, method=td.Annealing(steps=30), free=[0])
     assert found.best.tokens == ("moon", *found.start.tokens[1:]) and not found.best.retokenizes
-    last = td.dream(seeded, planted_goal(PLANTS[0], -1), START, free=[-1], steps=30)
+    last = td.dream(seeded, planted_goal(PLANTS[0], -1), START, method=td.Annealing(steps=30), free=[-1])
     assert last.best.tokens == (*found.start.tokens[:-1], "moon")
-    word = td.dream(seeded, goal, START, steps=10)  # and stay fixed otherwise
+    word = td.dream(seeded, goal, START, method=td.Annealing(steps=10))  # and stay fixed otherwise
     assert word.history.free == (1, 2, 3, 4, 5)
     assert {tokens[0] for tokens in word.history.tokens} == {"[CLS]"}
 
@@ -174,11 +177,11 @@ SENTENCES = ["i do see the sun", "the dog", "a small cat is red ."]
 @pytest.mark.parametrize("way", [{}, {"candidates": 12}, {"straight_through": True}], ids=str)
 def test_a_row_does_not_depend_on_its_batch(encoder: torch.nn.Module, way: dict[str, object]) -> None:
     goal = td.neuron("block_out", layer=1, unit=3, pos=2)
-    together = td.dream(encoder, goal, SENTENCES, **QUICK, **way)
+    together = annealed(encoder, goal, SENTENCES, **QUICK, **way)
     runs = {run.start.text: run for run in (*together.others, as_run(together))}
     assert len(runs) == 3
     for text in SENTENCES:
-        alone = td.dream(encoder, goal, text, **QUICK, **way)
+        alone = annealed(encoder, goal, text, **QUICK, **way)
         same_run(runs[text], as_run(alone))
 
 
@@ -186,8 +189,8 @@ def test_a_row_does_not_depend_on_its_batch(encoder: torch.nn.Module, way: dict[
 def test_what_a_row_draws_does_not_depend_on_its_batch(encoder: torch.nn.Module, way: dict[str, object]) -> None:
     """Not on longer rows either, which bring filling."""
     goal = td.neuron("block_out", layer=1, unit=3, pos=2)
-    together = td.dream(encoder, goal, ["the dog", *SENTENCES], **QUICK, **way)
-    alone = td.dream(encoder, goal, "the dog", **QUICK, **way)
+    together = annealed(encoder, goal, ["the dog", *SENTENCES], **QUICK, **way)
+    alone = annealed(encoder, goal, "the dog", **QUICK, **way)
     runs = [run for run in (*together.others, as_run(together)) if run.start.text == "the dog"]
     assert len(runs) == 2
     first = min(runs, key=lambda run: abs(run.history.soft_score[0] - alone.history.soft_score[0]))
@@ -212,7 +215,7 @@ def same_run(left: Run, right: Run) -> None:
 
 def test_several_starts_and_sentences_in_one_batch(encoder: torch.nn.Module) -> None:
     goal = td.neuron("block_out", layer=1, unit=3, pos=2)
-    found = td.dream(encoder, goal, SENTENCES, starts=2, **QUICK)
+    found = annealed(encoder, goal, SENTENCES, starts=2, **QUICK)
     runs = (as_run(found), *found.others)
     assert len(runs) == 6 and sorted(run.start.text for run in runs) == sorted(SENTENCES * 2)
     assert found.best.score == max(run.best.score for run in runs)
@@ -228,16 +231,16 @@ def test_several_starts_and_sentences_in_one_batch(encoder: torch.nn.Module) -> 
 def test_your_own_function_dreams_on_unequal_sentences(encoder: torch.nn.Module) -> None:
     """It never sees padding: position -1 is [SEP] in every row."""
     goal = td.custom(lambda acts: acts["x"][:, -1, 3], {"x": ("block_out", 1)}, name="last")
-    together = td.dream(encoder, goal, SENTENCES, **QUICK)
+    together = annealed(encoder, goal, SENTENCES, **QUICK)
     for run in (as_run(together), *together.others):
-        same_run(run, as_run(td.dream(encoder, goal, run.start.text, **QUICK)))
+        same_run(run, as_run(annealed(encoder, goal, run.start.text, **QUICK)))
 
 
 @pytest.mark.parametrize("way", [{"noise": True}, {"start": "random"}, {"starts": 3}], ids=str)
 def test_the_same_seed_gives_the_same_dream_and_another_another(
     encoder: torch.nn.Module, way: dict[str, object]
 ) -> None:
-    first, again, other = (td.dream(encoder, GOAL, START, seed=seed, **QUICK, **way) for seed in (5, 5, 6))
+    first, again, other = (annealed(encoder, GOAL, START, seed=seed, **QUICK, **way) for seed in (5, 5, 6))
     assert outcome(first) == outcome(again)
     assert json.dumps(first.to_json()["history"]) != json.dumps(other.to_json()["history"]) or "starts" in way
     if "starts" in way:
@@ -249,14 +252,14 @@ def test_the_same_seed_gives_the_same_dream_and_another_another(
 
 OPTIONS: list[dict[str, object]] = [
     {"free": [2]},
-    {"preset": "article"},
+    {"article": True},
     {"steps": 7},
     {"starts": 2},
     {"start": "uniform"},
     {"start_weight": 0.9},
     {"learning_rate": 0.05},
     {"schedule": "linear"},
-    {"temperature": (2.0, 0.5)},
+    {"start_temperature": 2.0, "end_temperature": 0.5},
     {"warmup": 10},
     {"noise": True},
     {"straight_through": True},
@@ -274,14 +277,12 @@ OPTIONS: list[dict[str, object]] = [
 def test_every_option_changes_the_dream_and_is_recorded(
     encoder: torch.nn.Module, plain: td.Dream, option: dict[str, object]
 ) -> None:
-    changed = td.dream(encoder, GOAL, START, **{**QUICK, **option})
+    changed = annealed(encoder, GOAL, START, **{**QUICK, **option})
     assert outcome(plain) != outcome(changed)
     assert plain.to_json()["history"] != changed.to_json()["history"] or changed.others
-    ((name, value),) = option.items()
-    recorded = {**changed.settings, "free": changed.prompt["free"]}
-    if name == "temperature":
-        assert (recorded["start_temperature"], recorded["end_temperature"]) == value
-    elif name == "allowed":
+    name, value = next(iter(option.items()))
+    recorded = {**changed.settings, "free": changed.prompt["free"], "article": changed.settings["normalize"]}
+    if name == "allowed":
         assert recorded[name] == "4 tokens"
     elif name == "callback":
         assert changed.stopped == "callback" and plain.stopped == "steps"
@@ -289,36 +290,47 @@ def test_every_option_changes_the_dream_and_is_recorded(
         assert recorded[name] == value
 
 
-@pytest.mark.parametrize("candidates", [0, 8])
+@pytest.mark.parametrize("candidates", [None, 8])
 def test_allowed_tokens_are_obeyed_at_every_step(encoder: torch.nn.Module, candidates: int) -> None:
     """The sentence's own words are not among them, and [MASK] never is by default."""
     words = [word for word in VOCAB if word.isalpha() and len(word) > 3]
     assert not {"i", "do", "see", "the", "sun"} & set(words)
-    found = td.dream(encoder, GOAL, START, allowed=words, candidates=candidates, **QUICK, noise=True)
+    found = annealed(encoder, GOAL, START, candidates=candidates, noise=True, allowed=words, **QUICK)
     history = found.history
     for tokens, tops, weights in zip(history.tokens, history.top_tokens, history.top_weights, strict=True):
         assert set(tokens[1:-1]) <= set(words)
         for top, shares in zip(tops, weights, strict=True):
             assert {token for token, share in zip(top, shares, strict=True) if share > 0} <= set(words)
-    masked = td.dream(encoder, GOAL, "i [MASK] see the [MASK]", candidates=candidates, **QUICK)
+    masked = annealed(encoder, GOAL, "i [MASK] see the [MASK]", candidates=candidates, **QUICK)
     assert not any("[MASK]" in tokens or "[unused1]" in tokens for tokens in masked.history.tokens)
-    rules = td.dream(encoder, GOAL, "α 東 ##s", allowed="ascii whole_words no_special", candidates=candidates, **QUICK)
+    rules = annealed(
+        encoder,
+        GOAL,
+        "α 東 ##s",
+        candidates=candidates,
+        allowed="ascii whole_words no_special",
+        **QUICK,
+    )
     assert all(t.isascii() and not t.startswith("##") for tokens in rules.history.tokens for t in tokens)
 
 
 def test_prompts_say_themselves_what_is_free(encoder: torch.nn.Module) -> None:
-    found = td.dream(encoder, GOAL, td.Prompt(START, free=["do", -3]), **QUICK)
+    found = annealed(encoder, GOAL, td.Prompt(START, free=["do", -3]), **QUICK)
     assert found.history.free == (2, 4)
     assert {tokens[:2] + tokens[3:4] + tokens[5:] for tokens in found.history.tokens} == {
         ("[CLS]", "i", "see", "sun", "[SEP]")
     }
-    whole = td.dream(encoder, td.neuron("block_out", layer=1, unit=3), "i love kickshaws", free="kickshaws", **QUICK)
+    whole = annealed(encoder, td.neuron("block_out", layer=1, unit=3), "i love kickshaws", free="kickshaws", **QUICK)
     assert whole.history.free == tuple(range(3, len(whole.start.ids) - 1))
 
 
 def test_history(encoder: torch.nn.Module) -> None:
     found = td.dream(
-        encoder, GOAL, START, free=[2, 4], steps=10, evaluate_every=4, top_k=5, warmup=2, temperature=(2.0, 0.5)
+        encoder,
+        GOAL,
+        START,
+        method=td.Annealing(steps=10, evaluate_every=4, top_k=5, warmup=2, start_temperature=2.0, end_temperature=0.5),
+        free=[2, 4],
     )
     history = found.history
     assert history.step == (0, 4, 8, 10) and len(history) == 4 and history.free == (2, 4)
@@ -346,7 +358,7 @@ def test_history(encoder: torch.nn.Module) -> None:
 @pytest.mark.parametrize("way", [{"noise": True}, {"straight_through": True}], ids=str)
 def test_the_weights_of_the_history_are_the_words_own(encoder: torch.nn.Module, way: dict[str, object]) -> None:
     """Without the noise of a step, and before they are made hard."""
-    history = td.dream(encoder, GOAL, START, **QUICK, warmup=20, **way).history
+    history = annealed(encoder, GOAL, START, warmup=20, **QUICK, **way).history
     assert history.weights[0][1:-1] == pytest.approx([0.5] * 5, abs=1e-5)
     for tokens, weights, tops in zip(history.tokens, history.weights, history.top_tokens, strict=True):
         assert [tokens[i] for i in history.free] == [top[0] for top in tops]
@@ -359,7 +371,7 @@ def test_cost_counts_every_sentence(encoder: torch.nn.Module) -> None:
     with_hook = encoder.hook_dict["embed.hook_embed" if "embed.hook_embed" in encoder.hook_dict else "embed.hook_out"]
     with_hook.add_hook(lambda activation, hook: rows.append(activation.shape[0]))
     try:
-        found = td.dream(encoder, GOAL, START, steps=6, evaluate_every=1, candidates=0)
+        found = td.dream(encoder, GOAL, START, method=td.Annealing(steps=6, evaluate_every=1, candidates=None))
     finally:
         with_hook.fwd_hooks.pop().hook.remove()
     soft = 7
@@ -367,7 +379,7 @@ def test_cost_counts_every_sentence(encoder: torch.nn.Module) -> None:
     assert found.cost.forward_tokens == found.cost.forwards * 7 * 2  # seven tokens, two layers up to the hook
     assert sum(rows) - soft == 1 + len(set(found.history.tokens) - {found.start.tokens})
     assert found.cost.seconds > 0
-    with_candidates = td.dream(encoder, GOAL, START, steps=6, evaluate_every=1, candidates=16)
+    with_candidates = td.dream(encoder, GOAL, START, method=td.Annealing(steps=6, evaluate_every=1, candidates=16))
     assert with_candidates.cost.forwards >= 2 + 2 * soft + 1  # one more for the gradient that chooses them
 
 
@@ -378,7 +390,7 @@ def test_a_callback_sees_every_evaluation_and_can_stop(encoder: torch.nn.Module)
         seen.append(progress)
         return progress.step == 6
 
-    found = td.dream(encoder, GOAL, ["i do see the sun", "the dog"], **QUICK, callback=watch)
+    found = annealed(encoder, GOAL, ["i do see the sun", "the dog"], **QUICK, callback=watch)
     assert [progress.step for progress in seen] == [0, 3, 6] and found.history.step == (0, 3, 6)
     assert found.stopped == "callback" and "stopped: callback" in str(found)
     last = seen[-1]
@@ -386,7 +398,7 @@ def test_a_callback_sees_every_evaluation_and_can_stop(encoder: torch.nn.Module)
     assert len(last.texts) == len(last.soft_scores) == len(last.hard_scores) == len(last.best_scores) == 2
     assert found.best.score == max(last.best_scores)
     assert {found.history.soft_score[-1], found.others[0].history.soft_score[-1]} == set(last.soft_scores)
-    quiet = td.dream(encoder, GOAL, START, **QUICK, callback=lambda progress: None)
+    quiet = annealed(encoder, GOAL, START, **QUICK, callback=lambda progress: None)
     assert quiet.stopped == "steps"
 
 
@@ -395,7 +407,7 @@ def test_an_error_in_a_callback_comes_through(encoder: torch.nn.Module) -> None:
         raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match="^mine$"):
-        td.dream(encoder, GOAL, START, **QUICK, callback=broken)
+        annealed(encoder, GOAL, START, **QUICK, callback=broken)
 
 
 def test_the_progress_bar_is_off_where_there_is_no_terminal(
@@ -403,7 +415,7 @@ def test_the_progress_bar_is_off_where_there_is_no_terminal(
 ) -> None:
     for progress, shown in ((None, False), (False, False), (True, True)):
         capsys.readouterr()
-        td.dream(encoder, GOAL, START, **QUICK, progress=progress)
+        annealed(encoder, GOAL, START, **QUICK, progress=progress)
         out, err = capsys.readouterr()
         assert out == "" and ("best=" in err) == shown
 
@@ -425,7 +437,7 @@ def test_a_soft_score_that_is_no_number_keeps_the_best_so_far(
     with says(
         f"the soft score became [{value}] at step ", "the best real tokens so far score ", "error.partial"
     ) as caught:
-        td.dream(seeded, breaking(value, 2.0), START, free=[3], steps=30, evaluate_every=1)
+        td.dream(seeded, breaking(value, 2.0), START, method=td.Annealing(steps=30, evaluate_every=1), free=[3])
     partial = caught.value.partial
     assert isinstance(partial, td.Dream) and partial.stopped == "failure"
     assert partial.best.score >= partial.start.score and math.isfinite(partial.best.score)
@@ -445,7 +457,7 @@ def test_a_real_score_that_is_no_number_keeps_the_best_so_far(seeded: torch.nn.M
 
     goal = td.custom(function, {"x": ("mlp_pre", 0), "e": "embed"}, name="breaking")
     with says("the score of real tokens became nan at step ", "error.partial") as caught:
-        td.dream(seeded, goal, START, free=[3], steps=30, evaluate_every=1)
+        td.dream(seeded, goal, START, method=td.Annealing(steps=30, evaluate_every=1), free=[3])
     partial = caught.value.partial
     assert partial.best.tokens[3] != "moon" and all(map(math.isfinite, partial.history.hard_score))
     partial.save(tmp_path / "partial.json")
@@ -453,15 +465,15 @@ def test_a_real_score_that_is_no_number_keeps_the_best_so_far(seeded: torch.nn.M
 
 def test_a_start_that_is_no_number(seeded: torch.nn.Module) -> None:
     with says("the score of real tokens became nan at the start") as caught:
-        td.dream(seeded, breaking(math.nan, -100.0), START, **QUICK)
+        annealed(seeded, breaking(math.nan, -100.0), START, **QUICK)
     assert len(caught.value.partial.history) == 0 and caught.value.partial.soft_score is None
 
 
 def test_dream_works_where_gradients_are_off(tiny_encoder: torch.nn.Module) -> None:
-    expected = outcome(td.dream(tiny_encoder, GOAL, START, **QUICK))
+    expected = outcome(annealed(tiny_encoder, GOAL, START, **QUICK))
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            assert outcome(td.dream(tiny_encoder, GOAL, START, **QUICK)) == expected
+            assert outcome(annealed(tiny_encoder, GOAL, START, **QUICK)) == expected
             td.score(tiny_encoder, GOAL, START)
         assert torch.is_grad_enabled()
 
@@ -472,14 +484,14 @@ def test_dream_works_where_gradients_are_off(tiny_encoder: torch.nn.Module) -> N
         (torch.float64, {}),
         (torch.bfloat16, {"candidates": 16, "noise": True}),
         (torch.float16, {"candidates": 16, "noise": True}),
-        (torch.float16, {"preset": "article"}),
+        (torch.float16, {"article": True}),
     ],
     ids=str,
 )
 def test_models_of_other_precision_dream(planted_folder: Path, dtype: torch.dtype, way: dict[str, object]) -> None:
     model = td.load_model(str(planted_folder), dtype=dtype)
     goal = planted_goal(PLANTS[0], 3)
-    found = td.dream(model, goal, START, **{"free": [3], "steps": 30, "learning_rate": 0.5, **way})
+    found = annealed(model, goal, START, **{"free": [3], "steps": 30, "learning_rate": 0.5, **way})
     assert found.best.tokens[3] == "moon"
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
 
@@ -487,12 +499,10 @@ def test_models_of_other_precision_dream(planted_folder: Path, dtype: torch.dtyp
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"method": "aneal"}, ["unknown method 'aneal'; nearest: anneal"]),
-        ({"preset": "articel"}, ["unknown preset 'articel'; nearest: article"]),
         ({"starts": 0}, ["starts = 0: give a whole number of at least 1"]),
         ({"steps": 0}, ["steps = 0: give a whole number of at least 1"]),
-        ({"temperature": (0.0, 0.1)}, ["start = 0.0 is not a temperature: it must be > 0 and finite"]),
-        ({"temperature": (1.0, -0.1)}, ["end = -0.1 is not a temperature"]),
+        ({"start_temperature": 0.0}, ["start = 0.0 is not a temperature: it must be > 0 and finite"]),
+        ({"end_temperature": -0.1}, ["end = -0.1 is not a temperature"]),
         ({"start_weight": 1.0}, ["a start weight of 1.0 is outside (0, 1)"]),
         ({"learning_rate": -1.0}, ["learning_rate = -1.0: give a number above 0"]),
         ({"schedule": "linaer"}, ["unknown temperature schedule 'linaer'; nearest: linear"]),
@@ -529,7 +539,7 @@ def test_models_of_other_precision_dream(planted_folder: Path, dtype: torch.dtyp
 def test_what_is_refused(encoder: torch.nn.Module, options: dict[str, object], parts: list[str]) -> None:
     rest = {key: value for key, value in options.items() if key not in ("goal", "prompt")}
     with says(*parts) as caught:
-        td.dream(encoder, options.get("goal", GOAL), options.get("prompt", START), **{**QUICK, **rest})
+        annealed(encoder, options.get("goal", GOAL), options.get("prompt", START), **{**QUICK, **rest})
     assert caught.value.partial is None
 
 
@@ -537,9 +547,17 @@ TYPE_MISTAKES: list[tuple[Callable[[torch.nn.Module], object], str]] = [
     (lambda m: td.dream(m, "mlp_post", "a dog"), "an objective was expected, not str: make one with neuron(), direct"),
     (lambda m: td.dream(m, lambda acts: 0, "a dog"), "an objective was expected, not function"),
     (lambda m: td.dream(m, GOAL, ["a dog", 3]), "a sentence is text or a Prompt, not int: 3"),
-    (lambda m: td.dream(m, GOAL, "a dog", temperature=0.5), "temperature = 0.5: give two numbers, its start and end"),
+    (lambda m: td.dream(m, GOAL, "a dog", method=td.GCG), "give a name (auto, anneal, gcg, epo, pez), or td.Auto(...)"),
+    (lambda m: td.gcg(m, GOAL, "a dog", method="gcg"), "method = 'gcg': gcg takes td.GCG(...)"),
+    (lambda m: td.epo(m, GOAL, "a dog", method=td.GCG()), "epo takes td.EPO(...); dream takes any method"),
+    (lambda m: td.EPO(fluency="bigrams"), "fluency = 'bigrams': give an objective, such as fluency(judge)"),
+    (lambda m: td.Auto(round=3), "round = 3: give PEZ(...)"),
+    (lambda m: td.Auto(held=1.5), "held = 1.5: give a share, 0 to 1"),
     (lambda m: td.dream(m, GOAL, "a dog", starts=1.5), "starts = 1.5: give a whole number of at least 1"),
-    (lambda m: td.dream(m, GOAL, "a dog", steps="many"), "steps = 'many': give a whole number of at least 1"),
+    (
+        lambda m: td.dream(m, GOAL, "a dog", method=td.Annealing(steps="many")),
+        "steps = 'many': give a whole number of at least 1",
+    ),
     (lambda m: td.dream(m, GOAL, "a dog", free=1.5), "1.5 is not a position: give"),
     (lambda m: td.dream(m, GOAL, "a dog", allowed=3), "3 is no rule for allowed tokens"),
     (lambda m: td.score(m, "mlp_post", "a dog"), "an objective was expected, not str"),
@@ -583,6 +601,8 @@ def test_a_hook_that_does_not_fire(tiny_encoder: torch.nn.Module) -> None:
 def test_minilm_dreams(minilm: torch.nn.Module) -> None:
     """The main job, short: a unit of the article's kind rises on the real model."""
     goal = td.neuron("block_out", layer=2, unit=291, pos=2)
-    found = td.dream(minilm, goal, "i hate kickshaws .", free="hate", steps=15, evaluate_every=5, candidates=64)
+    found = td.dream(
+        minilm, goal, "i hate kickshaws .", method=td.Annealing(steps=15, evaluate_every=5, candidates=64), free="hate"
+    )
     assert found.gain > 0 and found.best.retokenizes and found.model == "minilm " + found.model[7:]
     assert found.best.score == pytest.approx(td.score(minilm, goal, found.best.text).item(), abs=1e-4)

@@ -5,7 +5,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tl_dream.dreaming.projection import PEZSettings, project
+from tl_dream.dreaming.projection import PEZ, project
 from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
@@ -36,7 +36,7 @@ def scored(search: SwapSearch, row: int = 0) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_it_is_what_moving_embeddings_do(encoder: torch.nn.Module, momentum: float) -> None:
     """The same texts as an ascent that moves vectors and looks for the nearest token of each."""
-    settings = PEZSettings(steps=12, learning_rate=0.02, momentum=momentum)
+    settings = PEZ(steps=12, learning_rate=0.02, momentum=momentum)
     with attached(encoder) as host:
         search = searching(host, START)
         assert run(host, project(search, settings)) == "steps"
@@ -66,7 +66,7 @@ def test_positions_that_do_not_move_keep_their_word(encoder: torch.nn.Module) ->
     with attached(encoder) as host:
         search = searching(host, START)
         moves = torch.tensor([[True, False, False, True, False]])
-        run(host, project(search, PEZSettings(steps=15), moves=moves))
+        run(host, project(search, PEZ(steps=15), moves=moves))
         start, *others = scored(search)
         assert len(others) > 5
         changed = {at for ids in others for at, (new, old) in enumerate(zip(ids, start, strict=True)) if new != old}
@@ -78,7 +78,7 @@ def test_rows_that_are_not_meant_are_left_alone(encoder: torch.nn.Module) -> Non
     with attached(encoder) as host:
         search, alone = searching(host, START, "the red dog", START), searching(host, "the red dog")
         for one, rows in ((search, [1]), (alone, None)):
-            run(host, project(one, PEZSettings(steps=10), rows=rows))
+            run(host, project(one, PEZ(steps=10), rows=rows))
         assert len(scored(search, 0)) == len(scored(search, 2)) == 1
         assert scored(search, 1) == scored(alone) and len(scored(alone)) > 5
         assert search.seen.best[1] == alone.seen.best[0] and search.seen.best[0] == search.seen.starts[0]
@@ -92,7 +92,7 @@ def test_a_word_that_is_not_allowed_may_stay(encoder: torch.nn.Module) -> None:
         words = torch.zeros(len(VOCAB), dtype=torch.bool)
         words[[VOCAB.index(word) for word in ("moon", "dog", "fire", "red")]] = True
         search = searching(host, START, allowed=words)
-        run(host, project(search, PEZSettings(steps=20, learning_rate=0.02)))
+        run(host, project(search, PEZ(steps=20, learning_rate=0.02)))
         start = search.batch.sentences[0].ids
         count = [sum(new != old for new, old in zip(ids, start, strict=True)) for ids in scored(search)]
         assert count[0] == 0 and 1 in count
@@ -102,28 +102,28 @@ def test_a_word_that_is_not_allowed_may_stay(encoder: torch.nn.Module) -> None:
 def test_it_climbs_what_reads_the_words_themselves(encoder: torch.nn.Module) -> None:
     """Bigrams have no gradient in embedding space: "red dog" is likelier than any other end of the sentence."""
     judge = td.fluency(td.count_bigrams(encoder, ["the red dog", "the red dog ran", "red dog"]))
-    found = td.dream(encoder, judge, "the moon fire", method="pez", steps=40)
+    found = td.dream(encoder, judge, "the moon fire", method=td.PEZ(steps=40))
     assert found.best.text == "the red dog"
-    both = td.dream(encoder, GOAL + 5.0 * judge, "i see the moon", method="pez", steps=60, max_changes=2)
-    alone = td.dream(encoder, GOAL, "i see the moon", method="pez", steps=60, max_changes=2)
+    both = td.dream(encoder, GOAL + 5.0 * judge, "i see the moon", method=td.PEZ(steps=60), max_changes=2)
+    alone = td.dream(encoder, GOAL, "i see the moon", method=td.PEZ(steps=60), max_changes=2)
     fluent = td.score(encoder, judge, [both.best.text, alone.best.text])
     assert fluent[0] > fluent[1] and both.best.score > both.start.score
 
 
 def test_why_it_ends(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
-        assert run(host, project(searching(host, START), PEZSettings(steps=200, patience=3))) == "still"
+        assert run(host, project(searching(host, START), PEZ(steps=200, patience=3))) == "still"
         few = searching(host, START, budget=200)
-        assert run(host, project(few, PEZSettings())) == "budget" and few.budget.spent <= 200
+        assert run(host, project(few, PEZ())) == "budget" and few.budget.spent <= 200
         flat = searching(host, START, goal=0.0 * GOAL)
-        assert run(host, project(flat, PEZSettings())) == "flat" and scored(flat) == [flat.batch.sentences[0].ids]
-        assert run(host, project(searching(host, START), PEZSettings(), callback=lambda progress: True)) == "callback"
+        assert run(host, project(flat, PEZ())) == "flat" and scored(flat) == [flat.batch.sentences[0].ids]
+        assert run(host, project(searching(host, START), PEZ(), callback=lambda progress: True)) == "callback"
 
 
 def test_settings_out_of_range() -> None:
     with says("learning_rate = 0: give a number above 0"):
-        PEZSettings(learning_rate=0)
+        PEZ(learning_rate=0)
     with says("momentum = 1.0"):
-        PEZSettings(momentum=1.0)
+        PEZ(momentum=1.0)
     with says("steps = 0"):
-        PEZSettings(steps=0)
+        PEZ(steps=0)

@@ -100,7 +100,7 @@ def test_the_users_ablation_is_seen_by_score_and_dream(fresh_every: Callable[...
     assert torch.allclose(ablated, expected[0][:, 2, 3], rtol=0, atol=1e-12)
     assert (ablated - intact).abs().max() > 1e-3
     assert td.score(model, z, "the red dog").tolist() == [0.0]  # what is read has passed the user's edit
-    result = td.dream(model, goal, "the red dog", steps=3, evaluate_every=1, candidates=8)
+    result = td.dream(model, goal, "the red dog", method=td.Annealing(steps=3, evaluate_every=1, candidates=8))
     assert result.start.score == pytest.approx(float(ablated), abs=1e-12)
     assert len(point.fwd_hooks) == 1 and point.fwd_hooks[0].hook.id in point._forward_hooks
     assert len(expected) > 1  # the user's reader saw the dream's passes, and is alive

@@ -205,7 +205,7 @@ def test_robertas(tmp_path: Path, kind: str) -> None:
     hf = transformers.AutoModelForMaskedLM.from_pretrained(folder, attn_implementation="eager").eval()
     model = td.load_model(str(folder))
     check_against_hugging_face(folder, hf, model, ["a dog", "a dog sees the moon"])
-    result = td.dream(model, td.neuron("mlp_post", layer=1, unit=3, pos=2), "a red dog", steps=3)
+    result = td.dream(model, td.neuron("mlp_post", layer=1, unit=3, pos=2), "a red dog", method=td.Annealing(steps=3))
     assert result.best.score >= result.start.score
 
 
@@ -213,8 +213,8 @@ def test_a_model_loaded_inside_inference_mode_can_dream(tiny_folder: Path, backe
     goal = td.neuron("block_out", layer=1, unit=3, pos=1)
     with torch.inference_mode():
         model = td.load_model(str(tiny_folder), backend=backend)
-        td.dream(model, goal, "the red dog", steps=2, method="anneal")
-    td.dream(model, goal, "the red dog", steps=2, method="anneal")
+        td.dream(model, goal, "the red dog", method=td.Annealing(steps=2))
+    td.dream(model, goal, "the red dog", method=td.Annealing(steps=2))
 
 
 def test_a_dtype_or_device_that_holds_no_weights(tiny_folder: Path) -> None:

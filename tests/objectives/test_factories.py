@@ -168,7 +168,7 @@ def test_normalized_of_sums_and_negatives(tiny_encoder64: torch.nn.Module) -> No
 
 def test_normalized_needs_values_at_positions() -> None:
     goal = td.custom(lambda a: a["x"][:, 0, 0], {"x": ("block_out", 1)}, name="mine")
-    with says("normalized(mine) needs a value at every position, and this objective has none", 'preset="fast"'):
+    with says("normalized(mine) needs a value at every position, and this objective has none", "normalize=False"):
         td.normalized(goal)
 
 
@@ -252,7 +252,7 @@ def test_every_position_has_its_share(tiny_encoder64):
 
 def test_it_climbs(tiny_encoder):
     goal = td.match(own(tiny_encoder), "block_out", layer=1)
-    result = td.dream(tiny_encoder, goal, OTHER, steps=60, seed=1)
+    result = td.dream(tiny_encoder, goal, OTHER, method=td.Annealing(steps=60), seed=1)
     assert result.best.score > result.start.score
 
 

@@ -17,13 +17,14 @@ from tl_dream.search.batch import Batch, row_generators
 @pytest.mark.parametrize("method", ["anneal", *METHODS])
 def test_max_changes_and_banned_words(seeded: torch.nn.Module, method: str) -> None:
     goal = goal_of(1) + goal_of(2) + goal_of(3)
-    options = {"steps": 30} if method in ("anneal", "pez") else {"budget": 3000}
-    free = td.dream(seeded, goal, START, method=method, allowed="no_special whole_words", **options)
-    some = td.dream(seeded, goal, START, method=method, allowed="no_special whole_words", max_changes=1, **options)
+    few = {"anneal": td.Annealing(steps=30), "pez": td.PEZ(steps=30)}
+    options = {"method": few[method]} if method in few else {"method": method, "budget": 3000}
+    free = td.dream(seeded, goal, START, allowed="no_special whole_words", **options)
+    some = td.dream(seeded, goal, START, allowed="no_special whole_words", max_changes=1, **options)
     changed = [a != b for a, b in zip(some.start.tokens, some.best.tokens, strict=True)]
     assert sum(changed) == 1 and free.best.score >= some.best.score > some.start.score
     most = [token for token in free.best.tokens if token not in free.start.tokens]
-    none = td.dream(seeded, goal, START, method=method, banned=most, allowed="no_special whole_words", **options)
+    none = td.dream(seeded, goal, START, banned=most, allowed="no_special whole_words", **options)
     assert most and not set(most) & set(none.best.tokens) and (none.gain > 0 or method == "anneal")
 
 
@@ -44,45 +45,37 @@ def test_the_predicted_word_is_not_written(encoder: torch.nn.Module) -> None:
 def test_a_corpus_search_starts_a_dream(encoder: torch.nn.Module) -> None:
     texts = [f"the {word} dog sees" for word in VOCAB if word.isalpha() and len(word) > 2][:30]
     corpus = td.corpus_search(encoder, GOAL, texts, top=12)
-    found = td.dream(encoder, GOAL, start=corpus, budget=8000)
+    found = td.dream(encoder, GOAL, corpus, budget=8000)
     starts = {run.start.text for run in (found, *found.others)}
     assert starts == set(corpus.texts(10)) and found.best.score > corpus.top[0].score
-    annealed = td.dream(encoder, GOAL, start=corpus, steps=5, method="anneal")
+    annealed = td.dream(encoder, GOAL, corpus, method=td.Annealing(steps=5))
     assert annealed.best.score >= corpus.top[0].score and len(annealed.others) == 9
-    with says("a prompt and a corpus search are both given"):
-        td.dream(encoder, GOAL, START, start=corpus)
     with says("no sentence to start from"):
-        td.dream(encoder, GOAL)
+        td.dream(encoder, GOAL, None)
 
 
 def test_bad_input(encoder: torch.nn.Module) -> None:
     with says("unknown method 'gcq'", "gcg"):
         td.dream(encoder, GOAL, START, method="gcq")
-    with says("method='gcg' has no steps, noise: leave them out", 'method="anneal"'):
-        td.dream(encoder, GOAL, START, method="gcg", steps=3, noise=True)
-    with says("method='pez' has no preset: leave it out"):
-        td.dream(encoder, GOAL, START, method="pez", preset="article")
     for bad in (0, -3):
         with says(f"budget = {bad!r}: give a whole number of at least 1"):
             td.dream(encoder, GOAL, START, budget=bad)
         with says(f"max_changes = {bad!r}"):
             td.dream(encoder, GOAL, START, max_changes=bad)
         with says(f"candidates = {bad!r}"):
-            td.gcg(encoder, GOAL, START, candidates=bad)
+            td.gcg(encoder, GOAL, START, method=td.GCG(candidates=bad))
     with says("early = 2"):
-        td.gcg(encoder, GOAL, START, early=2)
+        td.gcg(encoder, GOAL, START, method=td.GCG(early=2))
     with says("penalty = -1.0"):
-        td.epo(encoder, GOAL, START, penalties=[-1.0])
+        td.epo(encoder, GOAL, START, method=td.EPO(penalties=[-1.0]))
     with says("the banned tokens leave nothing"):
         td.dream(encoder, GOAL, START, allowed=["dog"], banned=["dog"])
     with says("banned = 'dog': give a list of tokens"):
         td.dream(encoder, GOAL, START, banned="dog")
     with says("'doqs' is not one token"):
         td.dream(encoder, GOAL, START, banned=["doqs"])
-    with says('fluency= goes with method="epo"'):
-        td.dream(encoder, GOAL, START, fluency=td.fluency())
     with says("learning_rate = -1"):
-        td.dream(encoder, GOAL, START, method="pez", learning_rate=-1)
+        td.dream(encoder, GOAL, START, method=td.PEZ(learning_rate=-1))
 
 
 def test_a_batch_fills_free_positions_only(host: Host) -> None:

@@ -7,7 +7,6 @@ import torch
 
 import tl_dream as td
 from tests.support.search import GOAL, METHODS, START
-from tl_dream.dreaming import automatic, dreaming
 from tl_dream.models.host import attached
 from tl_dream.search.batch import Batch
 from tl_dream.search.budgets import Budget, StepCosts
@@ -31,11 +30,11 @@ LONG = "the red dog sees the moon and i see the sun and we love old books"
 STARTS = [START, LONG, "a dog"]
 
 
-@pytest.mark.parametrize("preset", ["fast", "article"])
-def test_annealing_fits_a_budget(encoder: torch.nn.Module, preset: str) -> None:
-    found = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=2500)
+@pytest.mark.parametrize("settings", [td.Annealing(), replace(td.ARTICLE, steps=None)], ids=["fast", "article"])
+def test_annealing_fits_a_budget(encoder: torch.nn.Module, settings: td.Annealing) -> None:
+    found = td.dream(encoder, GOAL, START, method=settings, budget=2500)
     assert 1700 < found.cost.forward_tokens <= 2500 and found.stopped == "steps"
-    stopped = td.dream(encoder, GOAL, START, method="anneal", preset=preset, budget=500, steps=500)
+    stopped = td.dream(encoder, GOAL, START, method=replace(settings, steps=500), budget=500)
     assert stopped.stopped == "budget" and 350 < stopped.cost.forward_tokens <= 500
     assert stopped.history.step[-1] > 0  # the last step was looked at
 
@@ -101,11 +100,12 @@ def test_a_callback_stops(encoder: torch.nn.Module) -> None:
         assert told[-1].best_scores == pytest.approx((found.best.score,), abs=1e-5) and told[-1].soft_scores == ()
 
 
-def test_receipts_hold_what_was_used(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receipts_hold_what_was_used(encoder: torch.nn.Module) -> None:
     weights = td.dream(encoder, GOAL, START, method="epo", budget=3000).settings["penalties"]
     assert len(weights) == 8 and weights == sorted(weights) and weights[0] == 0 < weights[-1]
-    monkeypatch.setattr(dreaming, "AUTO", replace(automatic.AUTO, top_k=21))
-    settings = td.dream(encoder, GOAL, START, budget=1000).settings
-    assert settings["top_k"] == 21 and settings["round"]["learning_rate"] == automatic.AUTO.round.learning_rate
-    assert set(asdict(automatic.AUTO)) <= set(settings)
+    settings = td.dream(encoder, GOAL, START, method=td.Auto(top_k=21), budget=1000).settings
+    assert asdict(td.Auto(top_k=21)).items() <= settings.items()
+    steps = td.PEZ(steps=2)
+    assert asdict(steps).items() <= td.dream(encoder, GOAL, START, method=steps).settings.items()
+    assert td.dream(encoder, GOAL, START, method=td.GCG(candidates=9), budget=900).settings["candidates"] == 9
     assert "token_search" in td.dream(encoder, GOAL, START, free=[3]).settings["search"]

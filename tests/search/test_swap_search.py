@@ -1,7 +1,6 @@
 """Searches over real tokens: what was planted is found, no swap is forgotten, nothing is lost."""
 
 import math
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -42,19 +41,12 @@ def test_without_the_right_gradient_it_does_worse(
     seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Few proposals and a small budget, so that luck can't stand in for the gradient."""
-    monkeypatch.setattr(automatic, "AUTO", replace(automatic.AUTO, top_k=2))
+    few = {"auto": td.Auto(top_k=2), "gcg": td.GCG(top_k=2), "epo": td.EPO(top_k=2), "pez": td.PEZ()}[method]
     goal = goal_of(1) + goal_of(2) + goal_of(3)
-    options = {"method": method, "budget": 1200, "allowed": "no_special whole_words"}
-    if method in ("gcg", "epo"):
-        options.pop("method")
-        search = td.gcg if method == "gcg" else td.epo
+    options = {"method": few, "budget": 1200, "allowed": "no_special whole_words"}
 
-        def run(seed: int) -> float:
-            return search(seeded, goal, START, top_k=2, seed=seed, **options).best.score
-    else:
-
-        def run(seed: int) -> float:
-            return td.dream(seeded, goal, START, seed=seed, **options).best.score
+    def run(seed: int) -> float:
+        return td.dream(seeded, goal, START, seed=seed, **options).best.score
 
     seeds = range(2)
     right = sum(run(seed) for seed in seeds)
@@ -84,7 +76,7 @@ def test_the_slopes_order_the_swaps_and_do_not_choose_them(encoder: torch.nn.Mod
         nothing = torch.full((5, len(VOCAB)), math.nan)
         search.slopes = lambda states: answered([nothing])
         before = search.seen.best[0].score
-        assert not run(host, automatic._sweep(search, 0, automatic._Stop(search, None, None)))
+        assert not run(host, automatic._sweep(search, 0, automatic._Stop(search, td.Auto(), None, None)))
         assert search.seen.best[0].score > before
 
 

@@ -1,5 +1,7 @@
 """What the tests of searches and dreams share: a sentence, units, methods, and searches set up by hand."""
 
+from dataclasses import fields, replace
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,14 @@ METHODS = ("auto", "gcg", "epo", "pez")
 EVERY_METHOD = (*METHODS, "anneal")
 QUICK = {"steps": 12, "evaluate_every": 3}
 ALL = torch.ones(len(VOCAB), dtype=torch.bool)
+
+
+def annealed(model: torch.nn.Module, goal: td.Objective, prompt: object, **options: object) -> td.Dream:
+    """A dream by annealing, its settings among the options; `article` for the article's in place of the default."""
+    names = {field.name for field in fields(td.Annealing)}
+    base = td.ARTICLE if options.pop("article", False) else td.Annealing()
+    settings = replace(base, **{name: options.pop(name) for name in names & set(options)})
+    return td.dream(model, goal, prompt, method=settings, **options)
 
 
 def goal_of(pos: int, plant: int = 0) -> td.Objective:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from tl_dream._arguments import one_of
 from tl_dream._errors import DreamError, require
 from tl_dream.cli.options import (
     Subparsers,
@@ -102,10 +104,49 @@ def run_dream(arguments: argparse.Namespace) -> None:
     goal = objective(a)
     _check_fluency(a)
     require(not (a.banned and a.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
-    start = corpus_start(a.start, a.text)
+    word, start = corpus_start(a.start, a.text)
+    method = _method(a, word)
     model = load(a)
     search, plot = (_front, "pareto") if a.method == "epo" else (_dream, "dream_history")
-    finish(lambda: search(a, model, goal, start), a.json, **{plot: a.figure})
+    finish(lambda: search(a, model, goal, start, method), a.json, **{plot: a.figure})
+
+
+def _method(a: argparse.Namespace, start: str | None) -> Any:
+    """The settings of the method; options of annealing stand for annealing."""
+    from tl_dream.dreaming import ARTICLE, PEZ, Annealing
+
+    changes = {
+        "steps": a.steps,
+        "start": start,
+        "learning_rate": a.learning_rate,
+        "schedule": a.schedule,
+        "temperature": a.temperature,
+        "noise": a.noise,
+        "candidates": a.candidates,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    named = [*changes, *(["preset"] if a.preset is not None else [])]
+    method = "anneal" if a.method == "auto" and named else a.method
+    known = {"anneal": named, "pez": ["steps", "learning_rate"]}.get(method, [])
+    foreign = [f"--{name.replace('_', '-')}" for name in named if name not in known]
+    require(
+        not foreign,
+        f"--method {method} has no {', '.join(foreign)}: leave {'it' if len(foreign) == 1 else 'them'} out, or take "
+        "--method anneal",
+    )
+    if method == "pez":
+        return PEZ(**changes)
+    if method != "anneal":
+        return method
+    presets = {"fast": Annealing(), "article": ARTICLE}
+    base = presets[one_of("preset", a.preset or "fast", presets)]
+    if "temperature" in changes:
+        changes["start_temperature"], changes["end_temperature"] = changes.pop("temperature")
+    if changes.get("candidates") == 0:
+        changes["candidates"] = None
+    if "schedule" in changes:
+        changes["decay"] = None  # the article's belongs to its own schedule
+    return replace(base, **changes)
 
 
 def _check_fluency(a: argparse.Namespace) -> None:
@@ -121,46 +162,28 @@ def _check_fluency(a: argparse.Namespace) -> None:
     )
 
 
-def _dream(a: argparse.Namespace, model: Any, goal: Any, start: Any) -> Any:
+def _dream(a: argparse.Namespace, model: Any, goal: Any, start: Any, method: Any) -> Any:
     """Every method but epo."""
     from tl_dream.dreaming import dream
 
     if a.fluency is not None:
         goal = goal + a.fluency * judged(a, model)
-    texts = a.text or [None]
-    return dream(
-        model,
-        goal,
-        texts[0] if len(texts) == 1 else texts,
-        method=a.method,
-        preset=a.preset,
-        start=start,
-        **_annealing(a),
-        **_shared(a),
-    )
+    return dream(model, goal, start, method=method, **_shared(a))
 
 
-def _front(a: argparse.Namespace, model: Any, goal: Any, start: Any) -> Any:
+def _front(a: argparse.Namespace, model: Any, goal: Any, start: Any, method: Any) -> Any:
     """epo brings back the whole front."""
-    from tl_dream.dreaming import EPOSettings, default_judge, epo, method_of, spread_penalties
+    from tl_dream.dreaming import EPO, default_judge, epo, spread_penalties
     from tl_dream.models import attached
 
-    words = {"start": start} if isinstance(start, str) else {}
-    method_of("epo", a.preset, {key: value for key, value in {**_annealing(a), **words}.items() if value is not None})
     judge = judged(a, model) if a.judge is not None or a.masked else None
-    penalties = None if a.fluency is None else spread_penalties(a.fluency, EPOSettings().population)
+    settings = EPO(judge, penalties=None if a.fluency is None else spread_penalties(a.fluency, EPO().population))
     with attached(model) as host:
         require(
-            a.figure is None or default_judge(host, judge, penalties) is not None,
+            a.figure is None or default_judge(host, settings) is not None,
             "--figure draws score against fluency, and this model can't judge that itself: give --judge",
         )
-    texts = a.text if start is None else start
-    return epo(model, goal, texts, fluency=judge, penalties=penalties, **_shared(a))
-
-
-def _annealing(a: argparse.Namespace) -> dict[str, Any]:
-    names = ("steps", "learning_rate", "schedule", "candidates", "noise")
-    return {**{name: getattr(a, name) for name in names}, "temperature": a.temperature and tuple(a.temperature)}
+    return epo(model, goal, start, method=settings, **_shared(a))
 
 
 def _shared(a: argparse.Namespace) -> dict[str, Any]:
@@ -174,8 +197,8 @@ def _shared(a: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def corpus_start(start: str | None, texts: Sequence[str] | None) -> Any:
-    """--start: a corpus search's file where it names one, else as it is.
+def corpus_start(start: str | None, texts: Sequence[str] | None) -> tuple[str | None, Any]:
+    """--start: the word where it is one, and what the search starts from: the texts, or a corpus search's file.
 
     Raises:
         DreamError: neither a sentence nor such a file, or both.
@@ -185,10 +208,10 @@ def corpus_start(start: str | None, texts: Sequence[str] | None) -> Any:
 
         if texts:
             raise DreamError("--text and a corpus search in --start are both given: start from one of them")
-        return CorpusResult.load(start)
+        return None, CorpusResult.load(start)
     if not texts:
         raise DreamError("no sentence to start from: give --text, or a corpus search's JSON file in --start")
-    return start
+    return start, texts[0] if len(texts) == 1 else list(texts)
 
 
 def judged(arguments: argparse.Namespace, model: Any) -> Any:

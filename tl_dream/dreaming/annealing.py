@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from tl_dream._arguments import finite_fields, flag, is_whole, one_of, plain, whole_fields
+from tl_dream._arguments import NumberField, WholeField, finite_fields, flag, one_of, whole_fields
 from tl_dream._errors import require
 from tl_dream.dreaming.soft_input import SCHEDULES, Schedule, geometric, schedule
 from tl_dream.models import PRECISIONS
+
+STEPS = 200
+WARMUP = 20
+"""Where none are given; of the warm-up a tenth of the steps at most, so that a short run cools all the same."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ class Annealing:
     """The settings of annealed ascent.
 
     Attributes:
-        steps: gradient steps.
+        steps: gradient steps; None takes 200, and under a budget as many as it surely pays for.
         learning_rate: of Adam, in logits a step.
         schedule: "geometric", "linear", "cosine" or "constant".
         start_temperature, end_temperature: of the softmax, dimensionless, > 0.
-        warmup: steps at the start temperature ("geometric").
+        warmup: steps at the start temperature ("geometric"); None takes 20, a tenth of the steps at most.
         decay: factor a step after the warm-up ("geometric"); None reaches `end_temperature` at the last step.
         start: "sentence", "random" (standard normal logits) or "uniform" (all logits 0).
         start_weight: the softmax weight of the sentence's tokens at the first step; None gives the article's cold
@@ -41,26 +43,27 @@ class Annealing:
             the objective's own units.
     """
 
-    steps: int = 200
-    learning_rate: float = 1.0
+    steps: WholeField | None = None
+    learning_rate: NumberField = 1.0
     schedule: str = "geometric"
-    start_temperature: float = 1.0
-    end_temperature: float = 0.1
-    warmup: int = 20
-    decay: float | None = None
+    start_temperature: NumberField = 1.0
+    end_temperature: NumberField = 0.1
+    warmup: WholeField | None = None
+    decay: NumberField | None = None
     start: str = "sentence"
-    start_weight: float | None = 0.5
+    start_weight: NumberField | None = 0.5
     noise: bool = False
     straight_through: bool = False
-    candidates: int | None = 128
-    renew_every: int = 20
+    candidates: WholeField | None = 128
+    renew_every: WholeField = 20
     precision: str = "auto"
-    evaluate_every: int = 10
-    top_k: int = 10
+    evaluate_every: WholeField = 10
+    top_k: WholeField = 10
     normalize: bool = False
 
     def __post_init__(self) -> None:
-        whole_fields(self, steps=1, warmup=0, evaluate_every=1, renew_every=1, top_k=1)
+        given = {name: least for name, least in (("steps", 1), ("warmup", 0)) if getattr(self, name) is not None}
+        whole_fields(self, **given, evaluate_every=1, renew_every=1, top_k=1)
         finite_fields(self, "a number above 0", lambda number: number > 0, "learning_rate")
         optional = [name for name in ("decay", "start_weight") if getattr(self, name) is not None]
         finite_fields(self, "a finite number", lambda number: True, "start_temperature", "end_temperature", *optional)
@@ -77,15 +80,24 @@ class Annealing:
         one_of("start", self.start, ("sentence", "random", "uniform"))
         self.temperature()
 
+    def _length(self) -> tuple[int, int]:
+        """Steps, and those of the warm-up."""
+        steps = self.steps or STEPS
+        return steps, min(WARMUP, steps // 10) if self.warmup is None else self.warmup
+
+    def lasting(self, steps: int | None = None) -> Annealing:
+        """The same with everything that depends on the number of steps: that given, its own, or 200."""
+        if steps is not None:
+            return replace(self, steps=steps).lasting()
+        steps, warmup = self._length()
+        return replace(self, steps=steps, warmup=warmup)
+
     def temperature(self) -> Schedule:
         """The temperature of every step."""
+        steps, warmup = self._length()
         if self.schedule == "geometric" and self.decay is not None:
-            return geometric(
-                self.start_temperature, self.end_temperature, decay=self.decay, warmup=self.warmup, steps=self.steps
-            )
-        return schedule(
-            self.schedule, self.start_temperature, self.end_temperature, steps=self.steps, warmup=self.warmup
-        )
+            return geometric(self.start_temperature, self.end_temperature, decay=self.decay, warmup=warmup, steps=steps)
+        return schedule(self.schedule, self.start_temperature, self.end_temperature, steps=steps, warmup=warmup)
 
     def narrows(self, allowed: Bool[Tensor, " vocab"]) -> bool:
         """Whether there are fewer candidates than allowed tokens, so that a gradient chooses them."""
@@ -106,26 +118,3 @@ ARTICLE = Annealing(
     normalize=True,
 )
 """The settings of "What does BERT dream of?" (its published runs; see the README)."""
-
-PRESETS = {"fast": Annealing(), "article": ARTICLE}
-
-
-def annealing_settings(preset: str | None, given: Mapping[str, Any]) -> Annealing:
-    """The preset with what was given in its place."""
-    changes = dict(given)
-    temperature = plain(changes.pop("temperature", None))
-    require(
-        temperature is None or isinstance(temperature, list) and len(temperature) == 2,
-        f"temperature = {temperature!r}: give two numbers, its start and end",
-    )
-    if temperature is not None:
-        changes["start_temperature"], changes["end_temperature"] = temperature
-    if plain(changes.get("candidates")) == 0:
-        changes["candidates"] = None
-    if "schedule" in changes:
-        changes["decay"] = None  # the article's belongs to its own schedule
-    base = PRESETS[preset or "fast"]
-    steps = plain(changes.get("steps"))
-    if base.decay is None and is_whole(steps):  # a short run cools all the same
-        changes.setdefault("warmup", min(base.warmup, max(0, steps) // 10))
-    return replace(base, **changes)

@@ -63,7 +63,8 @@ def ascend(
             tokens. Scoring the start is the least that is ever spent.
         seen: where the start is scored already.
     """
-    climb = climbed(host, climb or objective)
+    climb, settings = climbed(host, climb or objective), settings.lasting()
+    steps = settings.steps or 0
     budget = budget or Budget(host.meter)
     temperature = settings.temperature()
     count = len(batch.sentences)
@@ -89,9 +90,9 @@ def ascend(
     records: list[_Record] = []
     stopped, ended = "steps", None
     try:
-        for step in range(settings.steps + 1):
-            degree = temperature(min(step, settings.steps - 1))
-            due = step % settings.evaluate_every == 0 or step == settings.steps
+        for step in range(steps + 1):
+            degree = temperature(min(step, steps - 1))
+            due = step % settings.evaluate_every == 0 or step == steps
             last = budget.left < 2 * prices.step + (2 if due else 1) * prices.look  # one more would not fit
             due = due or last
             draws = row_generators(seed, count, step + 1) if settings.noise else None
@@ -118,10 +119,10 @@ def ascend(
                 records.append(_record(step, budget.spent, degree, shown, hard, soft, batch, settings.top_k))
                 if tick is not None:
                     tick(step, max(best.score for best in seen.best))
-                if callback is not None and callback(_progress(records[-1], settings.steps, seen, batch, host)):
+                if callback is not None and callback(_progress(records[-1], steps, seen, batch, host)):
                     stopped = "callback"
                     break
-            if step == settings.steps:
+            if step == steps:
                 break
             if last:
                 stopped = budget.why

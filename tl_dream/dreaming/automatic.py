@@ -15,15 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from tl_dream.dreaming.projection import PEZSettings, project
+from tl_dream._arguments import NumberField, WholeField, finite_fields, whole_fields
+from tl_dream._errors import require
+from tl_dream.dreaming.projection import PEZ, project
 from tl_dream.search import Callback, Ids, OtherStarts, Search, SwapSearch, Walker, every_text
 
 
 @dataclass(frozen=True)
-class AutoSettings:
+class Auto:
     """The settings of the default search.
 
     Attributes:
@@ -41,26 +44,35 @@ class AutoSettings:
         exhausted: starts anew in a row that score no new text, after which there is nothing left to look at.
     """
 
-    round: PEZSettings = PEZSettings(steps=40, patience=12)
-    rounds: int = 3
-    held: float = 0.4
-    proposing: float = 0.2
-    narrow: int = 16
-    wide: int = 64
-    top_k: int = 32
-    inertia: float = 0.8
-    recalled: float = 0.5
-    patience: int = 6
-    failed: int = 1
-    swept: int = 64
-    exhausted: int = 20
+    round: PEZ = PEZ(steps=40, patience=12)
+    rounds: WholeField = 3
+    held: NumberField = 0.4
+    proposing: NumberField = 0.2
+    narrow: WholeField = 16
+    wide: WholeField = 64
+    top_k: WholeField = 32
+    inertia: NumberField = 0.8
+    recalled: NumberField = 0.5
+    patience: WholeField = 6
+    failed: WholeField = 1
+    swept: WholeField = 64
+    exhausted: WholeField = 20
 
-
-AUTO = AutoSettings()
+    def __post_init__(self) -> None:
+        require(isinstance(self.round, PEZ), f"round = {self.round!r}: give PEZ(...)")
+        whole_fields(self, rounds=1, narrow=1, wide=1, top_k=1, patience=1, failed=1, swept=1, exhausted=1)
+        finite_fields(
+            self, "a share, 0 to 1", lambda number: 0 <= number <= 1, "held", "proposing", "inertia", "recalled"
+        )
 
 
 def search_automatically(
-    search: SwapSearch, *, seed: int = 0, callback: Callback | None = None, tick: Callable[[], object] | None = None
+    search: SwapSearch,
+    settings: Auto,
+    *,
+    seed: int = 0,
+    callback: Callback | None = None,
+    tick: Callable[[], object] | None = None,
 ) -> Search[str]:
     """Search until the budget is spent or there is nothing left to look at.
 
@@ -68,7 +80,7 @@ def search_automatically(
         Why it stopped: "budget", "seconds", "complete" (every text that may be returned was scored), "exhausted" (the
         search finds no text that it has not scored), or "callback".
     """
-    stop = _Stop(search, callback, tick)
+    stop = _Stop(search, settings, callback, tick)
     if stop.asked():
         return stop.why
     if (yield from every_text(search, stop.asked)):
@@ -76,15 +88,15 @@ def search_automatically(
     others, draw = OtherStarts(search), torch.Generator().manual_seed(seed)
     order = sorted(range(len(search.batch.sentences)), key=lambda row: -_standing(search, row))
     for row in order:  # at least one: a round is the best use of any budget
-        if not stop.why and search.budget.share <= AUTO.proposing:
+        if not stop.why and search.budget.share <= settings.proposing:
             yield from _round(search, row, stop)
     row = _leader(search)
-    yield from _rounds(search, row, stop, draw, AUTO.rounds - 1)
+    yield from _rounds(search, row, stop, draw, settings.rounds - 1)
     if _gained_nothing(search, row):
         yield from _start_anew(search, row, stop, draw, others, 0)
     order.sort(key=lambda row: -_standing(search, row))
     row, failed, lead, turns, idle = order.pop(0), 0, None, 0, 0
-    while not stop.asked() and idle < AUTO.exhausted:
+    while not stop.asked() and idle < settings.exhausted:
         count = search.seen.count
         yield from _climb(search, search.walker(row), stop)
         failed = failed + 1 if search.seen.leads[row] is lead else 0
@@ -97,7 +109,7 @@ def search_automatically(
             row = leader
         elif order:
             row, failed, lead = order.pop(0), 0, None
-        elif failed >= AUTO.failed or certain and lead[0] == best.ids or _gained_nothing(search, row):
+        elif failed >= settings.failed or certain and lead[0] == best.ids or _gained_nothing(search, row):
             row, failed, lead, turns = leader, 0, None, turns + 1
             yield from _start_anew(search, row, stop, draw, None if turns % 2 else others, turns)
         else:
@@ -106,10 +118,12 @@ def search_automatically(
 
 
 class _Stop:
-    """Whether to stop, asked after every step, and why."""
+    """Whether to stop, asked after every step, and why; the settings that all steps go by."""
 
-    def __init__(self, search: SwapSearch, callback: Callback | None, tick: Callable[[], object] | None) -> None:
-        self._search, self.callback, self.tick = search, callback, tick
+    def __init__(
+        self, search: SwapSearch, settings: Auto, callback: Callback | None, tick: Callable[[], object] | None
+    ) -> None:
+        self._search, self.settings, self.callback, self.tick = search, settings, callback, tick
         self.why = ""
 
     def asked(self) -> bool:
@@ -151,7 +165,7 @@ def _start_anew(
         by_score = off is not None and search.seen.best[row].score <= off and turn % 4 >= 2
         other = (yield from others.best_of(row, draw)) if others else None
         search.seen.start_anew(row, other, by_score)
-        yield from _rounds(search, row, stop, draw, AUTO.rounds)
+        yield from _rounds(search, row, stop, draw, stop.settings.rounds)
 
 
 def _rounds(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, count: int) -> Search[None]:
@@ -167,24 +181,27 @@ def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | No
     if not stop.why:
         moves = None
         if draw is not None:
-            moves = torch.rand(1, len(search.batch.sentences[row].free), generator=draw) >= AUTO.held
+            moves = torch.rand(1, len(search.batch.sentences[row].free), generator=draw) >= stop.settings.held
             moves = (moves | ~moves.any()).to(search.host.device)
-        why = yield from project(search, AUTO.round, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick)
+        why = yield from project(
+            search, stop.settings.round, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick
+        )
         stop.why = why if why in ("budget", "seconds", "callback") else ""
     return why != "flat"
 
 
 def _climb(search: SwapSearch, walker: Walker, stop: _Stop) -> Search[None]:
     """Merged swaps until nothing better comes for a while. Where there are few, no step tries most of them."""
-    width, stale = float(AUTO.narrow), 0
-    wide = max(AUTO.narrow, min(AUTO.wide, int(search.open_swaps(walker.row, walker.ids).sum()) // 2))
-    while stale < AUTO.patience:
-        better = yield from search.step(
-            [walker], round(width), AUTO.top_k, merge=True, remembered=AUTO.recalled, inertia=AUTO.inertia
-        )
+    settings = stop.settings
+    width, stale = float(settings.narrow), 0
+    few = int(search.open_swaps(walker.row, walker.ids).sum()) // 2
+    wide = max(settings.narrow, min(settings.wide, few))
+    kept: dict[str, Any] = {"remembered": settings.recalled, "inertia": settings.inertia}
+    while stale < settings.patience:
+        better = yield from search.step([walker], round(width), settings.top_k, merge=True, **kept)
         if stop.asked() or better is None:
             return
-        width = max(AUTO.narrow, width / 1.2) if better[0] else min(wide, width * 1.2)
+        width = max(settings.narrow, width / 1.2) if better[0] else min(wide, width * 1.2)
         stale = 0 if better[0] else stale + (width >= wide)
 
 
@@ -199,7 +216,7 @@ def _sweep(search: SwapSearch, row: int, stop: _Stop) -> Search[bool]:
     gains = search.gains(row, best.ids, slope)
     free, width = search.batch.sentences[row].free, gains.shape[1]
     order = gains.flatten().argsort(descending=True)[:count]  # all that are open, whatever their slopes
-    for part in order.split(4 * AUTO.swept):
+    for part in order.split(4 * stop.settings.swept):
         fresh: list[Ids] = []
         for pick in part.tolist():
             ids = list(best.ids)
@@ -207,8 +224,8 @@ def _sweep(search: SwapSearch, row: int, stop: _Stop) -> Search[bool]:
             if not search.seen.knows(row, tuple(ids)):
                 fresh.append(tuple(ids))
         batch = [ids for ids, good in zip(fresh, search.seen.returnable(row, fresh), strict=True) if good]
-        for at in range(0, len(batch), AUTO.swept):
-            some = batch[at : at + AUTO.swept]
+        for at in range(0, len(batch), stop.settings.swept):
+            some = batch[at : at + stop.settings.swept]
             if search.affordable(len(some), [row]) < len(some):
                 return False
             yield from search.score([(row, ids) for ids in some])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, Whole, finite_numbers, listed, plain, seed_number, whole_number
+from tl_dream._arguments import Number, Whole, whole_number
 from tl_dream._errors import require
-from tl_dream.dreaming.dreaming import DreamTask, method_of
+from tl_dream.dreaming.task import DreamTask, Method
 from tl_dream.models import Host, attached
-from tl_dream.objectives import Objective, check
 from tl_dream.results import Dream
-from tl_dream.search import Search, make_batch, run_many
+from tl_dream.search import Search, run_many
 from tl_dream.text import DEFAULT_ALLOWED, Allowed
 
 SIDE_BY_SIDE = {"cpu": 64}
@@ -44,10 +43,9 @@ def dream_many(
     model: Any,
     jobs: Iterable[Any],
     *,
-    method: str = "auto",
+    method: str | Method = "auto",
     budget: Whole | None = None,
     seconds: Number | None = None,
-    fluency: Objective | None = None,
     starts: Whole = 1,
     allowed: Allowed = DEFAULT_ALLOWED,
     banned: Iterable[Any] | None = None,
@@ -67,7 +65,7 @@ def dream_many(
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         jobs: (objective, prompt) pairs; a prompt is a sentence, or a corpus search whose top ten are the starts. Read
             as room gets free, so that they may be a generator, and as many as you like.
-        method, fluency, starts, allowed, banned, max_changes, retokenize, seed: as in `dream`, for every job.
+        method, starts, allowed, banned, max_changes, retokenize, seed: as in `dream`, for every job.
         budget: forward-tokens a job; None as in `dream`.
         seconds: a limit on one clock for all: jobs that are under way then end with their best so far (`stopped` is
             "seconds"), and no other begins.
@@ -89,23 +87,18 @@ def dream_many(
         >>> for one in td.dream_many(bert, ((unit, "i hate kickshaws .") for unit in units), budget=2_000):
         ...     print(one.number, one.dream.best.score)
     """
-    method = method_of(method, None, {})
-    require(
-        fluency is None or method == "epo",
-        'fluency= goes with method="epo"; any other climbs the sum: goal + 0.1 * fluency()',
+    every = DreamTask.of(
+        method,
+        budget=budget,
+        seconds=seconds,
+        starts=starts,
+        allowed=allowed,
+        banned=banned,
+        max_changes=max_changes,
+        retokenize=retokenize,
+        seed=seed,
     )
-    options = {
-        "starts": whole_number("starts", starts),
-        "allowed": plain(allowed),
-        "banned": None if banned is None else listed(banned),
-        "max_changes": None if max_changes is None else whole_number("max_changes", max_changes),
-        "retokenize": retokenize,
-    }
-    limit = None if budget is None else whole_number("budget", budget)
-    seed = seed_number(seed)
     count = None if width is None else whole_number("width", width)
-    if seconds is not None:
-        (seconds,) = finite_numbers("seconds", seconds, "a number above 0", lambda number: number > 0)
     require(
         isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes),
         f"jobs is a {type(jobs).__name__}: give (objective, prompt) pairs",
@@ -114,7 +107,7 @@ def dream_many(
     require(total != 0, "there is no job: give at least one (objective, prompt) pair")
     with attached(model) as host:  # a model that is none is told at once
         count = count or SIDE_BY_SIDE.get(host.device.type, 256)
-    ends = None if seconds is None else time.perf_counter() + float(seconds)
+    timed = replace(every.timed(), seconds=None)  # one clock for all
 
     def task(host: Host, job: Any) -> Search[Dream]:
         """A job's search. Whatever is wrong with the job is raised when the search begins."""
@@ -123,28 +116,10 @@ def dream_many(
             f"a job is {job!r:.80}: give an (objective, prompt) pair",
         )
         objective, prompt = job
-        check(host, objective)
         require(prompt is not None, "no sentence to start from: give (objective, prompt) pairs")
-        batch = make_batch(host, objective, prompt, **options)
-        made = DreamTask(
-            host,
-            objective,
-            batch,
-            method,
-            None,
-            {},
-            fluency,
-            limit,
-            seed,
-            options["starts"],
-            allowed,
-            None,
-            False,
-            ends,
-        )
-        return (yield from made.search())
+        return (yield from timed.search(host, objective, prompt))
 
-    return _finished(model, host, jobs, task, count, total, ends, progress)
+    return _finished(model, host, jobs, task, count, total, timed.ends, progress)
 
 
 def _finished(

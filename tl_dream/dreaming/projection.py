@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tl_dream._arguments import finite_fields, whole_fields
+from tl_dream._arguments import NumberField, WholeField, finite_fields, whole_fields
 from tl_dream.models import Host, steady_linear
 from tl_dream.search import Search, SwapSearch
 
@@ -27,7 +27,7 @@ IDLE = 40
 
 
 @dataclass(frozen=True)
-class PEZSettings:
+class PEZ:
     """The settings of projected gradient ascent.
 
     Against the paper, whose Adam takes steps of a fixed size for every number: every position's slopes are scaled to a
@@ -41,10 +41,10 @@ class PEZSettings:
         patience: steps in which no row gets a new lead, after which it ends; None: never.
     """
 
-    steps: int = 400
-    learning_rate: float = 0.2
-    momentum: float = 0.5
-    patience: int | None = None
+    steps: WholeField = 400
+    learning_rate: NumberField = 0.2
+    momentum: NumberField = 0.5
+    patience: WholeField | None = None
 
     def __post_init__(self) -> None:
         whole_fields(self, steps=1, **({} if self.patience is None else {"patience": 1}))
@@ -54,7 +54,7 @@ class PEZSettings:
 
 def project(
     search: SwapSearch,
-    settings: PEZSettings,
+    settings: PEZ,
     *,
     rows: Sequence[int] | None = None,
     moves: Bool[Tensor, "some free"] | None = None,

@@ -289,7 +289,7 @@ def normalized(objective: Objective) -> Objective:
     require(
         tokens is not None,
         f"normalized({objective}) needs a value at every position, and this objective has none: climb it as it is "
-        '(preset="fast")',
+        "(normalize=False)",
     )
     assert tokens is not None
     inner = tokens

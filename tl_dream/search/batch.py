@@ -140,7 +140,7 @@ def read_prompts(host: Host, prompt: Start, free: Positions = None) -> tuple[Sen
     """
     if isinstance(prompt, CorpusResult):
         prompt = prompt.texts(TOP)
-    require(prompt is not None, "no sentence to start from: give a prompt, or start= with a corpus search")
+    require(prompt is not None, "no sentence to start from: give a prompt, or a corpus search")
     assert prompt is not None
     bare = listed(prompt)
     given = prompts_of(prompt if isinstance(prompt, str | Prompt) else bare, "sentence to start from")
