@@ -85,7 +85,7 @@ CALLS: dict[str, Call] = {
     "replaced_activation": Call(
         lambda m, g, c, word="dog": td.replaced_activation(m, TEXT, word, pos=2, layer=1), {"word": "dog moon"}
     ),
-    "gcg": Call(lambda m, g, c, **o: td.gcg(m, g, TEXT, **({"budget": 600} | o)), {"method": "gcg"}),
+    "gcg": Call(lambda m, g, c, **o: td.gcg(m, g, TEXT, **({"budget": 600} | o)), {"method": "epo"}),
     "epo": Call(
         lambda m, g, c, **o: td.epo(m, g, TEXT, **({"budget": 600, "method": td.EPO(population=2)} | o)),
         {"method": td.GCG()},

@@ -548,7 +548,7 @@ TYPE_MISTAKES: list[tuple[Callable[[torch.nn.Module], object], str]] = [
     (lambda m: td.dream(m, lambda acts: 0, "a dog"), "an objective was expected, not function"),
     (lambda m: td.dream(m, GOAL, ["a dog", 3]), "a sentence is text or a Prompt, not int: 3"),
     (lambda m: td.dream(m, GOAL, "a dog", method=td.GCG), "give a name (auto, anneal, gcg, epo, pez), or td.Auto(...)"),
-    (lambda m: td.gcg(m, GOAL, "a dog", method="gcg"), "method = 'gcg': gcg takes td.GCG(...)"),
+    (lambda m: td.gcg(m, GOAL, "a dog", method="epo"), "method = 'epo': gcg takes td.GCG(...)"),
     (lambda m: td.epo(m, GOAL, "a dog", method=td.GCG()), "epo takes td.EPO(...); dream takes any method"),
     (lambda m: td.EPO(fluency="bigrams"), "fluency = 'bigrams': give an objective, such as fluency(judge)"),
     (lambda m: td.Auto(round=3), "round = 3: give PEZ(...)"),

@@ -8,7 +8,7 @@ from typing import Any
 from tl_dream._arguments import Number, Whole
 from tl_dream._errors import require
 from tl_dream.dreaming.coordinate_gradient import EPO, GCG
-from tl_dream.dreaming.task import DreamTask, Method
+from tl_dream.dreaming.task import DreamTask, Method, method_of
 from tl_dream.models import attached
 from tl_dream.objectives import Objective
 from tl_dream.results import Dream, Frontier
@@ -109,7 +109,7 @@ def gcg(
     prompt: Start,
     *,
     free: Positions = None,
-    method: GCG = GCG(),  # noqa: B008
+    method: str | Method = "gcg",
     budget: Whole | None = None,
     seconds: Number | None = None,
     starts: Whole = 1,
@@ -122,7 +122,9 @@ def gcg(
     progress: bool | None = None,
 ) -> Dream:
     """`dream` by greedy coordinate gradient (see `GCG` for its settings); arguments and errors are its own."""
-    require(isinstance(method, GCG), f"method = {method!r:.80}: gcg takes td.GCG(...); dream takes any method")
+    require(
+        isinstance(method_of(method), GCG), f"method = {method!r:.80}: gcg takes td.GCG(...); dream takes any method"
+    )
     return dream(
         model,
         objective,
@@ -148,7 +150,7 @@ def epo(
     prompt: Start,
     *,
     free: Positions = None,
-    method: EPO = EPO(),  # noqa: B008
+    method: str | Method = "epo",
     budget: Whole | None = None,
     seconds: Number | None = None,
     starts: Whole = 1,
@@ -176,7 +178,9 @@ def epo(
         >>> front.front[0].scored.score >= front.start.scored.score
         True
     """
-    require(isinstance(method, EPO), f"method = {method!r:.80}: epo takes td.EPO(...); dream takes any method")
+    require(
+        isinstance(method_of(method), EPO), f"method = {method!r:.80}: epo takes td.EPO(...); dream takes any method"
+    )
     task = DreamTask.of(
         method,
         budget=budget,
