@@ -1,0 +1,127 @@
+"""Processes and clusters do what one process does, also where workers are killed."""
+
+import builtins
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas
+import psutil
+import pytest
+import torch
+
+import tl_dream as td
+from tests.conftest import says
+from tests.support.sweeps import OPTIONS, PATTERN, keys, lines, load, loader, same_rows
+
+pytestmark = pytest.mark.slow
+"""Every process that is started takes seconds to import torch."""
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pandas.DataFrame:
+    out = tmp_path_factory.mktemp("whole")
+    td.sweep(loader(tiny_folder), PATTERN, out=out, **OPTIONS)
+    return td.read_sweep(out)
+
+
+def kill_one(out: Path, after: int, killed: list[int]) -> threading.Thread:
+    """SIGKILL, once the journals hold so many rows, to one of the processes that compute."""
+
+    def wait() -> None:
+        while lines(out) < after:
+            time.sleep(0.005)
+        every = psutil.Process().children(recursive=True)
+        (victim, *_) = sorted(every, key=lambda one: -sum(one.cpu_times()[:2]))
+        victim.send_signal(signal.SIGKILL)
+        killed.append(victim.pid)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_two_processes(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    status = td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, workers=2, **OPTIONS)
+    assert (status.done, status.notices) == (48, ())
+    assert [path.name for path in sorted(tmp_path.glob("worker-*.jsonl"))] == ["worker-0.jsonl", "worker-1.jsonl"]
+    assert {path.read_bytes().count(b"\n") for path in tmp_path.glob("worker-*.jsonl")} == {24}, "a half each"
+    assert same_rows(td.read_sweep(tmp_path), whole) and len(set(keys(tmp_path))) == 48
+    assert torch.get_num_threads() == threads and dict(os.environ) == environment
+
+
+def test_a_process_that_is_killed(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
+    killed: list[int] = []
+    thread = kill_one(tmp_path, 5, killed)
+    status = td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, workers=2, **OPTIONS)
+    thread.join()
+    assert killed and any("workers died" in notice for notice in status.notices)
+    assert sorted(keys(tmp_path)) == sorted(whole.key) and same_rows(td.read_sweep(tmp_path), whole)
+
+
+def test_a_cluster_of_which_a_worker_is_killed(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
+    killed: list[int] = []
+    thread = kill_one(tmp_path, 5, killed)
+    status = td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, engine="dask", workers=2, **OPTIONS)
+    thread.join()
+    assert killed and status.done == 48
+    assert sorted(keys(tmp_path)) == sorted(whole.key) and same_rows(td.read_sweep(tmp_path), whole)
+
+
+def test_a_running_scheduler(tiny_folder: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    options: dict[str, Any] = {"prompt": "the dog", "budget": 300, "engine": "dask"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50) as cluster:
+        jobs = ["mlp_post:0:0-4", (td.neuron("mlp_post", layer=1, unit=999), "the dog")]
+        status = td.sweep(loader(tiny_folder), jobs, out=tmp_path, scheduler=cluster.scheduler_address, **options)
+        assert status.done == 5 and "999" in status.failures[0].why
+        with says("a worker loaded another model"):
+            other = td.load_model(str(tiny_folder), dtype=torch.float64)
+            td.sweep(Once(other, tiny_folder), jobs, out=tmp_path / "b", scheduler=cluster.scheduler_address, **options)
+
+
+class Once:
+    """Loads one model here, and another one where it was sent to."""
+
+    def __init__(self, model: Any, folder: Path) -> None:
+        self.model, self.folder = model, folder
+
+    def __call__(self) -> Any:
+        return self.model
+
+    def __reduce__(self) -> Any:
+        return Other, (self.folder,)
+
+
+class Other:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self) -> Any:
+        return load(str(self.folder))
+
+
+def test_no_scheduler(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
+    options = {"prompt": "the dog", "budget": 300, "engine": "dask", "out": tmp_path}
+    for scheduler in (address, "no address at all"):
+        with says("no Dask scheduler can be reached at", "dask scheduler"):
+            td.sweep(loader(tiny_folder), "mlp_post:0:0-4", scheduler=scheduler, **options)
+    real = builtins.__import__
+
+    def without(name: str, *args: Any) -> Any:
+        if name == "distributed":
+            raise ImportError("No module named 'distributed'")
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with says('pip install "tl-dream[cluster]"'):
+        td.sweep(loader(tiny_folder), "mlp_post:0:0-4", **options)
