@@ -15,6 +15,7 @@ import torch
 import tl_dream as td
 from tests.conftest import says
 from tests.support.sweeps import CORPUS, OPTIONS, PATTERN, begin, keys, kill_after, lines, loader, same_rows
+from tl_dream.dreaming import METHODS, Method
 from tl_dream.sweeps import sweeping
 from tl_dream.sweeps.engines import WorkersDied
 from tl_dream.sweeps.workers import Work
@@ -35,7 +36,7 @@ def test_it_finds_what_dreams_find(encoder: torch.nn.Module, whole: pandas.DataF
     assert whole.key.tolist() == [f"{unit}@{seed}" for seed in (0, 1) for unit in td.units(encoder, PATTERN)]
     for row in whole.iloc[::7].itertuples():
         goal = td.neuron("mlp_post", layer=row.layer, unit=row.unit)
-        alone = td.dream(encoder, goal, start=td.corpus_search(encoder, goal, CORPUS), budget=700, seed=row.seed)
+        alone = td.dream(encoder, goal, td.corpus_search(encoder, goal, CORPUS), budget=700, seed=row.seed)
         assert row.text == alone.best.text and row.score == pytest.approx(alone.best.score, abs=1e-5)
     assert (whole.score > whole.corpus_score).mean() > 0.9, "dreams beat the corpus"
 
@@ -135,8 +136,20 @@ def test_bad_input(encoder: torch.nn.Module, tmp_path: Path) -> None:
     for option in ("workers", "seeds", "width", "threads", "sentences", "budget"):
         refused(encoder, f"{option} = 0", out=out, **{option: 0})
     refused("nowhere/model", "nowhere/model", out=out)
-    assert file.read_text() == "mine" and not [path for path in out.iterdir() if path.name != ".lock"]
     refused(encoder, "unknown method", out=out, method="guess")
+    refused(encoder, "allowed", out=out, allowed="no_specials")
+    refused(encoder, "kickshaws", out=out, banned=["kickshaws"])
+    refused(encoder, "prompt", out=out, prompt=[])
+    refused(encoder, "prompt", out=out, prompt="")
+    assert file.read_text() == "mine" and not [path for path in out.iterdir() if path.name != ".lock"]
+
+
+@pytest.mark.parametrize("method", [*METHODS.values()], ids=[*METHODS])
+def test_every_method(encoder: torch.nn.Module, tmp_path: Path, method: Method) -> None:
+    status = td.sweep(encoder, "mlp_post:0:3", out=tmp_path, prompt="the red dog", budget=500, method=method)
+    assert status.done == 1
+    alone = td.dream(encoder, GOAL, "the red dog", budget=500, method=method)
+    assert td.sweep_result(tmp_path, "mlp_post:0:3@0").best.text == alone.best.text
 
 
 def test_a_full_disk_ends_it_and_it_goes_on(

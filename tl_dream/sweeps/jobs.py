@@ -9,6 +9,7 @@ from typing import Any
 
 from tl_dream._arguments import plain
 from tl_dream._errors import require
+from tl_dream.dreaming import Method
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.sweeps.patterns import Unit, units
@@ -55,7 +56,7 @@ def _quoted(prompt: Any) -> Any:
 class Settings:
     """How every job is done; the fields are the options of `sweep`."""
 
-    method: Any
+    method: str | Method
     budget: int | None
     allowed: Allowed
     banned: Any

@@ -17,7 +17,9 @@ from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, listed, one_of, plain, seed_number, whole_number
 from tl_dream._errors import DreamError, keeping, require, shortened
-from tl_dream.models import attached, load_model
+from tl_dream.dreaming import Method, dream_many
+from tl_dream.models import Host, attached, load_model
+from tl_dream.objectives import neuron
 from tl_dream.sweeps.engines import ENGINES, WorkersDied, run_cluster, run_processes
 from tl_dream.sweeps.jobs import Job, Settings, has_units, jobs_of, started_from
 from tl_dream.sweeps.journal import journal_paths, locked, mend_journals
@@ -38,7 +40,7 @@ def sweep(
     column: str | None = None,
     sentences: Whole = 10,
     prompt: Any = None,
-    method: Any = "auto",
+    method: str | Method = "auto",
     budget: Whole | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
     banned: Iterable[Any] | None = None,
@@ -131,6 +133,7 @@ def sweep(
                 corpus is None or has_units(todo),
                 "the corpus is where units start, and there is no unit among the jobs: leave it out",
             )
+            _try_out(host, settings, prompt)
             known = None if corpus is None else describe_corpus(corpus, column, sentences)
             manifest = make_manifest(host, todo, settings, known, prompt)
             keep_manifest(folder, manifest)
@@ -172,6 +175,16 @@ def _folder(out: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise DreamError(f"the folder {str(out)!r} can't be made: {error.strerror or error}") from error
     return folder
+
+
+def _try_out(host: Host, settings: Settings, prompt: Any) -> None:
+    """Raise what is wrong with the settings or the prompt before they are written down: afterwards no others would be
+    taken. The shortest dream there is asks for all of them."""
+    goal = neuron("block_out", layer=0, unit=0)
+    options = {**vars(settings), "budget": 1}
+    for one in dream_many(host, [(goal, "a b c" if prompt is None else prompt)], **options, progress=False):
+        if one.error is not None:
+            raise one.error
 
 
 def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path, identity: str) -> list[str]:
