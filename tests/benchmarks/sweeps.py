@@ -254,7 +254,7 @@ def plan(given: argparse.Namespace) -> None:
     print(
         f"\nThe first bottleneck is the core beside the GPU: of a dream of BERT-base the GPU computes {base:.3f} s and "
         f"the core {host_seconds:.3f} s, so that the GPU waits {host_seconds / (base + host_seconds):.0%} of the time; "
-        f"{(base + host_seconds) / base:.1f} workers a GPU (processes that take turns on it) would fill it. The journal "
+        f"{(base + host_seconds) / base:.1f} workers a GPU (processes that take turns on it) fill it. The journal "
         f"of a cluster, which one client writes, is full at {written * (base + host_seconds):,.0f} GPUs."
     )
 

@@ -4,6 +4,8 @@ import builtins
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -55,6 +57,26 @@ def test_two_processes(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFram
     assert torch.get_num_threads() == threads and dict(os.environ) == environment
 
 
+PAIRS = """
+import sys
+import tl_dream as td
+from tests.support.sweeps import loader
+if __name__ == "__main__":
+    goal = td.custom(lambda acts: acts["x"][:, 1, 3] - acts["x"][:, 1, 5], {"x": ("mlp_post", 1)})
+    jobs = [(goal, "the red dog"), (td.neuron("mlp_post", layer=1, unit=3) - 0.5 * td.logit("dog", pos=1), "the cat")]
+    print(td.sweep(loader(sys.argv[1]), jobs, out=sys.argv[2], budget=500, workers=2))
+"""
+
+
+def test_objectives_of_your_own_go_to_other_processes(tiny_folder: Path, tmp_path: Path) -> None:
+    """In an interpreter of its own: what the tests check of types can't be sent."""
+    command = [sys.executable, "-c", PAIRS, tiny_folder, tmp_path / "out"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.stdout.startswith("2 of 2 jobs are done"), done.stderr
+    assert len(td.read_sweep(tmp_path / "out")) == 2
+
+
 def test_a_process_that_is_killed(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
     killed: list[int] = []
     thread = kill_one(tmp_path, 5, killed)
@@ -78,7 +100,7 @@ def test_a_running_scheduler(tiny_folder: Path, tmp_path: Path) -> None:
 
     options: dict[str, Any] = {"prompt": "the dog", "budget": 300, "engine": "dask"}
     with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50) as cluster:
-        jobs = ["mlp_post:0:0-4", (td.neuron("mlp_post", layer=1, unit=999), "the dog")]
+        jobs = ["mlp_post:0:0-4", td.Unit("mlp_post", 1, 999)]
         status = td.sweep(loader(tiny_folder), jobs, out=tmp_path, scheduler=cluster.scheduler_address, **options)
         assert status.done == 5 and "999" in status.failures[0].why
         with says("a worker loaded another model"):

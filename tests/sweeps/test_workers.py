@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 import torch
 
@@ -22,7 +21,7 @@ from tl_dream.sweeps import workers
 from tl_dream.sweeps.jobs import Job, Settings
 from tl_dream.sweeps.journal import read_journal
 from tl_dream.sweeps.manifest import model_hash
-from tl_dream.sweeps.workers import Work, run_chunk, run_here, run_process
+from tl_dream.sweeps.workers import Work, packed, run_chunk, run_here, run_process
 
 SETTINGS = Settings("auto", 500, "no_special no_unused", None, None, True)
 JOBS = [Job(td.Unit("mlp_post", 0, unit), "the red dog", seed) for seed in (0, 1) for unit in range(4)]
@@ -87,10 +86,10 @@ def test_a_worker_with_another_model(
 ) -> None:
     other = loader(tiny_checkpoint(seed=5))
     with says("a worker loaded another model", "same checkpoint"):
-        run_process(work(encoder), other, JOBS, tmp_path, 0, 1, os.getppid())
+        run_process(work(encoder), packed(other), packed(JOBS), tmp_path, 0, 1, os.getppid())
     assert not list(tmp_path.glob("*.jsonl"))
     with says("a worker loaded another model"):
-        run_chunk(work(encoder), cloudpickle.dumps(other), cloudpickle.dumps(JOBS), None)
+        run_chunk(work(encoder), packed(other), packed(JOBS), None)
 
 
 def test_a_chunk_loads_the_model_once(encoder: torch.nn.Module, tiny_folder: Path, tmp_path: Path) -> None:
@@ -101,9 +100,9 @@ def test_a_chunk_loads_the_model_once(encoder: torch.nn.Module, tiny_folder: Pat
             file.write("x")
         return td.load_model(str(tiny_folder))
 
-    threads, pickled = torch.get_num_threads(), cloudpickle.dumps(load)
+    threads, pickled = torch.get_num_threads(), packed(load)
     for at in (0, 2):
-        rows = run_chunk(work(encoder), pickled, cloudpickle.dumps(JOBS[at : at + 2]), threads)
+        rows = run_chunk(work(encoder), pickled, packed(JOBS[at : at + 2]), threads)
         assert {row["key"] for row in rows} == {job.key for job in JOBS[at : at + 2]}
         assert pickle.loads(pickle.dumps(rows)) == rows
     assert log.read_text() == "x" and torch.get_num_threads() == threads
@@ -113,10 +112,15 @@ def test_a_process_whose_parent_has_gone_writes_nothing(
     encoder: torch.nn.Module, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_end_with", lambda parent: None)
-    run_process(work(encoder), loader(tiny_folder), JOBS, tmp_path, 0, 1, os.getppid() + 1)
+    run_process(work(encoder), packed(loader(tiny_folder)), packed(JOBS), tmp_path, 0, 1, os.getppid() + 1)
     assert (tmp_path / "worker-0.jsonl").read_bytes() == b""
-    run_process(work(encoder), loader(tiny_folder), JOBS[:1], tmp_path, 0, 1, os.getppid())
+    run_process(work(encoder), packed(loader(tiny_folder)), packed(JOBS[:1]), tmp_path, 0, 1, os.getppid())
     assert len(list(read_journal(tmp_path / "worker-0.jsonl"))) == 1
+
+
+def test_what_cannot_be_sent(tmp_path: Path) -> None:
+    with (tmp_path / "open").open("w") as file, says("can't be sent to another process", "give units"):
+        packed(td.custom(lambda acts: file.name, {"x": ("mlp_post", 1)}))
 
 
 def watcher(parent: int) -> None:

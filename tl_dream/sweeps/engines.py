@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import joblib
 
 from tl_dream._errors import DreamError, require
 from tl_dream.sweeps.jobs import Job
 from tl_dream.sweeps.journal import Journal
-from tl_dream.sweeps.workers import Loader, Work, run_chunk, run_process
+from tl_dream.sweeps.workers import Loader, Work, packed, run_chunk, run_process
 
 ENGINES = ("auto", "joblib", "dask")
 
@@ -41,13 +40,13 @@ def run_processes(
     """
     workers = min(workers, len(jobs))
     threads = threads or max(1, joblib.cpu_count() // workers)
-    shares = [jobs[number::workers] for number in range(workers)]
+    shares = [packed(jobs[number::workers]) for number in range(workers)]
     pool = joblib.Parallel(
         n_jobs=workers, backend="loky", batch_size=1, pre_dispatch="all", inner_max_num_threads=threads
     )
     try:
         pool(
-            joblib.delayed(run_process)(work, load, share, folder, number, threads, os.getpid())
+            joblib.delayed(run_process)(work, packed(load), share, folder, number, threads, os.getpid())
             for number, share in enumerate(shares)
         )
     except BrokenProcessPool as error:
@@ -82,13 +81,13 @@ def run_cluster(
 
         count = max(1, len(client.nthreads()))
         size = max(1, min(work.width or 64, -(-len(jobs) // (4 * count))))
-        pickled = cloudpickle.dumps(load)
+        sent = packed(load)
         futures = [
             client.submit(
                 run_chunk,
                 work,
-                pickled,
-                cloudpickle.dumps(jobs[at : at + size]),
+                sent,
+                packed(jobs[at : at + size]),
                 threads,
                 pure=False,
                 key=f"tl-dream-{work.sweep}-{work.session}-{at}",

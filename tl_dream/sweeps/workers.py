@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 
 from tl_dream._errors import DreamError, require
@@ -98,22 +99,36 @@ def run_here(work: Work, model: Any, jobs: Sequence[Job], folder: Path, ended: C
             ended()
 
 
-def run_process(
-    work: Work, load: Loader, jobs: Sequence[Job], folder: Path, worker: int, threads: int, parent: int
-) -> None:
+def packed(value: Any) -> bytes:
+    """A loader or jobs as they are sent to another process.
+
+    Raises:
+        DreamError: they can't be.
+    """
+    try:
+        return cloudpickle.dumps(value)
+    except Exception as error:
+        raise DreamError(
+            f"the jobs, or what loads the model, can't be sent to another process ({error!r:.200}): give units, or "
+            "functions that hold nothing open; or do without workers"
+        ) from error
+
+
+def run_process(work: Work, load: bytes, jobs: bytes, folder: Path, worker: int, threads: int, parent: int) -> None:
     """Do the jobs in a process of its own, which ends when its parent does.
 
     Args:
+        load, jobs: packed.
         parent: the process id of the sweep itself.
     """
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
-    model = load()
+    model = pickle.loads(load)()
     work.check_model(model)
     with Journal(folder, worker) as journal:
         # A sweep that goes on waits for this lock: who got it while the parent lived may write
         if os.getppid() == parent:
-            for row in work.rows(model, jobs):
+            for row in work.rows(model, pickle.loads(jobs)):
                 journal.append(row)
 
 
@@ -133,7 +148,7 @@ def run_chunk(work: Work, load: bytes, jobs: bytes, threads: int | None) -> list
     """Do some jobs in a worker of a cluster, and send back their rows. The model is loaded once a worker.
 
     Args:
-        load, jobs: pickled, so that what hands them on need not know them.
+        load, jobs: packed.
         threads: of torch; None leaves what the worker was started with.
     """
     with _ONE_AT_A_TIME:
