@@ -64,7 +64,8 @@ def test_a_draw(encoder: torch.nn.Module) -> None:
 @pytest.mark.parametrize(
     ("pattern", "complaint"),
     [
-        ("mlp_pots:0:1", "mlp_post"),
+        ("mlp_pots:0:1", "nearest: mlp_post"),
+        ("mlp_pots:0:9-5", "nearest: mlp_post"),
         ("mlp_post", "names no layer"),
         ("mlp_post:", "is no layer"),
         ("mlp_post:3:1", "layer 3 does not exist"),

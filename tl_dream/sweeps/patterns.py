@@ -77,6 +77,8 @@ def _named(host: Host, shapes: dict[str, tuple[int, ...] | None], pattern: str, 
     if ALIASES.get(hook, hook) in LAYERED:
         require(bool(parts), f"{pattern!r} names no layer: {GRAMMAR}")
         layers = _numbers(pattern, parts.pop(0), range(host.n_layers), "layer")
+    else:
+        host.resolve(hook)  # a name that is none is told before all else
     require(not is_pattern(hook), f"{pattern!r}: attention has no units; give (attention(...), prompt) pairs as jobs")
     options: dict[str, str] = {}
     for part in parts:
