@@ -41,8 +41,9 @@ def run_processes(
     workers = min(workers, len(jobs))
     threads = threads or max(1, joblib.cpu_count() // workers)
     shares = [packed(jobs[number::workers]) for number in range(workers)]
+    count = max(2, workers)  # of one job joblib makes no process
     pool = joblib.Parallel(
-        n_jobs=workers, backend="loky", batch_size=1, pre_dispatch="all", inner_max_num_threads=threads
+        n_jobs=count, backend="loky", batch_size=1, pre_dispatch="all", inner_max_num_threads=threads
     )
     try:
         pool(
