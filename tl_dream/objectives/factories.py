@@ -78,6 +78,10 @@ def neuron(
 
     Raises:
         DreamError: (when scored) an unknown hook, layer, unit, head or position.
+
+    Example:
+        >>> td.neuron("z", layer=1, head=2, unit=3, pos="dog")
+        neuron('z', layer=1, head=2, unit=3, pos='dog')
     """
     layer, unit, head, pos, key = map(plain, (layer, unit, head, pos, key))
     one_of("reduce", reduce, REDUCTIONS)
@@ -121,7 +125,12 @@ def neuron(
 
 
 def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) -> Objective:
-    """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1)."""
+    """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1).
+
+    Example:
+        >>> td.score(bert, td.attention(layer=1, head=2, query="dog", key="red"), "the red dog").shape
+        torch.Size([1])
+    """
     layer, head, query, key = map(plain, (layer, head, query, key))
     objective = neuron("pattern", layer=layer, head=head, pos=query, key=key)
     return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
@@ -144,6 +153,11 @@ def direction(
         vector: numbers (a list, an array, a tensor), as wide as the hook's last axis (or a head's width with `head`, or
             all heads together without).
         name: how it prints; the default tells width and norm.
+
+    Example:
+        >>> probe = td.direction([1.0] * bert.cfg.d_model, "block_out", layer=1, pos=0)
+        >>> td.score(bert, probe, ["the red dog", "the cat"]).shape
+        torch.Size([2])
     """
     values = numbers_of(vector, "a direction")
     require(
@@ -204,6 +218,11 @@ def match(
     Raises:
         DreamError: a target that is not finite numbers; (when scored) another number of positions or units than the
             hook has, an unknown hook, layer, unit or position.
+
+    Example:
+        >>> target = [0.5] * bert.cfg.d_model
+        >>> td.score(bert, td.match([target], "block_out", layer=1, pos=2), "the red dog") <= 0
+        tensor([True])
     """
     target = numbers_of(target, "a target")
     require(
@@ -254,6 +273,10 @@ def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: 
 
     Raises:
         DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
+
+    Example:
+        >>> td.logit("dog", pos=2)
+        logit('dog', pos=2)
     """
     token, pos, log_prob = plain(token), plain(pos), flag("log_prob", log_prob)
     one_of("reduce", reduce, REDUCTIONS)
@@ -277,6 +300,11 @@ def normalized(objective: Objective) -> Objective:
 
     Args:
         objective: one that has a value at every position (not your own function of activations).
+
+    Example:
+        >>> goal = td.normalized(td.neuron("block_out", layer=1, unit=5, pos=2))
+        >>> td.score(bert, goal, "the red dog").abs() < 1
+        tensor([True])
     """
     require(isinstance(objective, Objective), f"an objective was expected, not {type(objective).__name__}")
     if TOKENS in objective.reads and not objective.terms:
@@ -317,6 +345,11 @@ def custom(
             Rows are never padded, so position -1 is the last token.
         hooks: {your name: full hook name, or (short name, layer)}.
         name: how it prints; the default is the function's name.
+
+    Example:
+        >>> squared = td.custom(lambda acts: acts["h"][:, 1, 5] ** 2, {"h": ("block_out", 1)}, name="squared")
+        >>> td.score(bert, squared, "the red dog") >= 0
+        tensor([True])
     """
     require(
         isinstance(hooks, Mapping) and bool(hooks), "custom() needs the hooks its function reads: give {name: hook}"

@@ -81,6 +81,12 @@ def token_search(
             message).
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             table of the tokens that were screened so far.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos="red")
+        >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "dark", "old"])
+        >>> len(table.top)
+        3
     """
     with attached(model) as host:
         before = host.meter.now()
@@ -207,6 +213,10 @@ def similar_tokens(
         DreamError: an unknown metric, more neighbours asked for than there are, a search of another place or of other
             tokens, or bad input (see the message).
         KeyboardInterrupt: Ctrl-C in the search brings the neighbours without the comparison, as its `partial`.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos="red")
+        >>> near = td.similar_tokens(bert, goal, "the red dog", pos="red", k=3, search=False)
     """
     one_of("metric", metric, METRICS)
     with attached(model) as host:
