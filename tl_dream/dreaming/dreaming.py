@@ -43,19 +43,19 @@ def dream(
     Methods, by name or with their settings:
 
     - "auto", `Auto(...)`: what does best at equal cost: rounds of projected gradient ascent, then swaps that the
-      gradient ranks, the best of a step merged; where these come to a halt, fresh starts from the sentence, from ordinary
-      sentences that the package ships and from random words.
+      gradient ranks, the best of a step merged; where these come to a halt, fresh starts from the sentence, from
+      ordinary sentences that the package ships and from random words.
     - "anneal", `Annealing(...)`: annealed Gumbel-Softmax ascent; `ARTICLE` holds the article's own settings.
     - "gcg", `GCG(...)`: greedy coordinate gradient (Zou et al. 2023).
     - "epo", `EPO(...)`: a population with a fluency penalty each (Thompson et al. 2024); `epo` gives the whole front.
     - "pez", `PEZ(...)`: projected gradient ascent (after Wen et al. 2023).
 
-    "auto" ends where the budget is spent, or where every text there is was scored (`stopped` is "complete"): where
-    one word is free and no budget is given, as `token_search` does, and where the budget covers all sentences of allowed
-    tokens. On the way a sweep tries every swap of one word of the best text where the budget covers free words x allowed
-    tokens sentences; the result says whether none is better (`optimum`). With MiniLM's 29,523 tokens that is far beyond
-    the default for a whole sentence (14 words of 16 tokens, read at layer 2: 413,000 sentences, 20 million
-    forward-tokens); 400,000 certify few free words, or a short list in `allowed`.
+    "auto" ends where the budget is spent, or where every text there is was scored (`stopped` is "complete"): where one
+    word is free and no budget is given, as `token_search` does, and where the budget covers all sentences there are. On
+    the way a sweep tries every swap of one word of the best text where the budget covers free words x allowed tokens
+    sentences; the result says whether none is better (`optimum`). With MiniLM's 29,523 tokens that is far beyond the
+    default for a whole sentence (14 words of 16 tokens, read at layer 2: 413,000 sentences, 20 million forward-tokens);
+    400,000 certify few free words, or a short list in `allowed`.
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.

@@ -132,7 +132,7 @@ def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
     fire come last. Aliases of one hook point are listed once, by the name the short names use.
 
     Example:
-        >>> "mlp_post" in [hook.short for hook in td.list_hooks(bert, "the red dog")]
+        >>> "mlp_post, layer=1" in [hook.short for hook in td.list_hooks(bert, "the red dog")]
         True
     """
     with attached(model) as host:

@@ -77,16 +77,13 @@ def token_search(
         progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        DreamError: a position outside the sentence, more tokens asked for than are allowed, or bad input (see the
-            message).
+        DreamError: a position outside the sentence, more tokens asked for than are allowed, or other bad input.
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             table of the tokens that were screened so far.
 
     Example:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos="red")
-        >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "dark", "old"])
-        >>> len(table.top)
-        3
+        >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "old"])
     """
     with attached(model) as host:
         before = host.meter.now()
@@ -210,12 +207,11 @@ def similar_tokens(
         progress: show a progress bar for the search; None shows it on a terminal only.
 
     Raises:
-        DreamError: an unknown metric, more neighbours asked for than there are, a search of another place or of other
-            tokens, or bad input (see the message).
+        DreamError: an unknown metric, more neighbours than there are, a search of another place or of other tokens.
         KeyboardInterrupt: Ctrl-C in the search brings the neighbours without the comparison, as its `partial`.
 
     Example:
-        >>> goal = td.neuron("block_out", layer=1, unit=3, pos="red")
+        >>> goal = td.neuron("block_out", layer=1, unit=3)
         >>> near = td.similar_tokens(bert, goal, "the red dog", pos="red", k=3, search=False)
     """
     one_of("metric", metric, METRICS)
