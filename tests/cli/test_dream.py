@@ -296,7 +296,7 @@ def test_a_corpus_search_starts_it(command_: Command, judged: Path, tmp_path: Pa
     [
         ({"method": "annael"}, "unknown method 'annael'"),
         ({"budget": 0}, "budget = 0: give a whole number of at least 1"),
-        ({"budget": "many"}, "argument --budget: invalid int value"),
+        ({"budget": "many"}, "Invalid value for '--budget': Input should be a valid integer"),
         ({"method": "gcg", "steps": 3}, "--method gcg has no --steps"),
         ({"method": "epo", "steps": 3}, "--method epo has no --steps"),
         ({"method": "epo", "start": "random"}, "--method epo has no --start"),
@@ -325,7 +325,7 @@ def test_a_weight_that_is_none_is_told_before_the_model_is_loaded(
     command_: Command, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(command_(fluency=number, model="no such model")) == 2
-    assert f"argument --fluency: '{number}' is no weight" in capsys.readouterr().err
+    assert f"Invalid value for '--fluency': '{number}' is no weight" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """The room cli.options."""
 
-import argparse
 import os
 
 import pytest
 
 from tests.support.cli import complaint
-from tl_dream.cli import dream as cli_dream
+from tl_dream import DreamError, cli
 from tl_dream.cli import options as cli_options
+from tl_dream.cli import output
+from tl_dream.cli.options import Given
 
 LONG = "x" * 300
 
@@ -15,8 +16,8 @@ LONG = "x" * 300
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "the following arguments are required: COMMAND (see `tl-dream --help`)"),
-        (["dreem"], "argument COMMAND: invalid choice: 'dreem'"),
+        ([], "Missing command: give one of dream, corpus, "),
+        (["dreem"], "No such command 'dreem'. Did you mean 'dream', 'demo'? (see `tl-dream --help`)"),
         (["hooks", "--model", "no/such-model"], "unknown model 'no/such-model'"),
         (["dream", "--model", "/nowhere/at/all", "--hook", "embed", "--unit", "1", "--text", "a"], "unknown model"),
         (["demo", "--out", "/dev/null/x"], "the folder '/dev/null/x' can't be made"),
@@ -31,10 +32,10 @@ def test_mistakes_before_any_model(capsys, argv, message):
 
 @pytest.mark.parametrize("option", ["--json", "--figure"])
 def test_outputs_are_checked_before_the_model_loads(command, capsys, monkeypatch, option):
-    def never(arguments: argparse.Namespace) -> None:
+    def never(given: Given) -> None:
         raise AssertionError("the model was loaded first")
 
-    monkeypatch.setattr(cli_dream, "load", never)
+    monkeypatch.setattr(Given, "load", never)
     assert "'nowhere' does not exist: create it first" in complaint(capsys, [*command(), f"{option}=nowhere/a.png"])
 
 
@@ -71,11 +72,50 @@ def test_no_command_writes_over_what_it_reads(arguments: str, capsys, tmp_path):
 
 def test_a_device_takes_two_outputs(tmp_path):
     (tmp_path / "null.png").symlink_to(os.devnull)
-    cli_options.check_outputs(os.devnull, figures=[str(tmp_path / "null.png")])
+    output.check_outputs(os.devnull, (), [str(tmp_path / "null.png")], ())
 
 
-def test_join_negatives():
-    given = ["--pos", "-3:-1", "--free", "-3,-2", "--text", "-a", "--pos", "-2", "-1,2"]
-    assert cli_options.join_negatives(given) == [
-        *("--pos=-3:-1", "--free=-3,-2", "--text", "-a", "--pos", "-2", "-1,2"),
-    ]
+def test_a_negative_number_needs_no_equals_sign(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Given, "goal", lambda given: seen.append(given) or (_ for _ in ()).throw(DreamError("seen")))
+    argv = ["dream", "--pos", "-3:-1", "--free", "-3,-2", "--text", "-a", "--key", "-2", "--fluency", "-1"]
+    assert cli.main(argv) == 2
+    (given,) = seen
+    assert (given.pos, given.free, given.text) == (slice(-3, -1), [-3, -2], ["-a"])
+    assert (given.key, given.fluency) == (-2, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3", 3),
+        ("-2", -2),
+        ("+1", 1),
+        ("hate", "hate"),
+        ("##s", "##s"),
+        ("2:5", slice(2, 5)),
+        (":-1", slice(None, -1)),
+        ("-3:", slice(-3, None)),
+        ("1:9:2", slice(1, 9, 2)),
+        ("1,2,hate", [1, 2, "hate"]),
+        ("1, -2", [1, -2]),
+        ("1,3:6", [1, 3, 4, 5]),
+        ('"1998"', "1998"),
+        ('"2:5",-1', ["2:5", -1]),
+        ('"a,b"', "a,b"),
+        (",", ","),
+        (":", ":"),
+        ('"', '"'),
+        ("'", "'"),
+        ("don't", "don't"),
+        ("all", "all"),
+    ],
+)
+def test_positions(text, expected):
+    assert cli_options.positions(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ",,", "1,", ",1", "1,2:", "1,-3:-1", "1::0"])
+def test_positions_that_are_none(text):
+    with pytest.raises(DreamError):
+        cli_options.positions(text)
