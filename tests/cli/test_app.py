@@ -138,6 +138,48 @@ def test_hooks_says_what_is_untrained(tiny_checkpoint, backend, capsys):
     )
 
 
+def lines(capsys: pytest.CaptureFixture[str], *argv: object) -> list[str]:
+    assert cli.main(["units", *map(str, argv)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out.splitlines()
+
+
+def test_units_counts_what_there_is(tiny_folder, backend, capsys):
+    model = ["--model", tiny_folder, "--backend", backend]
+    head, *rows = lines(capsys, *model)
+    assert head.split() == ["hook", "layers", "units"]
+    cells = {row.split()[0]: row.split()[1:] for row in rows}
+    assert cells["block_out"] == ["0-2", "24"] and cells["mlp_post"] == ["0-2", "40"] and cells["embed"] == ["24"]
+    assert cells["z"] == ["0-2", "24", "4", "heads", "of", "6"] and "pattern" not in cells
+    assert [row.split() for row in lines(capsys, *model, "--hook", "mlp_p*", "--layer", 1)[1:]] == [
+        ["mlp_pre", "1", "40"],
+        ["mlp_post", "1", "40"],
+    ]
+    assert "unknown hook 'mlp_pst'; nearest: mlp_post" in complaint(
+        capsys, ["units", *map(str, model), "--hook", "mlp_pst"]
+    )
+
+
+def test_units_writes_them_out_as_other_commands_take_them(tiny_folder, backend, capsys, tmp_path):
+    model = ["--model", tiny_folder, "--backend", backend]
+    words = lines(capsys, *model, "--hook", "z", "--layer", "0,2", "--unit", "3,23")
+    assert words == [f"--hook z --layer {layer} --unit {unit}" for layer in (0, 2) for unit in (3, 23)]
+    assert lines(capsys, *model, "--hook", "full_embed", "--unit", "0:2") == [
+        f"--hook full_embed --unit {unit}" for unit in (0, 1)
+    ]
+    drawn = lines(capsys, *model, "--sample", 5)
+    assert len(set(drawn)) == 5 and drawn == lines(capsys, *model, "--sample", 5)
+    assert drawn != lines(capsys, *model, "--sample", 5, "--seed", 1)
+    (tmp_path / "c.txt").write_text("the red dog", "utf-8")
+    for line in (words[0], drawn[0]):
+        assert cli.main(["corpus", str(tmp_path / "c.txt"), *map(str, model), *line.split()]) == 0
+        capsys.readouterr()
+    argv = ["units", *map(str, model), "--hook", "z", "--unit"]
+    assert "there is no such unit" in complaint(capsys, [*argv, "24"])
+    assert len(lines(capsys, *argv[1:], "2:9", "--sample", 4)) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.minilm
 def test_demo(minilm, capsys, tmp_path):

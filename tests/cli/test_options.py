@@ -3,12 +3,21 @@
 import os
 
 import pytest
+from typer.main import get_command
 
 from tests.support.cli import complaint
 from tl_dream import DreamError, cli
 from tl_dream.cli import options as cli_options
 from tl_dream.cli import output
 from tl_dream.cli.options import Given
+from tl_dream.concepts.estimators import ESTIMATORS
+from tl_dream.concepts.examples import TEMPLATES
+from tl_dream.dreaming import METHODS
+from tl_dream.dreaming.soft_input import SCHEDULES
+from tl_dream.models import PRECISIONS
+from tl_dream.models.hooks import SHORT_NAMES
+from tl_dream.reconstruction import reconstruction
+from tl_dream.scans.tokens import METRICS
 
 LONG = "x" * 300
 
@@ -77,7 +86,7 @@ def test_a_device_takes_two_outputs(tmp_path):
 
 def test_a_negative_number_needs_no_equals_sign(monkeypatch):
     seen = []
-    monkeypatch.setattr(Given, "goal", lambda given: seen.append(given) or (_ for _ in ()).throw(DreamError("seen")))
+    monkeypatch.setattr(Given, "goals", lambda given: seen.append(given) or (_ for _ in ()).throw(DreamError("seen")))
     argv = ["dream", "--pos", "-3:-1", "--free", "-3,-2", "--text", "-a", "--key", "-2", "--fluency", "-1"]
     assert cli.main(argv) == 2
     (given,) = seen
@@ -119,3 +128,68 @@ def test_positions(text, expected):
 def test_positions_that_are_none(text):
     with pytest.raises(DreamError):
         cli_options.positions(text)
+
+
+def test_an_option_is_no_value_of_another(capsys):
+    told = complaint(capsys, ["corpus", "x.txt", "--hook", "z", "--json", "--quiet"])
+    assert told == "--json takes a value, and --quiet is the next option"
+
+
+@pytest.mark.parametrize(("text", "found"), [("3", [3]), ("3,5", [3, 5]), ("0:3,7", [0, 1, 2, 7]), ("-1", [-1])])
+def test_units_by_number(text, found):
+    assert cli_options.numbers(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,", "2:", ":", "1.5", "all"])
+def test_units_that_are_none(text):
+    with pytest.raises(DreamError):
+        cli_options.numbers(text)
+
+
+def test_several_layers_and_units_are_an_objective_each():
+    common = {"pos": 2, "key": None, "reduce": "max", "token": None, "log_prob": False}
+    given = Given(hook="z", layer=[0, 2], head=[1], unit=[3, 4], **common)
+    made = [f"neuron('z', layer={layer}, head=1, unit={unit}, pos=2)" for layer in (0, 2) for unit in (3, 4)]
+    assert [repr(goal) for goal in given.goals()] == made
+    with pytest.raises(DreamError, match="4 units are named: this command takes one"):
+        given.goal()
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "known"),
+    [
+        ("dream", "method", METHODS),
+        ("dream", "schedule", SCHEDULES),
+        ("token-search", "precision", PRECISIONS),
+        ("similar", "metric", METRICS),
+        ("reconstruct", "method", reconstruction.METHODS),
+        ("concept fit", "estimator", ESTIMATORS),
+        ("concept fit", "templates", TEMPLATES),
+    ],
+)
+def test_choices_are_those_of_the_library(command, name, known):
+    made = get_command(cli_options.app)
+    for word in command.split():
+        made = made.commands[word]
+    (found,) = [parameter.metavar for parameter in made.params if parameter.name == name]
+    assert sorted(found.split("|")) == sorted(known)
+
+
+def test_hooks_to_complete_are_those_of_the_library():
+    assert set(cli_options.HOOKS) == set(SHORT_NAMES)
+
+
+def test_the_shell_completes_commands_options_and_choices(monkeypatch, capsys):
+    def completed(*typed: str) -> set[str]:
+        monkeypatch.setenv("_TL_DREAM_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", " ".join(["tl-dream", *typed]))
+        monkeypatch.setenv("COMP_CWORD", str(len(typed)))
+        with pytest.raises(SystemExit) as left:
+            cli.main([])
+        assert left.value.code == 0
+        return set(capsys.readouterr().out.split())
+
+    assert completed("tok") == {"token-search"} and {"dream", "units", "concept"} <= completed("")
+    assert completed("dream", "--method", "") == set(METHODS)
+    assert completed("corpus", "a.txt", "--hook", "mlp") == {"mlp_pre", "mlp_post", "mlp_out"}
+    assert completed("concept", "fit", "--posi") == {"--positives", "--positive-pos"}

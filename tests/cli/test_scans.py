@@ -64,6 +64,20 @@ def test_corpus_with_a_checkpoint(run: Run, corpus: Path, tmp_path: Path) -> Non
         run("corpus", corpus, checkpoint=checkpoint, pos="2")
 
 
+def test_several_units_in_one_pass(run: Run, corpus: Path, tmp_path: Path) -> None:
+    data, figure = tmp_path / "found.json", tmp_path / "found.png"
+    out = run("corpus", corpus, "--top", 2, unit="3,5:7", json=data, figure=figure)
+    found = [CorpusResult.from_json(one) for one in json.loads(data.read_text())]
+    assert [one.objective for one in found] == [f"neuron('block_out', layer=1, unit={unit})" for unit in (3, 5, 6)]
+    figures = [tmp_path / f"found-{number}.png" for number in (1, 2, 3)]
+    assert out.startswith("\n\n".join(map(str, found)) + "\nwrote ") and all(f"wrote {path}" in out for path in figures)
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus.txt", "found.json", *(path.name for path in figures)}
+    run("corpus", corpus, "--top", 2, unit=5, json=data)
+    assert CorpusResult.load(data).top == found[1].top
+    with pytest.raises(DreamError, match="2 units are named: this command takes one"):
+        run("token-search", text=TEXT, pos="red", unit="3,4")
+
+
 def test_token_search(run: Run, tmp_path: Path) -> None:
     data, figure = tmp_path / "found.json", tmp_path / "found.svg"
     out = run(

@@ -221,7 +221,7 @@ class Given(SimpleNamespace):
         goals = self.goals()
         require(
             len(goals) == 1,
-            f"{len(goals)} units are named, and this command takes one (`dream` and `corpus` take several)",
+            f"{len(goals)} units are named: this command takes one, `dream` and `corpus` take several",
         )
         return goals[0]
 
