@@ -320,7 +320,7 @@ def test_mistakes_get_one_line(
     assert message in err and err.startswith("tl-dream: ") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "much"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "much", "1e999", "1/0"])
 def test_a_weight_that_is_none_is_told_before_the_model_is_loaded(
     command_: Command, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ concept = typer.Typer(
 )
 app.add_typer(concept, name="concept")
 
-CONCEPT = option(str, ..., "from `tl-dream concept fit`", file="read")
+CONCEPT = option(str, ..., "from `tl-dream concept fit`", file="read", panel="Options")
 magnitudes = read_word(
     "is no magnitude: give numbers with commas, such as --magnitudes -2,0,2, or least",
     lambda text: [float(item) for item in text.split(",")],
@@ -82,7 +82,7 @@ def _fitted(given: Given) -> tuple[Any, Any]:
     'tl-dream concept edit --concept she.safetensors --text "she is a doctor" --pos she --magnitudes -2,-1,0,1,2',
     concept,
     concept=CONCEPT,
-    pos=place(..., "which words (see below)"),
+    pos=place(..., "which words (see below)", panel="Options"),
     magnitudes=option(
         Any, None, 'with commas, or "least"', "M", parser=magnitudes, show_default="-2 to 2, or as the concept advises"
     ),
@@ -110,7 +110,7 @@ def edit(given: Given) -> Any:
     'tl-dream concept steer --concept she.safetensors --text "he is a doctor" --pos he --layers 2 --magnitude 1',
     concept,
     concept=CONCEPT,
-    pos=place(..., "which words (see below)"),
+    pos=place(..., "which words (see below)", panel="Options"),
     magnitude=option(float, 1.0, "in natural units"),
     erase=option(bool, False, "erase the concept instead of moving along it"),
 )
@@ -132,7 +132,7 @@ def steer(given: Given) -> Any:
     'tl-dream concept classify --concept she.safetensors --text "the nurse smiled"',
     concept,
     concept=CONCEPT,
-    pos=place(None, "which words (see below); default: every word"),
+    pos=place(None, "which words (see below); default: every word", panel="Options"),
 )
 def classify(given: Given) -> Any:
     """Where the words of a text lie on a concept, at every layer of the file."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from tl_dream._errors import DreamError, require
@@ -14,22 +14,16 @@ ANNEALING = "Annealing: any of these means --method anneal; the rest is the pres
 SCHEDULES = "geometric|linear|cosine|constant"
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-weight = read_word("is no weight: give a finite number, such as 0.1", _finite)
+# A Fraction is finite, which a float need not be
+weight = read_word("is no weight: give a finite number, such as 0.1", lambda text: float(Fraction(text)))
 
 
 @command(
     "dream",
     "Objective Model Output starts steps allowed seed seconds",
     'tl-dream dream --hook mlp_post --layer 4 --unit 414 --pos hate --text "i hate it"',
-    text=option(list[str], None, "the sentence to start from; may be repeated", "TEXT"),
-    free=place(None, "what may change (see below); default: every word"),
+    text=option(list[str], None, "the sentence to start from; may be repeated", "TEXT", panel="Options"),
+    free=place(None, "what may change (see below); default: every word", panel="Options"),
     method=choice("method", "auto|anneal|gcg|epo|pez", "how to search", "auto"),
     budget=option(int, None, "forward-tokens (rows x positions x layers) to spend", show_default="400000"),
     fluency=option(Any, None, "weight of the text's fluency; for epo the greatest", "WEIGHT", parser=weight),

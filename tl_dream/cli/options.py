@@ -61,16 +61,18 @@ def choice(kind: str, names: str, help: str, default: str | None = None, **more:
             raise unknown(kind, text, known)
         return text
 
-    return option(str, default, help, names, parser=parse, autocompletion=lambda: known, **more)
+    shown = names if len(names) < 20 else "NAME"  # all in the column of types they would leave no room for the help
+    help += "" if shown == names else f": {', '.join(known)}"
+    return option(str, default, help, shown, parser=parse, autocompletion=lambda: known, **more)
 
 
 def read_word(complaint: str, read: Callable[[str], Any], *names: str) -> Callable[[str], Any]:
-    """What reads a word: a name as it is, else what `read` makes of it; where that is a ValueError, the complaint."""
+    """What reads a word: a name as it is, else what `read` makes of it; where that fails, the complaint."""
 
     def parse(text: str) -> Any:
         try:
             return text if text in names else read(text)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             raise error if isinstance(error, DreamError) else DreamError(f"{text!r} {complaint}") from None
 
     return parse
@@ -167,7 +169,7 @@ PANELS: dict[str, dict[str, Option]] = {
         "device": option(str, "cpu", "where to run: cpu, cuda, cuda:1, mps"),
         "dtype": choice("dtype", "float32|float64|bfloat16|float16", "of the weights", "float32"),
     },
-    "Search": {
+    "Settings": {
         "allowed": option(Any, None, RULES, "RULES", parser=allowed),
         "starts": option(int, 1, "how often to start"),
         "steps": option(int, None, "gradient steps"),
@@ -179,7 +181,7 @@ PANELS: dict[str, dict[str, Option]] = {
         "json": option(str, None, "write the whole result; - for stdout", file="saved"),
         "quiet": option(bool, False, "no progress, and no word of the files written", None, "--quiet", "-q"),
     },
-    "": {
+    "Options": {
         "text": option(str, ..., "the sentence"),
         "layers": option(Any, "all", '"all", or some: 2, or 0,3, or 0:6', "N", parser=layers),
     },
@@ -248,11 +250,12 @@ def command(name: str, takes: str, example: str = "", to: typer.Typer = app, **o
             given, _, default = word.partition("=")
             if given in (key, panel.partition(":")[0]):
                 info = copy(info)
-                info.rich_help_panel = info.rich_help_panel or panel or None
+                info.rich_help_panel = info.rich_help_panel or panel
                 info.default = kind(default) if default else info.default
                 chosen[key] = kind, info, use
     chosen |= own
     for key, (kind, info, _) in chosen.items():
+        info.rich_help_panel = info.rich_help_panel or "Settings"
         if kind is bool:  # typer would add a --no-NAME
             info.param_decls, info.metavar = info.param_decls or [_word(key)], " "
 

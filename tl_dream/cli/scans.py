@@ -10,7 +10,7 @@ from tl_dream._errors import require
 from tl_dream.cli.options import Given, choice, command, drawn, option, position, read_word
 
 EXAMPLE = '--hook block_out --layer 2 --unit 291 --pos nation --text "..."'
-CHANGE = option(Any, None, "the word to exchange; default: where --pos reads", "POS", parser=position)
+CHANGE = option(Any, None, "the word to exchange; default: where --pos reads", "POS", parser=position, panel="Options")
 COUNT: Any = {"show_default": "30, or all there are"}
 rivals = read_word('is no count: give "all", or a whole number of 0 or more', int, "all")
 
@@ -19,7 +19,11 @@ rivals = read_word('is no count: give "all", or a whole number of 0 or more', in
     "corpus",
     "Objective Model Output top",
     "tl-dream corpus wiki.txt --hook block_out --layer 2 --unit 291,17",
-    file=(str, typer.Argument(..., metavar="FILE", help="a text file (UTF-8) with a sentence a line"), "read"),
+    file=(
+        str,
+        typer.Argument(..., metavar="FILE", help="a text file (UTF-8), a sentence a line", rich_help_panel="Arguments"),
+        "read",
+    ),
     max_tokens=option(int, None, "leave longer sentences out", show_default="what the model reads"),
     checkpoint=option(str, None, "where to keep what is done; if it exists, go on from it", file="written"),
     figure=drawn("corpus_sentences", "the sentences, their tokens shaded"),
