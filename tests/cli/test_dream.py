@@ -355,6 +355,13 @@ def test_several_units_dream_side_by_side(
         assert (one.objective, one.best) == (alone.objective, alone.best)
     assert all((tmp_path / f"dream-{number}.png").exists() for number in (1, 2, 3, 4)) and not figure.exists()
     assert capsys.readouterr().out.startswith("\n\n".join(map(str, found)))
+    assert cli.main(command_(unit="3:8", budget=500, free="2:4", json=path)) == 0
+    dreams = [td.Dream.from_json(one) for one in json.loads(path.read_text())]
+    head, *rows, last = capsys.readouterr().out.splitlines()
+    assert head.split() == ["start", "best", "objective", "text"] and last == f"wrote {path}"
+    for row, one in zip(rows, dreams, strict=True):
+        assert row.startswith(f"{one.start.score:.4f}") and f" {one.best.score:.4f} " in row
+        assert f" {one.objective} " in row and row.endswith(f" {one.best.text}")
 
 
 def test_where_one_of_several_units_fails_the_others_are_kept(

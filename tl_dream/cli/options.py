@@ -251,11 +251,12 @@ def command(name: str, takes: str, example: str = "", to: typer.Typer = app, **o
             if given in (key, panel.partition(":")[0]):
                 info = copy(info)
                 info.rich_help_panel = info.rich_help_panel or panel
-                info.default = kind(default) if default else info.default
+                info.default = info.default if not default else default if kind is Any else kind(default)
                 chosen[key] = kind, info, use
     chosen |= own
     for key, (kind, info, _) in chosen.items():
-        info.rich_help_panel = info.rich_help_panel or "Settings"
+        first = "Arguments" if isinstance(info, typer.models.ArgumentInfo) else "Settings"
+        info.rich_help_panel = info.rich_help_panel or first
         if kind is bool:  # typer would add a --no-NAME
             info.param_decls, info.metavar = info.param_decls or [_word(key)], " "
 

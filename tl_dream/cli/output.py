@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import DreamError, require
-from tl_dream.results import as_json, check_writable, same_file, write_json
+from tl_dream.results import as_json, check_writable, same_file, table, write_json
 
 STDOUT = "-"
 """`--json -`: JSON alone goes to stdout, and all else to stderr."""
 
 EVERY = 5.0
 """Seconds from one line of a progress bar to the next, where stderr is no terminal."""
+
+BRIEF = 4
+"""So many dreams are printed in full, more in a table."""
 
 
 class Lines:
@@ -156,7 +159,7 @@ def _deliver(given: Any, saved: str | None, quiet: bool, figures: Mapping[str, s
                 place = str(Path(path).with_stem(f"{Path(path).stem}-{number}")) if several else path
                 attempt(lambda plot=plot, one=one, place=place: draw(plot, one, place), place)  # type: ignore[misc]
     finally:  # Ctrl-C too: it is printed last, and may be all there is
-        text = "\n".join(["\n\n".join(map(str, results)), *(f"wrote {path}" for path in written)])
+        text = "\n".join([_told(results), *(f"wrote {path}" for path in written)])
         known = len(troubles)
         if saved != STDOUT:
             attempt(lambda: show(text))
@@ -164,6 +167,14 @@ def _deliver(given: Any, saved: str | None, quiet: bool, figures: Mapping[str, s
             with suppress(OSError):
                 put(sys.stderr, text)
     return troubles
+
+
+def _told(results: Sequence[Any]) -> str:
+    """Results as text; of many dreams a line each."""
+    if len(results) <= BRIEF or results[0].kind != "dream":
+        return "\n\n".join(map(str, results))
+    rows = [(f"{one.start.score:.4f}", f"{one.best.score:.4f}", one.objective, one.best.text) for one in results]
+    return table(("start", "best", "objective", "text"), rows)
 
 
 def _send(data: Any) -> None:

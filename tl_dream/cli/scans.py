@@ -19,11 +19,7 @@ rivals = read_word('is no count: give "all", or a whole number of 0 or more', in
     "corpus",
     "Objective Model Output top",
     "tl-dream corpus wiki.txt --hook block_out --layer 2 --unit 291,17",
-    file=(
-        str,
-        typer.Argument(..., metavar="FILE", help="a text file (UTF-8), a sentence a line", rich_help_panel="Arguments"),
-        "read",
-    ),
+    file=(str, typer.Argument(..., metavar="FILE", help="a text (UTF-8), a sentence a line"), "read"),
     max_tokens=option(int, None, "leave longer sentences out", show_default="what the model reads"),
     checkpoint=option(str, None, "where to keep what is done; if it exists, go on from it", file="written"),
     figure=drawn("corpus_sentences", "the sentences, their tokens shaded"),
@@ -95,7 +91,7 @@ def predict(given: Given) -> Any:
 
 @command(
     "reconstruct",
-    "text layers Model Output starts steps allowed seed",
+    "text layers Model Output starts steps allowed=no_unused seed",
     'tl-dream reconstruct --text "i hate kickshaws ." --layers 0,3 --noise 0.05 --figure five.png',
     hook=option(str, "block_out", "short name of a hook that every layer has"),
     noise=option(float, None, "add Gaussian noise, S times the target's scale", "S"),
