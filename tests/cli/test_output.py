@@ -235,7 +235,7 @@ sys.exit(main())
 
 @pytest.mark.slow
 def test_a_real_signal_in_a_real_process(command: Command, tmp_path: Path) -> None:
-    argv = command(steps=None, budget=30_000, json=tmp_path / "a.json")
+    argv = command("--quiet", steps=None, budget=30_000, json=tmp_path / "a.json")  # so that no bar is in the way
     done = subprocess.run([sys.executable, "-c", SENDING, *argv], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (130, "tl-dream: interrupted\n")
     found = td.Dream.load(tmp_path / "a.json")
