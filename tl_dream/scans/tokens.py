@@ -196,8 +196,7 @@ def similar_tokens(
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         objective: what to measure.
-        prompt: the sentence.
-        pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
+        prompt, pos: the sentence and the place, as in `token_search`.
         k: neighbours to return, the token itself not counted; None takes 30, or all where fewer are allowed.
         metric: "euclidean", or "cosine" (1 - cosine similarity).
         search: a `token_search` of the same place and allowed tokens with at least `best` tokens, to compare with;
@@ -207,7 +206,7 @@ def similar_tokens(
         progress: show a progress bar for the search; None shows it on a terminal only.
 
     Raises:
-        DreamError: an unknown metric, more neighbours than there are, a search of another place or of other tokens.
+        DreamError: an unknown metric, too many neighbours, a search of another place or of other tokens.
         KeyboardInterrupt: Ctrl-C in the search brings the neighbours without the comparison, as its `partial`.
 
     Example:
