@@ -3,17 +3,26 @@
 from pathlib import Path
 
 import pytest
+from tqdm.auto import tqdm
 
 from tests.conftest import BACKENDS
-from tests.support.cli import TEXT, Command, Run, parser
+from tests.support.cli import TEXT, Command, Run
 from tests.support.concepts import HE, SHE
-from tl_dream.cli.options import join_negatives
+from tl_dream.cli import app, output
 
 
 @pytest.fixture(scope="session")
 def backend() -> str:
     """One will do: the command hands --backend on, and what comes after is tried in the other folders."""
     return BACKENDS[0]
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a test may take longer than the first line of progress. A bar that Ctrl-C left behind in one
+    test moves those of the next down a line."""
+    monkeypatch.setattr(output, "EVERY", 3600.0)
+    tqdm._instances.clear()
 
 
 @pytest.fixture
@@ -43,8 +52,7 @@ def run(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """`run("fit", "--out", path)` gives what the command prints on the tiny encoder."""
 
     def call(command: str, *more: object, model: object = tiny_folder) -> str:
-        arguments = parser().parse_args(join_negatives(["concept", command, f"--model={model}", *map(str, more)]))
-        arguments.run(arguments)
+        app.parse(["concept", command, f"--model={model}", *map(str, more)])()
         return capsys.readouterr().out
 
     return call

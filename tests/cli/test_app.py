@@ -1,6 +1,5 @@
 """The command line: what it prints and writes, and the one line a mistake gets."""
 
-import argparse
 import logging
 import os
 import subprocess
@@ -15,7 +14,7 @@ import torch
 from tests.support.cli import complaint
 from tl_dream import DreamError, cli
 from tl_dream.cli import app
-from tl_dream.cli import dream as cli_dream
+from tl_dream.cli.options import Given
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"hook": "blok_out"}, "unknown hook 'blok_out'; nearest: block_out"),
         ({"layer": 99}, "layer 99 does not exist: "),
         ({"layer": None}, "the hook 'block_out' is one of every layer: give layer="),
-        ({"layer": "two"}, "argument --layer: invalid int value: 'two'"),
+        ({"layer": "two"}, "Invalid value for '--layer': 'two' names no layer"),
         ({"unit": 24}, "unit 24 does not exist: the hook 'block_out' has units 0 to 23"),
         ({"unit": None}, "needs unit=: which of the 24 units"),
         ({"hook": "z", "head": 4, "unit": 0}, "head 4 does not exist: the hook 'z' has heads 0 to 3"),
@@ -36,12 +35,12 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"pos": -9}, "position -9 is outside the sentence of 8 tokens"),
         ({"pos": "dogs"}, "the word 'dogs' is not in the sentence; nearest: dog"),
         ({"pos": "the"}, "the word 'the' is in the sentence 2 times, at positions 1, 5: give the position"),
-        ({"pos": ",,"}, "argument --pos: ',,' names no position"),
-        ({"pos": "1::0"}, "argument --pos: the slice '1::0' has step 0"),
-        ({"key": "1,2"}, "argument --key: '1,2' is not one position or word"),
+        ({"pos": ",,"}, "Invalid value for '--pos': ',,' names no position"),
+        ({"pos": "1::0"}, "Invalid value for '--pos': the slice '1::0' has step 0"),
+        ({"key": "1,2"}, "Invalid value for '--key': '1,2' is not one position or word"),
         ({"free": "kickshaw"}, "the word 'kickshaw' is not in the sentence"),
         ({"free": "6:2"}, "holds no position of the sentence"),
-        ({"free": "1,2:"}, "argument --free: in '1,2:' a slice stands in a list"),
+        ({"free": "1,2:"}, "Invalid value for '--free': in '1,2:' a slice stands in a list"),
         ({"text": ""}, "is empty or holds special tokens only"),
         ({"text": "[CLS] [SEP]"}, "is empty or holds special tokens only"),
         ({"text": "dog " * 40}, "the sentence has 42 tokens with its special ones, the model reads 32: shorten it"),
@@ -52,9 +51,9 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"preset": "articel"}, "unknown preset 'articel'; nearest: article"),
         ({"schedule": "linaer"}, "unknown temperature schedule 'linaer'; nearest: linear"),
         ({"start": "sentense"}, "unknown start 'sentense'; nearest: sentence"),
-        ({"backend": "hoked"}, "argument --backend: invalid choice: 'hoked'"),
+        ({"backend": "hoked"}, "Invalid value for '--backend': unknown backend 'hoked'; nearest: hooked"),
         ({"allowed": "asci"}, "unknown allowed-token rule 'asci'; nearest: ascii"),
-        ({"allowed": "@nowhere.txt"}, "argument --allowed: can't read 'nowhere.txt': No such file"),
+        ({"allowed": "@nowhere.txt"}, "Invalid value for '--allowed': can't read 'nowhere.txt': No such file"),
         ({"candidates": 1}, "candidates = 1: give at least 2"),
         ({"device": "gpu0"}, "device 'gpu0' is not available on this machine"),
         ({"hook": None}, "say what to look for: either --hook"),
@@ -66,7 +65,10 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"figure": "a.jpeg"}, "unknown figure format '.jpeg'; nearest: "),
         ({"figure": "nowhere/a.png"}, "the folder 'nowhere' does not exist: create it first"),
         ({"json": "a.png", "figure": "./a.png"}, "is given for two outputs"),
-        ({"stepz": 3}, "unrecognized arguments: --stepz=3; nearest: --steps"),
+        (
+            {"stepz": 3},
+            "No such option: --stepz (Possible options: --seed, --steps, --text) (see `tl-dream dream --help`)",
+        ),
     ],
 )
 def test_a_mistake_gets_one_clear_line(command, capsys, tmp_path, monkeypatch, options, message):
@@ -79,7 +81,7 @@ def test_a_mistake_gets_one_clear_line(command, capsys, tmp_path, monkeypatch, o
     ("more", "message"),
     [
         (["--temperature", "0", "0.1"], "is not a temperature: it must be > 0"),
-        (["--temperature", "1"], "argument --temperature: expected 2 arguments"),
+        (["--temperature", "1"], "Option '--temperature' requires 2 arguments"),
         (["--log-prob"], "--log-prob goes with --token, not with --hook"),
     ],
 )
@@ -93,10 +95,10 @@ def test_a_folder_without_a_checkpoint(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_without_a_traceback(command, capsys, monkeypatch):
-    def stop(arguments: argparse.Namespace) -> None:
+    def stop(given: Given) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_dream, "load", stop)
+    monkeypatch.setattr(Given, "load", stop)
     assert cli.main(command()) == 130
     assert capsys.readouterr().err == "tl-dream: interrupted\n"
 
@@ -134,6 +136,48 @@ def test_hooks_says_what_is_untrained(tiny_checkpoint, backend, capsys):
     assert (
         "refused, because the checkpoint does not carry them: the hooks behind the language" in capsys.readouterr().out
     )
+
+
+def lines(capsys: pytest.CaptureFixture[str], *argv: object) -> list[str]:
+    assert cli.main(["units", *map(str, argv)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out.splitlines()
+
+
+def test_units_counts_what_there_is(tiny_folder, backend, capsys):
+    model = ["--model", tiny_folder, "--backend", backend]
+    head, *rows = lines(capsys, *model)
+    assert head.split() == ["hook", "layers", "units"]
+    cells = {row.split()[0]: row.split()[1:] for row in rows}
+    assert cells["block_out"] == ["0-2", "24"] and cells["mlp_post"] == ["0-2", "40"] and cells["embed"] == ["24"]
+    assert cells["z"] == ["0-2", "24", "4", "heads", "of", "6"] and "pattern" not in cells
+    assert [row.split() for row in lines(capsys, *model, "--hook", "mlp_p*", "--layer", 1)[1:]] == [
+        ["mlp_pre", "1", "40"],
+        ["mlp_post", "1", "40"],
+    ]
+    assert "unknown hook 'mlp_pst'; nearest: mlp_post" in complaint(
+        capsys, ["units", *map(str, model), "--hook", "mlp_pst"]
+    )
+
+
+def test_units_writes_them_out_as_other_commands_take_them(tiny_folder, backend, capsys, tmp_path):
+    model = ["--model", tiny_folder, "--backend", backend]
+    words = lines(capsys, *model, "--hook", "z", "--layer", "0,2", "--unit", "3,23")
+    assert words == [f"--hook z --layer {layer} --unit {unit}" for layer in (0, 2) for unit in (3, 23)]
+    assert lines(capsys, *model, "--hook", "full_embed", "--unit", "0:2") == [
+        f"--hook full_embed --unit {unit}" for unit in (0, 1)
+    ]
+    drawn = lines(capsys, *model, "--sample", 5)
+    assert len(set(drawn)) == 5 and drawn == lines(capsys, *model, "--sample", 5)
+    assert drawn != lines(capsys, *model, "--sample", 5, "--seed", 1)
+    (tmp_path / "c.txt").write_text("the red dog", "utf-8")
+    for line in (words[0], drawn[0]):
+        assert cli.main(["corpus", str(tmp_path / "c.txt"), *map(str, model), *line.split()]) == 0
+        capsys.readouterr()
+    argv = ["units", *map(str, model), "--hook", "z", "--unit"]
+    assert "there is no such unit" in complaint(capsys, [*argv, "24"])
+    assert len(lines(capsys, *argv[1:], "2:9", "--sample", 4)) == 4
 
 
 @pytest.mark.slow

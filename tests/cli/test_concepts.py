@@ -120,7 +120,7 @@ def test_a_file_of_another_model_and_other_mistakes(
         run("edit", "--concept", concept, "--text", TEXT, "--pos", "she", "--layers=7")
     with pytest.raises(DreamError, match="--pos"):
         run("edit", "--concept", concept, "--text", TEXT)
-    with pytest.raises(DreamError, match="nearest: .*--magnitudes"):
+    with pytest.raises(DreamError, match="Possible options: .*--magnitudes"):
         run("edit", "--concept", concept, "--text", TEXT, "--pos=she", "--magnitude=1")
     with says("given for two outputs"):
         run(

@@ -296,7 +296,7 @@ def test_a_corpus_search_starts_it(command_: Command, judged: Path, tmp_path: Pa
     [
         ({"method": "annael"}, "unknown method 'annael'"),
         ({"budget": 0}, "budget = 0: give a whole number of at least 1"),
-        ({"budget": "many"}, "argument --budget: invalid int value"),
+        ({"budget": "many"}, "Invalid value for '--budget': Input should be a valid integer"),
         ({"method": "gcg", "steps": 3}, "--method gcg has no --steps"),
         ({"method": "epo", "steps": 3}, "--method epo has no --steps"),
         ({"method": "epo", "start": "random"}, "--method epo has no --start"),
@@ -320,12 +320,12 @@ def test_mistakes_get_one_line(
     assert message in err and err.startswith("tl-dream: ") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "much"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "much", "1e999", "1/0"])
 def test_a_weight_that_is_none_is_told_before_the_model_is_loaded(
     command_: Command, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(command_(fluency=number, model="no such model")) == 2
-    assert f"argument --fluency: '{number}' is no weight" in capsys.readouterr().err
+    assert f"Invalid value for '--fluency': '{number}' is no weight" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -340,3 +340,49 @@ def test_flags_that_do_not_go_together(
 ) -> None:
     assert cli.main(command_(*flags, model="no such model")) == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_units_dream_side_by_side(
+    command_: Command, tmp_path: Path, tiny_folder: Path, backend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, figure = tmp_path / "dreams.json", tmp_path / "dream.png"
+    assert cli.main(command_(unit="3,5", layer="0:2", budget=2000, free="2:4", json=path, figure=figure)) == 0
+    found = [td.Dream.from_json(one) for one in json.loads(path.read_text())]
+    model = td.load_model(str(tiny_folder), backend=backend)
+    for one, (layer, unit) in zip(found, [(0, 3), (0, 5), (1, 3), (1, 5)], strict=True):
+        goal = td.neuron("block_out", layer=layer, unit=unit, pos=2)
+        alone = td.dream(model, goal, SENTENCE, free=slice(2, 4), budget=2000, progress=False)
+        assert (one.objective, one.best) == (alone.objective, alone.best)
+    assert all((tmp_path / f"dream-{number}.png").exists() for number in (1, 2, 3, 4)) and not figure.exists()
+    assert capsys.readouterr().out.startswith("\n\n".join(map(str, found)))
+    assert cli.main(command_(unit="3:8", budget=500, free="2:4", json=path)) == 0
+    dreams = [td.Dream.from_json(one) for one in json.loads(path.read_text())]
+    head, *rows, last = capsys.readouterr().out.splitlines()
+    assert head.split() == ["start", "best", "objective", "text"] and last == f"wrote {path}"
+    for row, one in zip(rows, dreams, strict=True):
+        assert row.startswith(f"{one.start.score:.4f}") and f" {one.best.score:.4f} " in row
+        assert f" {one.objective} " in row and row.endswith(f" {one.best.text}")
+
+
+def test_where_one_of_several_units_fails_the_others_are_kept(
+    command_: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "dreams.json"
+    assert cli.main(command_(unit="3,99", budget=2000, json=path)) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and "unit=99, pos=2): unit 99 does not exist" in err
+    (one,) = json.loads(path.read_text())
+    assert out == f"{td.Dream.from_json(one)}\nwrote {path}\n" and "unit=3" in one["objective"]
+
+
+@pytest.mark.parametrize("unit", ["3", "3,5"])
+def test_a_limit_of_seconds(command_: Command, tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "dream.json"
+    assert cli.main(command_(unit=unit, budget=10**9, seconds=0.3, json=path)) == 0
+    data = json.loads(path.read_text())
+    assert {one["stopped"] for one in (data if "," in unit else [data])} <= {"seconds", "complete"}
+
+
+def test_epo_takes_one_unit(command_: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command_(unit="3,5", method="epo", model="no such model")) == 2
+    assert "--method epo brings back the front of one unit" in capsys.readouterr().err

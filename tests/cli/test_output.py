@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tl_dream as td
 from tests.support.cli import TEXT, Command
 from tl_dream import cli
+from tl_dream.cli import output
 from tl_dream.models.host import Meter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +61,8 @@ GOAL = "--hook=block_out --layer=1 --unit=3 --pos=2"
         (12, f"dream {GOAL} --method=epo --budget=9000"),
         (20, f"token-search {GOAL} --top=3"),
         (5, f"corpus {{lines}} {GOAL}"),
+        (5, f"corpus {{lines}} {GOAL} --unit=3,5"),
+        (60, f"dream {GOAL} --unit=3,5 --budget=9000"),
         (10, "reconstruct --layers=0,1 --budget=60"),
     ],
 )
@@ -77,9 +81,14 @@ def test_ctrl_c_prints_and_saves_the_best_so_far(
     argv = [*arguments.format(lines=lines).split(), *text, f"--model={tiny_folder}"]
     assert cli.main([*argv, f"--json={data}", f"--figure={figure}"]) == 130
     out, err = capsys.readouterr()
-    assert err == "tl-dream: interrupted\n" and out.endswith(f"\nwrote {data}\nwrote {figure}\n")
-    assert json.loads(data.read_text("utf-8"))["stopped"] == "interrupted" and "interrupted" in out
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(data.read_text("utf-8"))
+    several = "--unit=3,5" in arguments
+    figures = [figure.with_stem(f"found-{number}") for number in (1, 2)] if several else [figure]
+    written = "".join(f"wrote {path}\n" for path in (data, *figures))
+    assert err == "tl-dream: interrupted\n" and out.endswith(f"\n{written}")
+    for one, path in zip(found if several else [found], figures, strict=True):
+        assert one["stopped"] == "interrupted" and "interrupted" in out
+        assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_second_ctrl_c_ends_it(
@@ -111,6 +120,41 @@ def test_json_on_stdout_stands_alone_there(
     assert cli.main(command(json="-", figure="-")) == 2
     out, err = capsys.readouterr()
     assert out == "" and err == "tl-dream: only --json takes - for stdout: give the name of a file\n"
+
+
+def test_quiet_leaves_the_result_alone(command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = tmp_path / "a.json"
+    assert cli.main(command("--quiet", json=data)) == 0
+    assert capsys.readouterr() == (f"{td.Dream.load(data)}\n", "")
+
+
+def test_progress_where_stderr_is_no_terminal(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line every few seconds, and none with --quiet; nothing on stdout, and stderr is as it was."""
+    monkeypatch.setattr(output, "EVERY", 0.0)
+    before = sys.stderr
+    for argv, shown in ((command(steps=40), True), (command("-q", steps=40), False)):
+        assert cli.main(argv) == 0
+        out, err = capsys.readouterr()
+        assert "\r" not in err and "dream:" not in out
+        assert all(re.match(r"dream: +\d+%\|", line) for line in err.splitlines()) and bool(err) == shown
+    assert sys.stderr is before
+
+
+def test_lines_of_progress_come_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(output, "EVERY", 5.0)
+    stream = io.StringIO()
+    lines = output.Lines(stream)
+    for second in range(13):
+        now[0] = float(second)
+        lines.write(f"\rdream: {second}")
+        lines.write("\r    \r")
+    lines.write("a word\n")
+    assert stream.getvalue() == "dream: 5\ndream: 10\na word\n"
+    output.Lines(None).write("to nowhere")
 
 
 class Out(io.TextIOWrapper):
@@ -191,7 +235,7 @@ sys.exit(main())
 
 @pytest.mark.slow
 def test_a_real_signal_in_a_real_process(command: Command, tmp_path: Path) -> None:
-    argv = command(steps=None, budget=30_000, json=tmp_path / "a.json")
+    argv = command("--quiet", steps=None, budget=30_000, json=tmp_path / "a.json")  # so that no bar is in the way
     done = subprocess.run([sys.executable, "-c", SENDING, *argv], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (130, "tl-dream: interrupted\n")
     found = td.Dream.load(tmp_path / "a.json")

@@ -1,20 +1,18 @@
-"""The room cli.reconstruct."""
+"""`tl-dream reconstruct`: what its words mean. (What it prints: tests/reconstruction/test_layers.py.)"""
 
-import argparse
+from functools import partial
 
 import pytest
 
 from tl_dream import DreamError
-from tl_dream.cli import reconstruct as cli_reconstruct
-from tl_dream.cli.options import Parser
+from tl_dream.cli import app, options
 
 
-def test_layers_on_the_command_line():
-    assert cli_reconstruct.layers("all") == "all" and cli_reconstruct.layers("0,3") == [0, 3]
-    with pytest.raises(argparse.ArgumentTypeError):
-        cli_reconstruct.layers("0;3")
-    made = Parser(prog="tl-dream")
-    cli_reconstruct.add_commands(made.add_subparsers(required=True))
-    assert made.parse_args(["reconstruct", "--text", "a"]).layers == "all"
+def test_layers_on_the_command_line() -> None:
+    assert options.layers("all") == "all" and options.layers("0,3") == [0, 3] and options.layers("0:3") == [0, 1, 2]
     with pytest.raises(DreamError):
-        made.parse_args(["reconstruct"])
+        options.layers("0;3")
+    work = app.parse(["reconstruct", "--text", "a"])
+    assert isinstance(work, partial) and work.args[1].layers == "all"
+    with pytest.raises(DreamError, match="Missing option '--text'"):
+        app.parse(["reconstruct"])

@@ -40,8 +40,8 @@ def test_a_unit_without_a_slope_fires(relu: torch.nn.Module, method: str) -> Non
     scores = td.score(relu, goal, texts)
     start = texts[int(scores.argmin())]
     assert scores.min() == 0.0
-    options = {"steps": 60} if method == "anneal" else {"budget": 4000}
-    found = td.dream(relu, goal, start, free=[3], method=method, **options)
+    options = {"method": td.Annealing(steps=60)} if method == "anneal" else {"method": method, "budget": 4000}
+    found = td.dream(relu, goal, start, free=[3], **options)
     assert found.start.score == 0.0 and found.fired and found.best.tokens[3] == plant.token
     assert found.best.score == pytest.approx(td.score(relu, goal, found.best.text).item(), abs=1e-5)
     assert "never fired" not in str(found)
@@ -57,8 +57,8 @@ def test_a_unit_in_the_left_tail_of_gelu_fires(encoder: torch.nn.Module, method:
         if before > -1 or off == 2:
             continue
         off += 1
-        options = {"steps": 60} if method == "anneal" else {"budget": 3000}
-        found = td.dream(encoder, goal, START, method=method, **options)
+        options = {"method": td.Annealing(steps=60)} if method == "anneal" else {"method": method, "budget": 3000}
+        found = td.dream(encoder, goal, START, **options)
         assert found.fired and found.best.score > 0.1, (unit, before, found.best)
     assert off == 2
 

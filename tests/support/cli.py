@@ -1,13 +1,10 @@
 """What the tests of several rooms share: cli."""
 
-import argparse
 from collections.abc import Callable
 
 import pytest
 
 from tl_dream import cli
-from tl_dream.cli import concepts as cli_concepts
-from tl_dream.cli.options import Parser
 
 TEXT = "the red dog and the sun"
 
@@ -30,9 +27,3 @@ CONCEPT_TEXT = "the dog can see she run"
 
 
 Run = Callable[..., str]
-
-
-def parser() -> argparse.ArgumentParser:
-    made = Parser(prog="tl-dream")
-    cli_concepts.add_commands(made.add_subparsers(required=True))
-    return made

@@ -1,31 +1,31 @@
-"""The command `tl-dream`. A mistake gets one line on stderr and exit code 2."""
+"""The command `tl-dream`: reading the words, `hooks`, `units` and `demo`. A mistake gets one line on stderr and exit
+code 2."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from fnmatch import fnmatch
+from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, TextIO, cast
 
-from tl_dream._errors import DreamError
-from tl_dream.cli import concepts, dream, reconstruct, scans
-from tl_dream.cli.options import (
-    Parser,
-    Subparsers,
-    add_model_arguments,
-    check_outputs,
-    join_negatives,
-    load,
-)
-from tl_dream.cli.output import complain, show, stdout
+import typer
+from typer.main import get_command
 
-GROUPS: tuple[Any, ...] = (dream, scans, reconstruct, concepts)
-"""The rooms with subcommands of their own (`add_commands`)."""
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.cli import concepts, dream, scans
+from tl_dream.cli.options import HOOKS, Given, app, command, numbers, option
+from tl_dream.cli.output import Lines, check_outputs, complain, show, stdout
+
+ROOMS = (dream, scans, concepts)
+"""The rooms with subcommands of their own; to import one adds them."""
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -45,34 +45,57 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 after a mistake (one line on stderr says which), or 130 after Ctrl-C. What a run found
         until then is printed, and saved where that was asked for.
     """
-    code = 0
+    terminal = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    with nullcontext() if terminal else redirect_stderr(cast(TextIO, Lines(sys.stderr))):
+        try:
+            with quiet():
+                with stdout():
+                    work = parse(sys.argv[1:] if argv is None else argv)
+                work()
+        except DreamError as error:
+            complain(str(error))
+            return 2
+        except KeyboardInterrupt:
+            complain("interrupted")
+            return 130
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Callable[[], object]:
+    """What the words ask for, to be called; what only prints (`--help`) has done so.
+
+    Raises:
+        DreamError: words that make no command.
+        SystemExit: the shell asked what completes a word, and that was printed.
+    """
     try:
-        with quiet():
-            run = None
-            with stdout() as stream:
-                try:
-                    arguments = build_parser().parse_args(join_negatives(sys.argv[1:] if argv is None else argv))
-                    run = arguments.run
-                except SystemExit as leaving:  # --help and --version
-                    code = int(leaving.code or 0)
-                    if stream is not None:
-                        stream.flush()
-            if run is not None:
-                run(arguments)
-    except DreamError as error:
-        complain(str(error))
-        code = 2
-    except KeyboardInterrupt:
-        complain("interrupted")
-        code = 130
-    return code
+        found = get_command(app).main(list(argv), prog_name="tl-dream", standalone_mode=False)
+    except typer.TyperException as error:
+        raise DreamError(_complaint(error)) from error
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        found = None  # the reader of the help has gone
+    if found == 130:
+        raise KeyboardInterrupt
+    return found if callable(found) else lambda: None
+
+
+def _complaint(error: typer.TyperException) -> str:
+    """What typer says, with the word it is about, and where to read on."""
+    message, cause, context = error.format_message(), error.__cause__, getattr(error, "ctx", None)
+    message = message.replace("Value error, ", "").rstrip(".")
+    for fault in cause.errors() if cause is not None and hasattr(cause, "errors") else ():  # pydantic's
+        message += "" if fault["type"] == "value_error" else f": {fault['input']!r}"
+    known = getattr(context and context.command, "commands", ())
+    message += f": give one of {', '.join(known)}" if message == "Missing command" else ""
+    return f"{message} (see `{context.command_path if context else 'tl-dream'} --help`)"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """No warnings, log lines or progress bars of other libraries; everything as before at the end."""
-    before = {name: os.environ.get(name) for name in QUIET}
-    disabled = logging.root.manager.disable
+    before, disabled = {name: os.environ.get(name) for name in QUIET}, logging.root.manager.disable
     os.environ.update(QUIET)
     logging.disable(logging.CRITICAL)
     try:
@@ -82,24 +105,11 @@ def quiet() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    parser = Parser(prog="tl-dream", description="Find the text that fires any hook point of a TransformerLens model.")
-    parser.add_argument("--version", action="version", version=_versions())
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_commands(subparsers)
-    for group in GROUPS:
-        group.add_commands(subparsers)
-    return parser
-
-
-def _versions() -> str:
+def _version(wanted: bool) -> bool:
     """Of the package, and of what its results depend on most."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -109,60 +119,100 @@ def _versions() -> str:
         except PackageNotFoundError:
             return f"{name} (not installed)"
 
-    return f"{of('tl-dream')} ({of('transformer-lens')}, {of('torch')})"
+    if wanted:
+        show(f"{of('tl-dream')} ({of('transformer-lens')}, {of('torch')})")
+        raise typer.Exit
+    return wanted
 
 
-def add_commands(subparsers: Subparsers) -> None:
-    """hooks, demo."""
-    parser = subparsers.add_parser(
-        "hooks",
-        help="list every hook of a model",
-        description="List every hook of a model with its shape and its short name (--hook and --layer).",
+VERSION = typer.Option(
+    False, "--version", help="Show the versions and exit.", metavar=" ", callback=_version, is_eager=True
+)
+
+
+@app.callback()
+def _root(version: bool = VERSION) -> None: ...
+
+
+def _shapes(bert: Any) -> Iterator[tuple[str, str, list[str]]]:
+    """(name, short name, shape) of every hook; none for one that does not fire. The axis whose size follows the
+    sentence is the position's."""
+    from tl_dream.models import list_hooks
+
+    longer = {hook.name: hook.shape for hook in list_hooks(bert, "a b c a b c")}
+    for hook in list_hooks(bert, "a b c"):
+        both = zip(hook.shape or (), longer[hook.name] or (), strict=False)
+        sizes = [str(size) if size == also else "pos" for size, also in both]
+        yield hook.name, hook.short or "", ["batch" if size == "1" and not i else size for i, size in enumerate(sizes)]
+
+
+@command("hooks", "Model", filter=option(str, "", "only hooks whose name or short name has this", "TEXT"))
+def hooks(given: Given) -> None:
+    """List every hook of a model with its shape and its short name (--hook and --layer)."""
+    bert = given.load()
+    from tl_dream.models import PARTS
+    from tl_dream.results import table
+
+    rows = [
+        (name, ", ".join(sizes) if sizes else "does not fire", short if sizes else "")
+        for name, short, sizes in _shapes(bert)
+        if given.filter in name or given.filter in short
+    ]
+    require(bool(rows), f"no hook of {given.model} has {given.filter!r} in its name: leave --filter out")
+    missing = ", the ".join(PARTS[part][0] for part in getattr(bert, "tl_dream_untrained", ()))
+    refused = (
+        f"\nrefused, because the checkpoint does not carry them: the hooks behind the {missing}" if missing else ""
     )
-    add_model_arguments(parser)
-    parser.add_argument("--filter", default="", metavar="TEXT", help="only hooks whose name or short name has this")
-    parser.set_defaults(run=run_hooks)
-
-    parser = subparsers.add_parser(
-        "demo",
-        help="a dream on the packaged MiniLM, with its pictures",
-        description="Dream on the packaged all-MiniLM-L6-v2 from a real sentence and draw Figures 1 and 2.",
-    )
-    parser.add_argument("--out", default=".", metavar="FOLDER", help="where the figures go [the current one]")
-    parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    parser.set_defaults(run=run_demo)
+    hooks = table(("hook", "shape", "short name"), rows)
+    show(f"{hooks}\n\n{len(rows)} hooks of {given.model} ({type(bert).__name__}){refused}")
 
 
-def run_hooks(arguments: argparse.Namespace) -> None:
-    """`tl-dream hooks`."""
-    model = load(arguments)
-    from tl_dream.models import PARTS, list_hooks
+@command(
+    "units",
+    "Model seed",
+    "tl-dream units --hook 'mlp_*' --layer 3:6 --sample 10",
+    hook=option(str, "*", "short name, or a pattern such as 'mlp_*'", "HOOK", autocompletion=lambda: HOOKS),
+    layer=option(Any, None, "only these layers", "N", parser=numbers),
+    unit=option(Any, None, "write these units out", "N", parser=numbers),
+    sample=option(int, None, "write so many units out, drawn at random", min=1),
+)
+def units(given: Given) -> None:
+    """What there is to pick from: how many units each hook has.
 
-    # The axis whose size follows the sentence is the position's
-    hooks, longer = list_hooks(model, "a b c"), {hook.name: hook.shape for hook in list_hooks(model, "a b c a b c")}
-    rows = []
-    for hook in hooks:
-        if arguments.filter not in hook.name and arguments.filter not in (hook.short or ""):
-            continue
-        other = longer[hook.name]
-        if hook.shape is None or other is None:
-            rows.append((hook.name, "does not fire", ""))
-            continue
-        sizes = [str(size) if size == also else "pos" for size, also in zip(hook.shape, other, strict=True)]
-        sizes[0] = "batch" if sizes[0] == "1" else sizes[0]
-        rows.append((hook.name, ", ".join(sizes), hook.short or ""))
-    if not rows:
-        raise DreamError(f"no hook of {arguments.model} has {arguments.filter!r} in its name: leave --filter out")
-    table = [("hook", "shape", "short name"), *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(2)]
-    lines = [f"{name.ljust(widths[0])}  {shape.ljust(widths[1])}  {short}".rstrip() for name, shape, short in table]
-    lines.append(f"\n{len(rows)} hooks of {arguments.model} ({type(model).__name__})")
-    missing = [PARTS[part][0] for part in getattr(model, "tl_dream_untrained", ())]
-    if missing:
-        lines.append(
-            f"refused, because the checkpoint does not carry them: the hooks behind the {', the '.join(missing)}"
-        )
-    show("\n".join(lines))
+    With --unit or --sample: a line for every unit, as `dream`, `corpus` and the others take it."""
+    bert = given.load()
+    from tl_dream.results import table
+
+    found: dict[str, tuple[list[str], list[int]]] = {}
+    for _, short, sizes in _shapes(bert):
+        name, _, at = short.partition(", layer=")
+        wanted = fnmatch(name, given.hook) and (given.layer is None or int(at or -1) in given.layer)
+        if name and wanted and sizes and sizes[-1] != "pos":
+            found.setdefault(name, ([], [int(size) for size in sizes[1:] if size != "pos"]))[0].append(at)
+    if not found:
+        raise unknown("hook", given.hook, HOOKS, "With --layer: one that the model has. `tl-dream units` lists all.")
+    if given.unit is None and given.sample is None:
+        rows = [
+            (
+                name,
+                "-".join(dict.fromkeys((at[0], at[-1]))),
+                str(prod(sizes)),
+                f"{sizes[0]} heads of {sizes[-1]}" if sizes[1:] else "",
+            )
+            for name, (at, sizes) in found.items()
+        ]
+        return show(table(("hook", "layers", "units", ""), rows))
+    words = [
+        f"--hook {name}{f' --layer {layer}' if layer else ''} --unit {unit}"
+        for name, (at, sizes) in found.items()
+        for layer, unit in product(at, range(prod(sizes)))
+        if given.unit is None or unit in given.unit
+    ]
+    require(bool(words), "there is no such unit: `tl-dream units` says how many there are")
+    drawn = range(len(words))
+    if given.sample is not None:
+        drawn = sorted(Random(given.seed).sample(drawn, min(given.sample, len(words))))  # type: ignore[assignment]
+    show("\n".join(words[i] for i in drawn))
 
 
 @contextmanager
@@ -183,15 +233,16 @@ DEMO_TEXT = "The Washington Post reported growing resentment in the nation towar
 DEMO_POS = 9  # nation
 
 
-def run_demo(arguments: argparse.Namespace) -> None:
-    """`tl-dream demo`."""
-    folder = Path(arguments.out)
+@command("demo", "seed", out=option(str, ".", "where the figures go", "FOLDER"))
+def demo(given: Given) -> None:
+    """Dream on the packaged all-MiniLM-L6-v2 from a real sentence and draw Figures 1 and 2."""
+    folder = Path(given.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DreamError(f"the folder {arguments.out!r} can't be made: {error.strerror}") from error
+        raise DreamError(f"the folder {given.out!r} can't be made: {error.strerror}") from error
     paths = [str(folder / f"tl_dream_figure{number}.png") for number in (1, 2)]
-    check_outputs(figures=paths)
+    check_outputs(None, (), paths, ())
     from tl_dream import plotting
     from tl_dream.dreaming import dream
     from tl_dream.models import load_model
@@ -200,7 +251,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
     show(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?")
     goal = neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
     with one_thread():
-        result = dream(load_model("minilm"), goal, DEMO_TEXT, method="anneal", starts=2, seed=arguments.seed)
+        result = dream(load_model("minilm"), goal, DEMO_TEXT, method="anneal", starts=2, seed=given.seed)
     figures = [plotting.dream_history(result).figure, plotting.annealing(result, DEMO_POS).figure]
     for figure, path in zip(figures, paths, strict=True):
         plotting.save_figure(figure, path)

@@ -2,211 +2,141 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from tl_dream._errors import require
-from tl_dream.cli.options import Subparsers, add_model_arguments, check_outputs, load
-from tl_dream.cli.output import finish
-from tl_dream.cli.values import POSITIONS, allowed, layers, numbers, positions, token_file
+from tl_dream.cli.options import Given, app, choice, command, drawn, option, place, read_word
+
+concept = typer.Typer(
+    help="Concept directions: fit, edit, steer, classify.\n\n"
+    "A concept as a direction of a hook: fit it, read back what a moved activation stands for, use it."
+)
+app.add_typer(concept, name="concept")
+
+CONCEPT = option(str, ..., "from `tl-dream concept fit`", file="read", panel="Options")
+magnitudes = read_word(
+    "is no magnitude: give numbers with commas, such as --magnitudes -2,0,2, or least",
+    lambda text: [float(item) for item in text.split(",")],
+    "least",
+)
 
 
-def add_commands(subparsers: Subparsers) -> None:
-    """concept fit, concept edit, concept steer, concept classify."""
-    concept = subparsers.add_parser(
-        "concept",
-        help="concept directions: fit, edit, steer, classify",
-        description="A concept as a direction of a hook: fit it, read back what a moved activation stands for, use it.",
-    )
-    inner = concept.add_subparsers(dest="concept_command", required=True, metavar="COMMAND")
-    _add_fit(inner)
-    _add_edit(inner)
-    _add_steer(inner)
-    _add_classify(inner)
+@command(
+    "fit",
+    "layers Model seed quiet",
+    "tl-dream concept fit --layers all --out she.safetensors",
+    concept,
+    hook=option(str, "block_out", "short name or full hook name"),
+    positives=option(str, None, "sentences with the concept, one a line", file="read"),
+    negatives=option(str, None, "sentences without it, one a line", file="read"),
+    positive_pos=place(None, "where the positives are read"),
+    negative_pos=place(None, "where the negatives are read"),
+    templates=choice("concept", "he_she|singular_plural", "the shipped sentences", "he_she"),
+    estimator=choice("estimator", "mean|pattern|logistic|svm|lda", "of the direction", "mean"),
+    random_concepts=option(int, 100, "for the p-value, 50 or more"),
+    out=option(str, ..., "write the concept (safetensors)", file="kept", panel="Output"),
+    figure=drawn("accuracy_by_layer", "accuracy by layer and estimator"),
+)
+def fit(given: Given) -> Any:
+    """Fit a direction that leads from the negative to the positive sentences, and test it on held-out sentences.
 
+    Without files: the shipped he/she templates (negative he, positive she). In your own files mark the concept word
+    with braces ({she} is a doctor), or say --positive-pos and --negative-pos (braces then say which, where a sentence
+    has it several times); else it is the word that most sentences of one file share and those of the other lack."""
+    from tl_dream.concepts import fit_concepts, load_templates, read_examples
 
-def _add_fit(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "fit",
-        help="fit a concept and test it",
-        description="Fit a direction that leads from the negative to the positive sentences, at every layer, and test "
-        "it on held-out sentences. Without files: the shipped he/she templates (negative he, positive she).",
-        epilog="In your own files mark the concept word with braces ({she} is a doctor), or say --positive-pos and "
-        "--negative-pos (braces then say which, where a sentence has the word several times); otherwise it is the word "
-        "that most sentences of one file share and those of the other lack. "
-        "Example: tl-dream concept fit --layers all --out she.safetensors",
-    )
-    add_model_arguments(parser)
-    group = parser.add_argument_group("concept")
-    group.add_argument("--hook", default="block_out", help="short name or full hook name [%(default)s]")
-    group.add_argument("--layers", type=layers, default="all", help='"all", a layer, or several with commas [all]')
-    group.add_argument("--positives", metavar="FILE", help="sentences with the concept, one a line")
-    group.add_argument("--negatives", metavar="FILE", help="sentences without it, one a line")
-    group.add_argument("--positive-pos", type=positions, metavar="POS", help="where the positives are read")
-    group.add_argument("--negative-pos", type=positions, metavar="POS", help="where the negatives are read")
-    group.add_argument("--templates", default="he_she", help='"he_she" or "singular_plural" [%(default)s]')
-    group.add_argument(
-        "--estimator", default="mean", help='"mean", "pattern", "logistic", "svm" or "lda" [%(default)s]'
-    )
-    group.add_argument("--random-concepts", type=int, default=100, help="for the p-value, 50 or more [%(default)s]")
-    group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    group = parser.add_argument_group("output")
-    group.add_argument("--out", metavar="FILE", required=True, help="write the concept (safetensors)")
-    group.add_argument("--figure", metavar="FILE", help="draw accuracy by layer and estimator (.png, .pdf or .svg)")
-    parser.set_defaults(run=run_fit)
-
-
-def _add_file(parser: argparse.ArgumentParser, pos: bool) -> None:
-    parser.add_argument("--concept", metavar="FILE", required=True, help="from `tl-dream concept fit`")
-    parser.add_argument("--text", required=True, help="the sentence")
-    add_model_arguments(parser)
-    group = parser.add_argument_group("where")
-    group.add_argument("--pos", type=positions, metavar="POS", required=pos, help="which words (see below)")
-    group.add_argument("--layers", type=layers, default="all", help="of the file's layers [all]")
-
-
-def _add_edit(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "edit",
-        help="move an activation along a concept and read the text back (Figure 6)",
-        description="Move the activation of a word along a concept and find the real text that comes nearest to it.",
-        epilog=POSITIONS
-        + 'Example: tl-dream concept edit --concept she.safetensors --text "she is a doctor" --pos she '
-        "--magnitudes=-2,-1,0,1,2 --controls",
-    )
-    _add_file(parser, pos=True)
-    group = parser.add_argument_group("edit")
-    group.add_argument(
-        "--magnitudes",
-        type=numbers,
-        help="in natural units, with commas; positive ones lead to the positive set; or least: where another text is "
-        "first the nearest [-2,-1,0,1,2, or in like steps to the magnitude that the concept advises]",
-    )
-    group.add_argument(
-        "--controls", action="store_true", help="also a random direction, shuffled labels and the opposite sign"
-    )
-    group.add_argument("--other", metavar="FILE", help="another concept of the same hook and layers, as a control")
-    group.add_argument("--starts", type=int, default=2, help="of every search [%(default)s]")
-    group.add_argument("--allowed", type=allowed, metavar="RULES", help="tokens that may be put in, as in `dream`")
-    group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result; - for stdout")
-    group.add_argument("--figure", metavar="FILE", help="draw Figure 6 (.png, .pdf or .svg)")
-    group.add_argument("--dose-figure", metavar="FILE", help="draw dose and response (.png, .pdf or .svg)")
-    parser.set_defaults(run=run_edit)
-
-
-def _add_steer(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "steer",
-        help="steer a model along a concept and see what is left of it behind",
-        description="Move an activation in the running model and read the concept's coordinate at every layer of the "
-        "file, before and after; with [MASK] in the text and a trained head also the predictions.",
-        epilog=POSITIONS + 'Example: tl-dream concept steer --concept she.safetensors --text "he is a doctor" --pos he '
-        "--layers 2 --magnitude 1",
-    )
-    _add_file(parser, pos=True)
-    group = parser.add_argument_group("steering")
-    group.add_argument("--magnitude", type=float, default=1.0, help="in natural units [%(default)s]")
-    group.add_argument("--erase", action="store_true", help="erase the concept instead of moving along it")
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the coordinates; - for stdout")
-    parser.set_defaults(run=run_steer)
-
-
-def _add_classify(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "classify",
-        help="where the words of a text lie on a concept",
-        description="The coordinate of words on a concept, at every layer of the file.",
-        epilog=POSITIONS + 'Example: tl-dream concept classify --concept she.safetensors --text "the nurse smiled"',
-    )
-    _add_file(parser, pos=False)
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the coordinates; - for stdout")
-    parser.set_defaults(run=run_classify)
-
-
-def run_fit(arguments: argparse.Namespace) -> None:
-    """`tl-dream concept fit`."""
-    a = arguments
-    check_outputs(None, a.out, figures=[a.figure], inputs=[a.positives, a.negatives])
-    require(
-        (a.positives is None) == (a.negatives is None),
-        "give both --positives and --negatives, or neither (for the shipped templates)",
-    )
-    stray = a.positives is None and (a.positive_pos is not None or a.negative_pos is not None)
-    require(not stray, "--positive-pos and --negative-pos go with --positives and --negatives")
-    from tl_dream.concepts import load_templates, read_examples
-
-    if a.positives is None:
-        examples = load_templates(a.templates)
+    where = {"positive_pos": given.positive_pos, "negative_pos": given.negative_pos}
+    both = "give both --positives and --negatives, or neither (for the shipped templates)"
+    require((given.positives is None) == (given.negatives is None), both)
+    if given.positives is not None:
+        examples = read_examples(Path(given.positives), Path(given.negatives), **where)
     else:
-        examples = read_examples(
-            Path(a.positives), Path(a.negatives), positive_pos=a.positive_pos, negative_pos=a.negative_pos
-        )
-    model = load(a)
-    from tl_dream.concepts import fit_concepts
+        told = "--positive-pos and --negative-pos go with --positives and --negatives"
+        require(where == dict.fromkeys(where), told)
+        examples = load_templates(given.templates)
+    bert = given.load()
     from tl_dream.models import ALIASES, LAYERED
 
-    short = ALIASES.get(a.hook, a.hook) in LAYERED
-    require(short or a.layers == "all", f"{a.hook!r} is not a hook of every layer: leave --layers out")
-    options = {name: getattr(a, name) for name in ("hook", "estimator", "random_concepts", "seed")}
-    layers = a.layers if short else None
-    finish(lambda: fit_concepts(model, examples, layers=layers, **options), a.out, accuracy_by_layer=a.figure)
+    short = ALIASES.get(given.hook, given.hook) in LAYERED
+    require(short or given.layers == "all", f"{given.hook!r} is not a hook of every layer: leave --layers out")
+    options = {name: getattr(given, name) for name in ("hook", "estimator", "random_concepts", "seed")}
+    return fit_concepts(bert, examples, layers=given.layers if short else None, **options)
 
 
-def _concept(arguments: argparse.Namespace) -> tuple[Any, Any]:
+def _fitted(given: Given) -> tuple[Any, Any]:
     """The model, and the concept of the file that was fitted on it, at the layers asked for."""
     from tl_dream.concepts import ConceptVectors
 
-    ConceptVectors.load(arguments.concept)  # a missing file is reported before the model loads
-    model = load(arguments)
-    every = ConceptVectors.load(arguments.concept, model)
-    if arguments.layers == "all":
-        return model, every
-    return model, ConceptVectors(tuple(every[layer] for layer in arguments.layers))
+    ConceptVectors.load(given.concept)  # a missing file is reported before the model loads
+    bert = given.load()
+    every = ConceptVectors.load(given.concept, bert)
+    return bert, every if given.layers == "all" else ConceptVectors(tuple(every[layer] for layer in given.layers))
 
 
-def run_edit(arguments: argparse.Namespace) -> None:
-    """`tl-dream concept edit`."""
-    a = arguments
-    check_outputs(a.json, figures=[a.figure, a.dose_figure], inputs=[a.concept, a.other, token_file(a.allowed)])
-    model, concept = _concept(a)
+@command(
+    "edit",
+    "text layers Model Output starts=2 allowed seed",
+    'tl-dream concept edit --concept she.safetensors --text "she is a doctor" --pos she --magnitudes -2,-1,0,1,2',
+    concept,
+    concept=CONCEPT,
+    pos=place(..., "which words (see below)", panel="Options"),
+    magnitudes=option(
+        Any, None, 'with commas, or "least"', "M", parser=magnitudes, show_default="-2 to 2, or as the concept advises"
+    ),
+    controls=option(bool, False, "also a random direction, shuffled labels and the opposite sign"),
+    other=option(str, None, "another concept of the same hook and layers, as a control", file="read"),
+    figure=drawn("edit_table", "Figure 6"),
+    dose_figure=drawn("dose_response", "dose and response"),
+)
+def edit(given: Given) -> Any:
+    """Move the activation of a word along a concept and find the real text that comes nearest to it (Figure 6).
+
+    Magnitudes are in natural units, positive ones lead to the positive set; least: where another text is first nearest.
+    """
     from tl_dream.concepts import ConceptVectors
     from tl_dream.editing import edit_concept
 
-    options = {name: getattr(a, name) for name in ("pos", "magnitudes", "controls", "starts", "seed")}
-    if a.other is not None:
-        options["other"] = ConceptVectors.load(a.other, model)
-    if a.allowed is not None:
-        options["allowed"] = a.allowed
-    finish(
-        lambda: edit_concept(model, concept, a.text, **options),
-        a.json,
-        edit_table=a.figure,
-        dose_response=a.dose_figure,
-    )
+    bert, vectors = _fitted(given)
+    other = None if given.other is None else ConceptVectors.load(given.other, bert)
+    return edit_concept(bert, vectors, given.text, other=other, **given.take("pos magnitudes controls starts seed"))
 
 
-def run_steer(arguments: argparse.Namespace) -> None:
-    """`tl-dream concept steer`."""
-    a = arguments
-    check_outputs(a.json, inputs=[a.concept])
-    model, concept = _concept(a)
+@command(
+    "steer",
+    "text layers Model Output",
+    'tl-dream concept steer --concept she.safetensors --text "he is a doctor" --pos he --layers 2 --magnitude 1',
+    concept,
+    concept=CONCEPT,
+    pos=place(..., "which words (see below)", panel="Options"),
+    magnitude=option(float, 1.0, "in natural units"),
+    erase=option(bool, False, "erase the concept instead of moving along it"),
+)
+def steer(given: Given) -> Any:
+    """Move an activation in the running model and read the concept at every layer of the file, before and after.
+
+    With [MASK] in the text and a trained head also the predictions."""
     from tl_dream.concepts import ConceptVectors
     from tl_dream.editing import read_steered
 
-    every, magnitude = ConceptVectors.load(a.concept), None if a.erase else a.magnitude
-    finish(lambda: read_steered(model, every, a.text, pos=a.pos, at=list(concept), magnitude=magnitude), a.json)
+    (bert, vectors), every = _fitted(given), ConceptVectors.load(given.concept)
+    by = None if given.erase else given.magnitude
+    return read_steered(bert, every, given.text, pos=given.pos, at=list(vectors), magnitude=by)
 
 
-def run_classify(arguments: argparse.Namespace) -> None:
-    """`tl-dream concept classify`."""
-    a = arguments
-    check_outputs(a.json, inputs=[a.concept])
-    model, concept = _concept(a)
+@command(
+    "classify",
+    "text layers Model Output",
+    'tl-dream concept classify --concept she.safetensors --text "the nurse smiled"',
+    concept,
+    concept=CONCEPT,
+    pos=place(None, "which words (see below); default: every word", panel="Options"),
+)
+def classify(given: Given) -> Any:
+    """Where the words of a text lie on a concept, at every layer of the file."""
     from tl_dream.concepts import classify
 
-    finish(lambda: classify(model, concept, a.text, pos=a.pos), a.json)
+    bert, vectors = _fitted(given)
+    return classify(bert, vectors, given.text, pos=given.pos)

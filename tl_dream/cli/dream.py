@@ -2,226 +2,156 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
-from tl_dream._arguments import one_of
 from tl_dream._errors import DreamError, require
-from tl_dream.cli.options import (
-    Subparsers,
-    add_model_arguments,
-    add_objective_arguments,
-    check_outputs,
-    load,
-    objective,
+from tl_dream.cli.options import Given, choice, command, drawn, option, place, read_word
+
+ANNEALING = "Annealing: any of these means --method anneal; the rest is the preset's"
+SCHEDULES = "geometric|linear|cosine|constant"
+
+
+# A Fraction is finite, which a float need not be
+weight = read_word("is no weight: give a finite number, such as 0.1", lambda text: float(Fraction(text)))
+
+
+@command(
+    "dream",
+    "Objective Model Output starts steps allowed seed seconds",
+    'tl-dream dream --hook mlp_post --layer 4 --unit 414 --pos hate --text "i hate it"',
+    text=option(list[str], None, "the sentence to start from; may be repeated", "TEXT", panel="Options"),
+    free=place(None, "what may change (see below); default: every word", panel="Options"),
+    method=choice("method", "auto|anneal|gcg|epo|pez", "how to search", "auto"),
+    budget=option(int, None, "forward-tokens (rows x positions x layers) to spend", show_default="400000"),
+    fluency=option(Any, None, "weight of the text's fluency; for epo the greatest", "WEIGHT", parser=weight),
+    judge=option(str, None, "whose fluency: a text file's (its bigrams), or a model's; default: its own", file="read"),
+    masked=option(bool, False, "the fluency masks every word in turn (pseudo-log-likelihood): a pass a word"),
+    start=option(str, None, 'a corpus search (JSON); for anneal "sentence", "random", "uniform"', file="read"),
+    max_changes=option(int, None, "words that may differ from the start's at most"),
+    banned=option(list[str], None, "a token not to choose, exactly so; may be repeated", "TOKEN"),
+    ban_nothing=option(bool, False, "what --token asks for may be chosen too (it is banned else)"),
+    no_retokenize=option(bool, False, "take tokens whose text does not tokenize back to them as well"),
+    preset=choice("preset", "fast|article", "article: the article's settings", panel=ANNEALING),
+    learning_rate=option(float, None, "of Adam, in logits a step", panel=ANNEALING),
+    schedule=choice("temperature schedule", SCHEDULES, "of the temperature", panel=ANNEALING),
+    temperature=option(tuple[float, float], None, "both > 0", "START END", panel=ANNEALING),
+    candidates=option(int, None, "tokens each position chooses from; 0 for the whole vocabulary", panel=ANNEALING),
+    noise=option(bool, False, "Gumbel noise on the logits", panel=ANNEALING),
+    figure=drawn("dream_history", "Figure 1, for epo score against fluency"),
 )
-from tl_dream.cli.output import finish
-from tl_dream.cli.values import POSITIONS, allowed, positions, token_file, weight
+def dream(given: Given) -> Any:
+    """Find real text that drives a unit up, or several units, or any objective, starting from a sentence.
+
+    Several (--unit 3,7 or --unit 0:100) go on side by side; --json gets a list, and figures are numbered."""
+    goals, alone = given.goals(), given.fluency is None and given.method != "epo"
+    for name in ("judge", "masked"):
+        told = f"--{name} says whose fluency counts, and --fluency is missing: give its weight, such as 0.1"
+        require(not (alone and getattr(given, name)), told)
+    negative = given.method == "epo" and (given.fluency or 0) < 0
+    require(not negative, f"--fluency {given.fluency}: the weights of epo go from 0 to this: give at least 0")
+    require(len(goals) == 1 or given.method != "epo", "--method epo brings back the front of one unit: name one")
+    require(not (given.banned and given.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
+    word, prompt = _start(given)
+    method = _method(given, word)
+    bert = given.load()
+    options = given.take("budget seconds starts max_changes seed")
+    options |= {"banned": () if given.ban_nothing else given.banned or None, "retokenize": not given.no_retokenize}
+    if given.method == "epo":
+        return _front(given, bert, goals[0], prompt, options)
+    from tl_dream.dreaming import dream
+
+    if given.fluency is not None:
+        fluency = given.fluency * _judged(given, bert)
+        goals = [goal + fluency for goal in goals]
+    if len(goals) == 1:
+        return dream(bert, goals[0], prompt, method=method, free=given.free, **options)
+    return _many(bert, goals, prompt if given.free is None else _freed(given), {"method": method, **options})
 
 
-def add_commands(subparsers: Subparsers) -> None:
-    """dream."""
-    parser = subparsers.add_parser(
-        "dream",
-        help="find real text that drives a unit up",
-        description="Find real text that drives an objective up, starting from a sentence.",
-        epilog=POSITIONS + 'Example: tl-dream dream --hook mlp_post --layer 4 --unit 414 --pos hate --text "i hate it"',
-    )
-    parser.add_argument("--text", action="append", help="the sentence to start from; may be repeated")
-    parser.add_argument(
-        "--free", type=positions, metavar="POS", help="what may change (see below); default: every word"
-    )
-    add_objective_arguments(parser)
-    add_model_arguments(parser)
-    group = parser.add_argument_group("search")
-    group.add_argument("--method", default="auto", help="how to search: auto, anneal, gcg, epo or pez [%(default)s]")
-    group.add_argument(
-        "--budget", type=int, metavar="N", help="forward-tokens (rows x positions x layers) to spend [400000]"
-    )
-    group.add_argument(
-        "--fluency",
-        type=weight,
-        metavar="WEIGHT",
-        help="add the text's fluency with this weight, in units of the objective a nat; for epo the greatest of its "
-        "members' weights (default: chosen from the scores)",
-    )
-    group.add_argument(
-        "--judge",
-        metavar="JUDGE",
-        help="of the fluency: a text file (its bigrams are counted), or a model's name; default: the model's own head",
-    )
-    group.add_argument(
-        "--masked",
-        action="store_true",
-        help="the fluency masks every word in turn (pseudo-log-likelihood), which costs a pass a word",
-    )
-    group.add_argument("--starts", type=int, default=1, help="starts of each sentence, as one batch [%(default)s]")
-    group.add_argument(
-        "--start",
-        help='a corpus search\'s JSON file (its top ten); for anneal also "sentence", "random" or "uniform"',
-    )
-    group.add_argument(
-        "--allowed",
-        type=allowed,
-        metavar="RULES",
-        help="tokens that may be chosen: some of no_special, no_unused, ascii, whole_words; or @FILE, one token a line",
-    )
-    group.add_argument("--max-changes", type=int, metavar="N", help="words that may differ from the start's at most")
-    group.add_argument(
-        "--banned",
-        action="append",
-        metavar="TOKEN",
-        help="a token that may not be chosen, exactly as spelled; may be repeated [what --token asks for]",
-    )
-    group.add_argument("--ban-nothing", action="store_true", help="what --token asks for may be chosen too")
-    group.add_argument(
-        "--no-retokenize", action="store_true", help="take tokens whose text does not tokenize back to them as well"
-    )
-    group.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    group = parser.add_argument_group("annealing", "any of these means --method anneal; the rest is the preset's")
-    group.add_argument("--preset", help='"fast", or "article" for the article\'s settings [fast]')
-    group.add_argument("--steps", type=int, help="gradient steps (also of pez)")
-    group.add_argument("--learning-rate", type=float, help="of Adam, in logits a step")
-    group.add_argument("--schedule", help='of the temperature: "geometric", "linear", "cosine" or "constant"')
-    group.add_argument("--temperature", type=float, nargs=2, metavar=("START", "END"), help="both > 0")
-    group.add_argument("--candidates", type=int, help="tokens each position chooses from; 0 for the whole vocabulary")
-    group.add_argument("--noise", action="store_true", default=None, help="Gumbel noise on the logits")
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the whole result; - for stdout")
-    group.add_argument(
-        "--figure", metavar="FILE", help="write Figure 1, for epo score against fluency (.png, .pdf or .svg)"
-    )
-    parser.set_defaults(run=run_dream)
-
-
-def run_dream(arguments: argparse.Namespace) -> None:
-    """`tl-dream dream`."""
-    a = arguments
-    check_outputs(a.json, figures=[a.figure], inputs=[a.start, a.judge, token_file(a.allowed)])
-    goal = objective(a)
-    _check_fluency(a)
-    require(not (a.banned and a.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
-    word, start = corpus_start(a.start, a.text)
-    method = _method(a, word)
-    model = load(a)
-    search, plot = (_front, "pareto") if a.method == "epo" else (_dream, "dream_history")
-    finish(lambda: search(a, model, goal, start, method), a.json, **{plot: a.figure})
-
-
-def _method(a: argparse.Namespace, start: str | None) -> Any:
+def _method(given: Given, start: str | None) -> Any:
     """The settings of the method; options of annealing stand for annealing."""
     from tl_dream.dreaming import ARTICLE, PEZ, Annealing
 
-    changes = {
-        "steps": a.steps,
-        "start": start,
-        "learning_rate": a.learning_rate,
-        "schedule": a.schedule,
-        "temperature": a.temperature,
-        "noise": a.noise,
-        "candidates": a.candidates,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
-    named = [*changes, *(["preset"] if a.preset is not None else [])]
-    method = "anneal" if a.method == "auto" and named else a.method
-    known = {"anneal": named, "pez": ["steps", "learning_rate"]}.get(method, [])
-    foreign = [f"--{name.replace('_', '-')}" for name in named if name not in known]
-    require(
-        not foreign,
-        f"--method {method} has no {', '.join(foreign)}: leave {'it' if len(foreign) == 1 else 'them'} out, or take "
-        "--method anneal",
-    )
-    if method == "pez":
-        return PEZ(**changes)
+    names = ("steps", "learning_rate", "schedule", "temperature", "candidates", "noise", "preset")
+    changes = {name: value for name in names if (value := getattr(given, name)) is not None and value is not False}
+    changes |= {} if start is None else {"start": start}
+    method = "anneal" if given.method == "auto" and changes else given.method
+    known = {"anneal": [*changes], "pez": ["steps", "learning_rate"]}.get(method, [])
+    foreign = ", ".join(f"--{name.replace('_', '-')}" for name in changes if name not in known)
+    require(not foreign, f"--method {method} has no {foreign}: leave that out, or take --method anneal")
     if method != "anneal":
-        return method
-    presets = {"fast": Annealing(), "article": ARTICLE}
-    base = presets[one_of("preset", a.preset or "fast", presets)]
+        return PEZ(**changes) if method == "pez" else method
+    base = ARTICLE if changes.pop("preset", None) == "article" else Annealing()
     if "temperature" in changes:
         changes["start_temperature"], changes["end_temperature"] = changes.pop("temperature")
-    if changes.get("candidates") == 0:
-        changes["candidates"] = None
-    if "schedule" in changes:
-        changes["decay"] = None  # the article's belongs to its own schedule
+    changes |= {"candidates": None} if changes.get("candidates") == 0 else {}
+    changes |= {"decay": None} if "schedule" in changes else {}  # the article's belongs to its own schedule
     return replace(base, **changes)
 
 
-def _check_fluency(a: argparse.Namespace) -> None:
-    """What goes with --fluency goes with it; for epo there is a judge without it."""
-    for option, given in (("--judge", a.judge is not None), ("--masked", a.masked)):
-        require(
-            not given or a.fluency is not None or a.method == "epo",
-            f"{option} says whose fluency counts, and --fluency is missing: give its weight, such as 0.1",
-        )
-    require(
-        a.method != "epo" or a.fluency is None or a.fluency >= 0,
-        f"--fluency {a.fluency}: the weights of epo go from 0 to this: give at least 0",
-    )
-
-
-def _dream(a: argparse.Namespace, model: Any, goal: Any, start: Any, method: Any) -> Any:
-    """Every method but epo."""
-    from tl_dream.dreaming import dream
-
-    if a.fluency is not None:
-        goal = goal + a.fluency * judged(a, model)
-    return dream(model, goal, start, method=method, **_shared(a))
-
-
-def _front(a: argparse.Namespace, model: Any, goal: Any, start: Any, method: Any) -> Any:
+def _front(given: Given, bert: Any, goal: Any, prompt: Any, options: dict[str, Any]) -> Any:
     """epo brings back the whole front."""
     from tl_dream.dreaming import EPO, default_judge, epo, spread_penalties
     from tl_dream.models import attached
 
-    judge = judged(a, model) if a.judge is not None or a.masked else None
-    settings = EPO(judge, penalties=None if a.fluency is None else spread_penalties(a.fluency, EPO().population))
-    with attached(model) as host:
-        require(
-            a.figure is None or default_judge(host, settings) is not None,
-            "--figure draws score against fluency, and this model can't judge that itself: give --judge",
-        )
-    return epo(model, goal, start, method=settings, **_shared(a))
+    judge = _judged(given, bert) if given.judge is not None or given.masked else None
+    penalties = None if given.fluency is None else spread_penalties(given.fluency, EPO().population)
+    settings = EPO(judge, penalties=penalties)
+    with attached(bert) as host:
+        judged = default_judge(host, settings) is not None
+    told = "--figure draws score against fluency, and this model can't judge that itself: give --judge"
+    require(given.figure is None or judged, told)
+    return epo(bert, goal, prompt, method=settings, free=given.free, **options)
 
 
-def _shared(a: argparse.Namespace) -> dict[str, Any]:
-    """What all methods take."""
-    names = ("free", "budget", "starts", "max_changes", "seed")
-    return {
-        **{name: getattr(a, name) for name in names},
-        "banned": () if a.ban_nothing else a.banned,
-        "retokenize": not a.no_retokenize,
-        **({} if a.allowed is None else {"allowed": a.allowed}),
-    }
+def _freed(given: Given) -> Any:
+    from tl_dream.text import Prompt
+
+    require(bool(given.text), "--free names words of a --text, and --start brings other sentences: leave it out")
+    return [Prompt(text, free=given.free) for text in given.text]
 
 
-def corpus_start(start: str | None, texts: Sequence[str] | None) -> tuple[str | None, Any]:
-    """--start: the word where it is one, and what the search starts from: the texts, or a corpus search's file.
+def _many(bert: Any, goals: list[Any], prompt: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+    """The dreams of several objectives, in their order; where some fail, the others come with the error."""
+    from tl_dream.dreaming import dream_many
 
-    Raises:
-        DreamError: neither a sentence nor such a file, or both.
-    """
-    if start is not None and start.endswith(".json"):
+    found: dict[int, Any] = {}
+    errors: list[str] = []
+    try:
+        for one in dream_many(bert, [(goal, prompt) for goal in goals], **options):
+            found |= {} if one.dream is None else {one.number: one.dream}
+            errors += [] if one.error is None else [f"{one.objective}: {one.error}"]
+    except KeyboardInterrupt as stop:
+        found |= {one.number: one.dream for one in getattr(stop, "partial", ()) if one.dream is not None}
+        stop.partial = tuple(found[number] for number in sorted(found)) or None  # type: ignore[attr-defined]
+        raise
+    dreams = tuple(found[number] for number in sorted(found))
+    if errors:
+        raise DreamError("; ".join(errors), dreams or None)
+    return dreams
+
+
+def _start(given: Given) -> tuple[str | None, Any]:
+    """--start: the word where it is one, and what the search starts from: the texts, or a corpus search's file."""
+    if given.start is not None and given.start.endswith(".json"):
         from tl_dream.results import CorpusResult
 
-        if texts:
-            raise DreamError("--text and a corpus search in --start are both given: start from one of them")
-        return None, CorpusResult.load(start)
-    if not texts:
-        raise DreamError("no sentence to start from: give --text, or a corpus search's JSON file in --start")
-    return start, texts[0] if len(texts) == 1 else list(texts)
+        require(not given.text, "--text and a corpus search in --start are both given: start from one of them")
+        return None, CorpusResult.load(given.start)
+    require(bool(given.text), "no sentence to start from: give --text, or a corpus search's JSON file in --start")
+    return given.start, given.text[0] if len(given.text) == 1 else given.text
 
 
-def judged(arguments: argparse.Namespace, model: Any) -> Any:
+def _judged(given: Given, bert: Any) -> Any:
     """--judge and --masked as the fluency they give."""
     from tl_dream.models import load_model
     from tl_dream.objectives import count_bigrams, fluency
 
-    masked = arguments.masked
-    if arguments.judge is None:
-        return fluency(model, masked=True) if masked else fluency()
-    if os.path.isfile(arguments.judge):
-        return fluency(count_bigrams(model, arguments.judge), masked=masked)
-    return fluency(load_model(arguments.judge, backend=arguments.backend, device=arguments.device), masked=masked)
+    if given.judge is None:
+        return fluency(bert, masked=True) if given.masked else fluency()
+    if os.path.isfile(given.judge):
+        return fluency(count_bigrams(bert, given.judge), masked=given.masked)
+    return fluency(load_model(given.judge, backend=given.backend, device=given.device), masked=given.masked)

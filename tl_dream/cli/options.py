@@ -1,169 +1,294 @@
-"""What the subcommands of `tl-dream` share: arguments, what they mean, and the checks before any work starts.
+"""How a subcommand of `tl-dream` is made, the options there are, and what a word means.
 
-Subcommands live in the rooms of GROUPS (`app.py`); each has `add_commands(subparsers)` and sets `run`:
+A subcommand is a function of what was given; what it returns is saved, drawn and printed:
 
-    def add_commands(subparsers: Subparsers) -> None:
-        parser = subparsers.add_parser("search", help="...")
-        add_model_arguments(parser)
-        add_objective_arguments(parser)
-        parser.set_defaults(run=run_search)      # run(arguments) -> None; it raises DreamError
+    @command("search", "text Objective Model Output top=20", "tl-dream search --hook z", figure=drawn("bars", "hits"))
+    def search(given: Given) -> SavedResult:
+        \"\"\"What `tl-dream --help` says of it.\"\"\"
+        return search(given.load(), given.goal(), given.text, **given.take("top"))
 
-Heavy libraries are imported inside functions, so that `--help` is quick.
+An option means the same wherever it is (PANELS), or is the subcommand's own. Heavy libraries are imported inside
+functions, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from functools import partial
+from inspect import Parameter, Signature
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
-from tl_dream._errors import DreamError, nearest, require
-from tl_dream.cli.output import STDOUT
-from tl_dream.cli.values import position, positions
-from tl_dream.results import check_writable, same_file
+import typer
 
-Subparsers = Any
-"""What `ArgumentParser.add_subparsers` returns (argparse gives it no public name)."""
+from tl_dream._errors import DreamError, require, unknown
+from tl_dream.cli.output import check_outputs, finish
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
-BACKENDS = ("auto", "hooked", "bridge")
+app = typer.Typer(
+    help="Find the text that fires any hook point of a TransformerLens model.",
+    epilog="Start with: tl-dream demo",
+    context_settings={"help_option_names": ["--help", "-h"]},
+    pretty_exceptions_enable=False,
+)
 
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are DreamErrors of one line, with the nearest real options."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **options})
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        known = sorted(set(_options(self)))
-        stray = re.findall(r"--[^\s=]+", message) if message.startswith("unrecognized arguments") else []
-        close = [name for option in stray for name in nearest(option, known)]
-        hint = f"; nearest: {', '.join(dict.fromkeys(close))}" if close else ""
-        raise DreamError(f"{message}{hint} (see `{self.prog} --help`)")
+Option = tuple[Any, Any, str]
+"""Its type, typer's description of it, and what happens to the file it names: "read", "written", "saved" (the result,
+"-" for stdout), "kept" (the result, to a file), or the plot of `tl_dream.plotting` that goes to it."""
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        yield from (name for name in action.option_strings if name.startswith("--"))
-        if isinstance(action, argparse._SubParsersAction):
-            for sub in action.choices.values():
-                yield from _options(sub)
+def option(kind: Any, default: Any, help: str, metavar: str | None = None, *names: str, **more: Any) -> Option:
+    """An option; `...` for its default makes it one that must be given. `file` says what happens to the file it names,
+    `panel` where its help stands, and the rest is typer's."""
+    file, panel = more.pop("file", ""), more.pop("panel", None)
+    metavar = "FILE" if file else metavar
+    return kind, typer.Option(default, *names, help=help, metavar=metavar, rich_help_panel=panel, **more), file
 
 
-def join_negatives(argv: Sequence[str]) -> list[str]:
-    """`--pos -3:-1` and `--free -3,-2` as `--pos=-3:-1`: argparse takes them for options (plain negative numbers are
-    no trouble)."""
-    joined: list[str] = []
-    for item in argv:
-        if joined and re.fullmatch(r"--[a-z-]+", joined[-1]) and re.match(r"-\d+[,:]", item):
-            joined[-1] += f"={item}"
-        else:
-            joined.append(item)
-    return joined
+def drawn(plot: str, what: str) -> Option:
+    """An option that names the file for a figure."""
+    return option(str, None, f"draw {what} (.png, .pdf or .svg)", file=plot, panel="Output")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --backend, --device, --dtype."""
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", default="minilm", help='"minilm" (the packaged one), a Hugging Face name, or a folder [%(default)s]'
-    )
-    group.add_argument("--backend", choices=BACKENDS, default="auto", help="TransformerLens class [%(default)s]")
-    group.add_argument("--device", default="cpu", help="where to run [%(default)s]")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights [%(default)s]")
+def choice(kind: str, names: str, help: str, default: str | None = None, **more: Any) -> Option:
+    """An option that takes one of these names; the shell completes them, and a mistake lists the nearest."""
+    known = names.split("|")
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise unknown(kind, text, known)
+        return text
+
+    shown = names if len(names) < 20 else "NAME"  # all in the column of types they would leave no room for the help
+    help += "" if shown == names else f": {', '.join(known)}"
+    return option(str, default, help, shown, parser=parse, autocompletion=lambda: known, **more)
 
 
-def load(arguments: argparse.Namespace) -> Any:
-    """The model that `add_model_arguments` describes.
+def read_word(complaint: str, read: Callable[[str], Any], *names: str) -> Callable[[str], Any]:
+    """What reads a word: a name as it is, else what `read` makes of it; where that fails, the complaint."""
 
-    Raises:
-        DreamError: an unknown model, or a device that is not here.
-    """
-    import torch
+    def parse(text: str) -> Any:
+        try:
+            return text if text in names else read(text)
+        except (ValueError, ArithmeticError) as error:
+            raise error if isinstance(error, DreamError) else DreamError(f"{text!r} {complaint}") from None
 
-    from tl_dream.models import load_model
-
-    return load_model(
-        arguments.model,
-        backend=arguments.backend,
-        device=arguments.device,
-        dtype=getattr(torch, arguments.dtype),
-    )
+    return parse
 
 
-def add_objective_arguments(parser: argparse.ArgumentParser) -> None:
-    """--hook, --layer, --unit, --head, --pos, --key, --reduce; --token, --log-prob."""
-    group = parser.add_argument_group("objective", "a unit of a hook (--hook), or a prediction (--token)")
-    group.add_argument("--hook", help="short name (block_out, mlp_post, z, pattern, ...) or a full hook name")
-    group.add_argument("--layer", type=int, help="layer of a short name, from 0")
-    group.add_argument("--unit", type=int, help="which unit of the hook's last axis")
-    group.add_argument("--head", type=int, help="which attention head")
-    group.add_argument("--pos", type=positions, metavar="POS", help="where (see below); default: every word")
-    group.add_argument("--key", type=position, metavar="POS", help="position attended to (attention patterns)")
-    group.add_argument("--reduce", choices=("max", "mean"), default="max", help="over several positions [%(default)s]")
-    group.add_argument("--token", help="the model's prediction of this token at --pos (needs a trained head)")
-    group.add_argument("--log-prob", action="store_true", help="with --token: the log-probability, not the logit")
+def positions(text: str) -> int | str | slice | list[int | str]:
+    """What `--pos` and `--free` take (see POSITIONS), as the library's `Positions`."""
+    if text in (",", ":", '"') or (len(text) > 2 and text[0] == text[-1] == '"' and text.count('"') == 2):
+        return _item(text)  # one word
+    items = re.findall(r'"[^"]+"|[^,]+', text)
+    told = f"{text!r} names no position: give a number, a word, several of them with commas, or a slice like 2:5"
+    require(bool(items) and len(items) == 1 + re.sub(r'"[^"]+"', "", text).count(","), told)
+    return _item(items[0]) if len(items) == 1 else _several(items, text)
 
 
-def objective(arguments: argparse.Namespace) -> Any:
-    """The objective that `add_objective_arguments` describes.
-
-    Raises:
-        DreamError: neither or both of --hook and --token, or options that do not go together.
-    """
-    from tl_dream.objectives import logit, neuron
-
-    a = arguments
-    require(
-        (a.hook is None) != (a.token is None),
-        "say what to look for: either --hook (with --layer and --unit) or --token, and not both",
-    )
-    if a.token is not None:
-        stray = [name for name in ("layer", "unit", "head", "key") if getattr(a, name) is not None]
-        require(not stray, f"--{' and --'.join(stray)} go with --hook, not with --token")
-        return logit(a.token, pos=a.pos, log_prob=a.log_prob, reduce=a.reduce)
-    require(not a.log_prob, "--log-prob goes with --token, not with --hook")
-    return neuron(a.hook, layer=a.layer, unit=a.unit, head=a.head, pos=a.pos, key=a.key, reduce=a.reduce)
+def _several(items: Sequence[str], text: str) -> list[Any]:
+    """Of several items all that they stand for; nobody knows how much there is, so a slice needs both ends."""
+    found: list[Any] = []
+    for item in map(_item, items):
+        if isinstance(item, slice):
+            closed = None not in (item.start, item.stop) and min(item.start, item.stop) >= 0
+            require(closed, f"in {text!r} a slice stands in a list: give it start and end, counted from 0 (like 2:5)")
+        found += range(item.start, item.stop, item.step or 1) if isinstance(item, slice) else [item]
+    return found
 
 
-def check_outputs(
-    json: str | None = None,
-    *paths: str | None,
-    figures: Sequence[str | None] = (),
-    inputs: Sequence[str | None] = (),
-) -> None:
-    """Raise before any work starts unless every file can be written; None stands for an option that was not given.
+def _item(text: str) -> int | str | slice:
+    text = text.strip() or text
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if len(text) > 2 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    if re.fullmatch(r"(-?\d*):(-?\d*)(:-?\d+)?", text) and any(c.isdigit() for c in text):
+        parts = [int(part) if part else None for part in text.split(":")]
+        require(parts[2:] != [0], f"the slice {text!r} has step 0: leave the step out")
+        return slice(*parts)
+    return text
+
+
+def position(text: str) -> int | str:
+    """One position or one word (`--key`)."""
+    found = positions(text)
+    if not isinstance(found, int | str):
+        raise DreamError(f"{text!r} is not one position or word")
+    return found
+
+
+NUMBERS = "names no layer, unit or head: give a number, several with commas (0,3), or a range like 0:6"
+numbers = read_word(NUMBERS, lambda text: list(map(int, _several(text.split(","), text))))
+layers = read_word(f"{NUMBERS}, or all", numbers, "all")
+
+
+class TokenFile(list[str]):
+    """Tokens out of a file, which they remember: `path`."""
+
+    path = ""
+
+
+def allowed(text: str) -> str | list[str]:
+    """`--allowed`: rules, or `@FILE` with one token a line."""
+    if not text.startswith("@"):
+        return text
+    from tl_dream.text import read_lines
+
+    tokens = TokenFile(" ".join(read_lines(text[1:])).split())
+    require(bool(tokens), f"the file {text[1:]!r} holds no token: write one a line")
+    tokens.path = text[1:]
+    return tokens
+
+
+HOOKS = """embed pos_embed token_type_embed full_embed logits block_in q k v attn_scores pattern z result attn_out
+resid_mid mlp_pre mlp_post mlp_out block_out resid_post""".split()  # to complete; the library checks what is given
+POSITIONS = """\
+POS is a position ([CLS] is 0, negatives count from the end), a word of the sentence, several of them with commas, or a
+slice like 2:5. A word that looks like one of these goes in double quotes: --pos '"1998"'."""
+RULES = "tokens to choose from: some of no_special, no_unused, ascii, whole_words; or @FILE, one token a line"
+place = partial(option, Any, metavar="POS", parser=positions)
+
+PANELS: dict[str, dict[str, Option]] = {
+    "Objective: a unit of a hook (--hook), or a prediction (--token)": {
+        "hook": option(str, None, "short name (mlp_post, ...) or a full one", "HOOK", autocompletion=lambda: HOOKS),
+        "layer": option(Any, None, "layer of a short name, from 0", "N", parser=numbers),
+        "unit": option(Any, None, "unit of the hook's last axis: see `tl-dream units`", "N", parser=numbers),
+        "head": option(Any, None, "attention head", "N", parser=numbers),
+        "pos": place(None, "where (see below); default: every word"),
+        "key": option(Any, None, "position attended to (attention patterns)", "POS", parser=position),
+        "reduce": choice("reduce", "max|mean", "over several positions", "max"),
+        "token": option(str, None, "the model's prediction of this token at --pos (needs a trained head)"),
+        "log_prob": option(bool, False, "with --token: the log-probability, not the logit"),
+    },
+    "Model": {
+        "model": option(str, "minilm", '"minilm" (the packaged one), a Hugging Face name, or a folder'),
+        "backend": choice("backend", "auto|hooked|bridge", "TransformerLens class", "auto"),
+        "device": option(str, "cpu", "where to run: cpu, cuda, cuda:1, mps"),
+        "dtype": choice("dtype", "float32|float64|bfloat16|float16", "of the weights", "float32"),
+    },
+    "Settings": {
+        "allowed": option(Any, None, RULES, "RULES", parser=allowed),
+        "starts": option(int, 1, "how often to start"),
+        "steps": option(int, None, "gradient steps"),
+        "top": option(int, 10, "how many to return"),
+        "seconds": option(float, None, "to take at most", "S"),
+        "seed": option(int, 0, "of the random numbers"),
+    },
+    "Output": {
+        "json": option(str, None, "write the whole result; - for stdout", file="saved"),
+        "quiet": option(bool, False, "no progress, and no word of the files written", None, "--quiet", "-q"),
+    },
+    "Options": {
+        "text": option(str, ..., "the sentence"),
+        "layers": option(Any, "all", '"all", or some: 2, or 0,3, or 0:6', "N", parser=layers),
+    },
+}
+
+
+class Given(SimpleNamespace):
+    """What was given to a subcommand: an attribute for every option it takes."""
+
+    def load(self) -> Any:
+        """The model; a terminal shows that it is on its way."""
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"loading {self.model}"):
+            import torch
+
+            from tl_dream.models import load_model
+
+            dtype = getattr(torch, self.dtype)
+            return load_model(self.model, backend=self.backend, device=self.device, dtype=dtype)
+
+    def goals(self) -> list[Any]:
+        """An objective for every layer, head and unit named."""
+        from tl_dream.objectives import logit, neuron
+
+        told = "say what to look for: either --hook (with --layer and --unit) or --token, and not both"
+        require((self.hook is None) != (self.token is None), told)
+        if self.token is not None:
+            stray = [name for name in ("layer", "unit", "head", "key") if getattr(self, name) is not None]
+            require(not stray, f"--{' and --'.join(stray)} go with --hook, not with --token")
+            return [logit(self.token, pos=self.pos, log_prob=self.log_prob, reduce=self.reduce)]
+        require(not self.log_prob, "--log-prob goes with --token, not with --hook")
+        options = {"pos": self.pos, "key": self.key, "reduce": self.reduce}
+        each = product(*(given or [None] for given in (self.layer, self.head, self.unit)))
+        return [neuron(self.hook, layer=layer, head=head, unit=unit, **options) for layer, head, unit in each]
+
+    def goal(self) -> Any:
+        """The one objective."""
+        goals = self.goals()
+        require(
+            len(goals) == 1,
+            f"{len(goals)} units are named: this command takes one, `dream` and `corpus` take several",
+        )
+        return goals[0]
+
+    def take(self, names: str) -> dict[str, Any]:
+        """These options as arguments of the library; --allowed where it was given, and whether to show progress."""
+        rules = {"allowed": given} if (given := getattr(self, "allowed", None)) else {}
+        return {**{name: getattr(self, name) for name in names.split()}, **rules, "progress": not self.quiet}
+
+
+Run = Callable[[Given], Any]
+
+
+def command(name: str, takes: str, example: str = "", to: typer.Typer = app, **own: Option) -> Callable[[Run], Run]:
+    """Make a function the subcommand of this name. Parsed, it comes back as something to be called, so that all words
+    are read before anything is done.
 
     Args:
-        json: of --json; "-" is stdout.
-        inputs: files that the command reads, and so must not write over.
-
-    Raises:
-        DreamError: a path that can't be written, is given twice or is an input, or a figure that is not .png, .pdf or
-            .svg.
+        takes: options it shares with others: by name, with another default as `top=20`, or a panel for all in it.
+        own: options of its own.
     """
-    require(json != STDOUT or sys.stdout is not None, "--json -: stdout is closed")
-    require(STDOUT not in (*paths, *figures), "only --json takes - for stdout: give the name of a file")
-    given = [path for path in (json, *paths, *figures) if path is not None and path != STDOUT]
-    for path in given:
-        check_writable(path)
-        for source in inputs:
-            require(
-                source is None or not same_file(path, source),
-                f"{path!r} is the file {source!r}, which is read: it would be written over; give another one",
-            )
-    places = [os.path.realpath(path) for path in given]
-    for path, place in zip(given, places, strict=True):
-        through = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe takes any number
-        require(through or places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
-    if any(path is not None for path in figures):
-        from tl_dream.plotting import check_figure_path
+    chosen: dict[str, Option] = {}
+    for word, (panel, shared) in product(takes.split(), PANELS.items()):
+        for key, (kind, info, use) in shared.items():
+            given, _, default = word.partition("=")
+            if given in (key, panel.partition(":")[0]):
+                info = copy(info)
+                info.rich_help_panel = info.rich_help_panel or panel
+                info.default = info.default if not default else default if kind is Any else kind(default)
+                chosen[key] = kind, info, use
+    chosen |= own
+    for key, (kind, info, _) in chosen.items():
+        first = "Arguments" if isinstance(info, typer.models.ArgumentInfo) else "Settings"
+        info.rich_help_panel = info.rich_help_panel or first
+        if kind is bool:  # typer would add a --no-NAME
+            info.param_decls, info.metavar = info.param_decls or [_word(key)], " "
 
-        for figure in figures:
-            if figure is not None:
-                check_figure_path(figure)
+    def register(run: Run) -> Run:
+        def parsed(**words: Any) -> Callable[[], None]:
+            for key, value in words.items():
+                taken = isinstance(value, str) and value in map(_word, words)
+                require(not taken, f"{_word(key)} takes a value, and {value} is the next option")
+            return partial(_run, run, Given(**words), {key: use for key, (_, _, use) in chosen.items() if use})
+
+        named = Parameter.KEYWORD_ONLY
+        each = [Parameter(key, named, default=info, annotation=kind) for key, (kind, info, _) in chosen.items()]
+        parsed.__signature__ = Signature(each)  # type: ignore[attr-defined]
+        places = " ".join(POSITIONS.split()) if any(info.metavar == "POS" for _, info, _ in chosen.values()) else ""
+        epilog = "\n\n".join(filter(None, (places, example and f"Example: {example}")))
+        to.command(name, help=run.__doc__, epilog=epilog)(parsed)
+        return run
+
+    return register
+
+
+def _word(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _run(run: Run, given: Given, uses: Mapping[str, str]) -> None:
+    """Check the files, then do the work."""
+    named = [(use, path) for key, use in uses.items() if (path := getattr(given, key)) is not None]
+    read = [path for use, path in named if use == "read"]
+    read += [rules.path] if isinstance(rules := getattr(given, "allowed", None), TokenFile) else []
+    written = [path for use, path in named if use in ("written", "kept")]
+    figures = {use: path for use, path in named if use not in ("read", "written", "kept", "saved")}
+    saved, kept = dict(named).get("saved"), dict(named).get("kept")
+    check_outputs(saved, written, [*figures.values()], read)
+    finish(lambda: run(given), saved or kept, getattr(given, "quiet", False), figures)

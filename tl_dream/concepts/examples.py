@@ -135,6 +135,10 @@ def load_templates(name: str = "he_she") -> Examples:
 
     Raises:
         DreamError: an unknown name.
+
+    Example:
+        >>> len(td.load_templates("he_she").items)
+        468
     """
     one_of("concept", name, TEMPLATES)
     text = resources.files(__package__).joinpath("templates", f"{name}.txt").read_text(encoding="utf-8")
@@ -174,6 +178,11 @@ def read_examples(
     Raises:
         DreamError: a file that can't be read, an empty or identical set, a sentence in both, or sentences in which the
             concept word is missing or repeated (they are listed).
+
+    Example:
+        >>> sets = td.read_examples(["the {dog} runs", "my {dog} is old"], ["the {cat} runs", "my {cat} is old"])
+        >>> len(sets.items)
+        4
     """
     given = {
         True: _marked(_sentences(positives), True, positive_pos),

@@ -58,6 +58,14 @@ def fit_concept(
         DreamError: an unknown hook, layer or estimator, an empty set, too few sentences, a concept word that is missing
             or repeated (listed), activations that are constant or the same in both sets, an estimator that finds
             nothing on them or on any bootstrap sample.
+
+    Example:
+        >>> verbs = ("sees", "hates", "loves", "is", "was", "had")
+        >>> dogs, moons = ([f"the {{{word}}} {verb} a star" for verb in verbs] for word in ("dog", "moon"))
+        >>> sets = td.read_examples(dogs, moons)
+        >>> concept = td.fit_concept(bert, sets, layer=1, random_concepts=50, bootstraps=2)
+        >>> concept.evidence.accuracy
+        1.0
     """
     found = fit_concepts(
         model,
@@ -92,6 +100,14 @@ def fit_concepts(
 
     Raises:
         DreamError: as in `fit_concept`.
+
+    Example:
+        >>> verbs = ("sees", "hates", "loves", "is", "was", "had")
+        >>> dogs, moons = ([f"the {{{word}}} {verb} a star" for verb in verbs] for word in ("dog", "moon"))
+        >>> sets = td.read_examples(dogs, moons)
+        >>> concepts = td.fit_concepts(bert, sets, layers=[0, 1], random_concepts=50, bootstraps=2)
+        >>> len(concepts)
+        2
     """
     one_of("estimator", estimator, ESTIMATORS)
     random_concepts = whole_number("random_concepts", random_concepts, LEAST_RANDOM)

@@ -31,6 +31,9 @@ def classify(
     Raises:
         DreamError: a concept of another model (while hooks of your own are on the model it is known by its word
             embeddings alone), a position or word that is not there.
+
+    Example:
+        >>> reading = td.classify(bert, concept, "the dog sees a star", pos="dog")
     """
     vectors = vectors_of(concept)
     with attached(model) as host, torch.no_grad():
@@ -73,6 +76,10 @@ def sensitivity(
     Raises:
         DreamError: an objective that does not depend on the concept's hook, a concept of several layers or of another
             model (see `classify`), a position or word that a text has not got.
+
+    Example:
+        >>> goal = td.neuron("mlp_post", layer=2, unit=3)
+        >>> answer = td.sensitivity(bert, goal, "the dog sees a star", concept=concept, pos="dog")
     """
     random_directions, seed = whole_number("random_directions", random_directions, 50), seed_number(seed)
     given = prompts_of(texts, "text given")

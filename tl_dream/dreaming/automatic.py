@@ -42,6 +42,10 @@ class Auto:
         failed: climbs in a row without a new lead, after which the search starts anew.
         swept: sentences a sweep scores at once.
         exhausted: starts anew in a row that score no new text, after which there is nothing left to look at.
+
+    Example:
+        >>> td.Auto(wide=32).wide
+        32
     """
 
     round: PEZ = PEZ(steps=40, patience=12)

@@ -32,6 +32,10 @@ class GCG:
         top_k: tokens a position that are proposed, those of the steepest slope.
         swaps: words exchanged in one candidate during the first `early` of the budget; one after that.
         early: share of the budget, 0 to 1.
+
+    Example:
+        >>> td.GCG(candidates=32, swaps=1)
+        GCG(candidates=32, top_k=64, swaps=1, early=0.1)
     """
 
     candidates: WholeField = 64
@@ -86,6 +90,10 @@ class EPO:
         children: of a member a generation.
         top_k: tokens a position that are proposed.
         restart_every: generations between two restarts from one member.
+
+    Example:
+        >>> td.EPO(population=4).size
+        4
     """
 
     fluency: Objective | None = None

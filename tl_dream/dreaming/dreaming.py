@@ -41,20 +41,21 @@ def dream(
     says whether it fired.
 
     Methods, by name or with their settings:
-        "auto", `Auto(...)`: what does best at equal cost: rounds of projected gradient ascent, then swaps that the
-            gradient ranks, the best of a step merged; where these come to a halt, fresh starts from the sentence, from
-            ordinary sentences that the package ships and from random words. Ends where the budget is spent, or where
-            every text there is was scored (`stopped` is "complete"): where one word is free and no budget is given, as
-            `token_search` does, and where the budget covers allowed tokens ** free words sentences. On the way a sweep
-            tries every swap of one word of the best text where the budget covers free words x allowed tokens sentences;
-            the result says whether none is better (`optimum`). With MiniLM's 29,523 tokens that is far beyond the
-            default for a whole sentence (14 words of 16 tokens, read at layer 2: 413,000 sentences, 20 million
-            forward-tokens); 400,000 certify few free words, or a short list in `allowed`.
-        "anneal", `Annealing(...)`: annealed Gumbel-Softmax ascent; `ARTICLE` holds the article's own settings.
-        "gcg", `GCG(...)`: greedy coordinate gradient (Zou et al. 2023).
-        "epo", `EPO(...)`: a population with a fluency penalty each (Thompson et al. 2024); `epo` gives back the whole
-            front.
-        "pez", `PEZ(...)`: projected gradient ascent (after Wen et al. 2023).
+
+    - "auto", `Auto(...)`: what does best at equal cost: rounds of projected gradient ascent, then swaps that the
+      gradient ranks, the best of a step merged; where these come to a halt, fresh starts from the sentence, from
+      ordinary sentences that the package ships and from random words.
+    - "anneal", `Annealing(...)`: annealed Gumbel-Softmax ascent; `ARTICLE` holds the article's own settings.
+    - "gcg", `GCG(...)`: greedy coordinate gradient (Zou et al. 2023).
+    - "epo", `EPO(...)`: a population with a fluency penalty each (Thompson et al. 2024); `epo` gives the whole front.
+    - "pez", `PEZ(...)`: projected gradient ascent (after Wen et al. 2023).
+
+    "auto" ends where the budget is spent, or where every text there is was scored (`stopped` is "complete"): where one
+    word is free and no budget is given, as `token_search` does, and where the budget covers all sentences there are. On
+    the way a sweep tries every swap of one word of the best text where the budget covers free words x allowed tokens
+    sentences; the result says whether none is better (`optimum`). With MiniLM's 29,523 tokens that is far beyond the
+    default for a whole sentence (14 words of 16 tokens, read at layer 2: 413,000 sentences, 20 million forward-tokens);
+    400,000 certify few free words, or a short list in `allowed`.
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -121,7 +122,13 @@ def gcg(
     callback: Callback | None = None,
     progress: bool | None = None,
 ) -> Dream:
-    """`dream` by greedy coordinate gradient (see `GCG` for its settings); arguments and errors are its own."""
+    """`dream` by greedy coordinate gradient (see `GCG` for its settings); arguments and errors are its own.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
+        >>> td.gcg(bert, goal, "the red dog", method=td.GCG(candidates=16), budget=1_000).stopped
+        'budget'
+    """
     require(
         isinstance(method_of(method), GCG), f"method = {method!r:.80}: gcg takes td.GCG(...); dream takes any method"
     )

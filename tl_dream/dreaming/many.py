@@ -84,8 +84,9 @@ def dream_many(
 
     Example:
         >>> units = [td.neuron("block_out", layer=1, unit=unit, pos=2) for unit in range(3)]
-        >>> for one in td.dream_many(bert, ((unit, "i hate kickshaws .") for unit in units), budget=2_000):
-        ...     print(one.number, one.dream.best.score)
+        >>> jobs = [(unit, "i hate kickshaws .") for unit in units]
+        >>> sorted(one.number for one in td.dream_many(bert, jobs, budget=2_000))
+        [0, 1, 2]
     """
     every = DreamTask.of(
         method,

@@ -39,6 +39,10 @@ class PEZ:
             mean squared distances between tokens (halved).
         momentum: share of the last step that goes on in the next, 0 to below 1.
         patience: steps in which no row gets a new lead, after which it ends; None: never.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
+        >>> found = td.dream(bert, goal, "the red dog", method=td.PEZ(steps=5), budget=1_000)
     """
 
     steps: WholeField = 400

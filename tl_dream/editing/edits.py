@@ -106,6 +106,11 @@ def edit_concept(
             where words are free).
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             nearest texts so far.
+
+    Example:
+        >>> edit = td.edit_concept(bert, concept, "the moon sees a star", pos="moon", magnitudes=[1.25])
+        >>> edit.rows[0].magnitude
+        1.25
     """
     vectors = _chosen(vectors_of(concept), layers)
     others = _beside(vectors, other)
@@ -317,6 +322,11 @@ def replaced_activation(
 
     Raises:
         DreamError: a word of several tokens, a position that is not there, several positions, an unknown hook.
+
+    Example:
+        >>> goal = td.replaced_activation(bert, "the red dog", "blue", pos="red", layer=1)
+        >>> goal.shape == (5, bert.cfg.d_model)
+        True
     """
     with attached(model) as host, torch.no_grad():
         name = host.resolve(hook, layer)

@@ -51,6 +51,9 @@ def load_model(
     Raises:
         DreamError: an unknown name or backend, a checkpoint that is broken, incomplete or of another architecture, or
             one that no backend represents exactly.
+
+    Example:
+        >>> bert = td.load_model("minilm", device="cpu")
     """
     backends = ("auto", "hooked", "bridge")
     one_of("backend", backend, backends)

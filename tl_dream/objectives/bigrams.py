@@ -109,6 +109,11 @@ def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength
 
     Raises:
         DreamError: no text in it, or bad input (see the message).
+
+    Example:
+        >>> bigrams = td.count_bigrams(bert, ["the red dog is good", "the cat is bad"])
+        >>> td.score(bert, td.fluency(bigrams), "the red dog") < 0
+        tensor([True])
     """
     strength = finite_number("strength", strength, "a number above 0", lambda number: number > 0)
     corpus = Corpus.of(texts, column)

@@ -5,7 +5,7 @@ An objective lists the hooks it reads and receives plain tensors. It never touch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from tl_dream._arguments import Whole, flag, listed, one_of, plain, unmasked
 from tl_dream._errors import DreamError, require
 from tl_dream.models import check_index, is_pattern, isolated, units_of
-from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
+from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read
 from tl_dream.objectives.preactivations import REDUCTIONS, in_place_of, preactivation, reduced
 from tl_dream.text import Positions
 
@@ -78,6 +78,10 @@ def neuron(
 
     Raises:
         DreamError: (when scored) an unknown hook, layer, unit, head or position.
+
+    Example:
+        >>> td.neuron("z", layer=1, head=2, unit=3, pos="dog")
+        neuron('z', layer=1, head=2, unit=3, pos='dog')
     """
     layer, unit, head, pos, key = map(plain, (layer, unit, head, pos, key))
     one_of("reduce", reduce, REDUCTIONS)
@@ -121,7 +125,12 @@ def neuron(
 
 
 def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) -> Objective:
-    """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1)."""
+    """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1).
+
+    Example:
+        >>> td.score(bert, td.attention(layer=1, head=2, query="dog", key="red"), "the red dog").shape
+        torch.Size([1])
+    """
     layer, head, query, key = map(plain, (layer, head, query, key))
     objective = neuron("pattern", layer=layer, head=head, pos=query, key=key)
     return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
@@ -144,6 +153,11 @@ def direction(
         vector: numbers (a list, an array, a tensor), as wide as the hook's last axis (or a head's width with `head`, or
             all heads together without).
         name: how it prints; the default tells width and norm.
+
+    Example:
+        >>> probe = td.direction([1.0] * bert.cfg.d_model, "block_out", layer=1, pos=0)
+        >>> td.score(bert, probe, ["the red dog", "the cat"]).shape
+        torch.Size([2])
     """
     values = numbers_of(vector, "a direction")
     require(
@@ -204,6 +218,11 @@ def match(
     Raises:
         DreamError: a target that is not finite numbers; (when scored) another number of positions or units than the
             hook has, an unknown hook, layer, unit or position.
+
+    Example:
+        >>> target = [0.5] * bert.cfg.d_model
+        >>> td.score(bert, td.match([target], "block_out", layer=1, pos=2), "the red dog") <= 0
+        tensor([True])
     """
     target = numbers_of(target, "a target")
     require(
@@ -254,6 +273,10 @@ def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: 
 
     Raises:
         DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
+
+    Example:
+        >>> td.logit("dog", pos=2)
+        logit('dog', pos=2)
     """
     token, pos, log_prob = plain(token), plain(pos), flag("log_prob", log_prob)
     one_of("reduce", reduce, REDUCTIONS)
@@ -267,69 +290,3 @@ def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: 
         return value - logits.logsumexp(-1) if log_prob else value
 
     return replace(reduced(tokens, pos, reduce, (read,), formula), answers=(token,))
-
-
-def normalized(objective: Objective) -> Objective:
-    """An objective divided, at every word, by that word's L2 norm over all layers (the article's "normalize").
-
-    The norm is over `block_out` of every layer at once; the result is dimensionless and comparable between layers.
-    Fluency stays as it is.
-
-    Args:
-        objective: one that has a value at every position (not your own function of activations).
-    """
-    require(isinstance(objective, Objective), f"an objective was expected, not {type(objective).__name__}")
-    if TOKENS in objective.reads and not objective.terms:
-        return objective  # fluency is no activation
-    every = Read("block_out", "all")
-    tokens = objective.per_token
-    if tokens is None and objective.terms:
-        first, *others = (normalized(term) for term in objective.terms)
-        return replace(sum(others, first), formula=f"normalized({objective})")
-    require(
-        tokens is not None,
-        f"normalized({objective}) needs a value at every position, and this objective has none: climb it as it is "
-        "(normalize=False)",
-    )
-    assert tokens is not None
-    inner = tokens
-
-    def ratio(acts: Activations, rows: BatchContext) -> Tensor:
-        norm = acts[every].square().sum((0, 3)).sqrt()
-        return inner(acts, rows) / norm
-
-    reads = tuple(dict.fromkeys((*objective.reads, every)))
-    made = reduced(ratio, *objective.where, reads, f"normalized({objective})")
-    up = objective.uphill
-    return made if up is None or up.per_token is None else replace(made, uphill=normalized(up))
-
-
-def custom(
-    function: Callable[[dict[str, Tensor]], Tensor],
-    hooks: Mapping[str, Any],
-    *,
-    name: str | None = None,
-) -> Objective:
-    """Your own function of named activations.
-
-    Args:
-        function: receives {your name: activation [batch, pos, ...]} and returns one score per row, Float[batch].
-            Rows are never padded, so position -1 is the last token.
-        hooks: {your name: full hook name, or (short name, layer)}.
-        name: how it prints; the default is the function's name.
-    """
-    require(
-        isinstance(hooks, Mapping) and bool(hooks), "custom() needs the hooks its function reads: give {name: hook}"
-    )
-    reads = {}
-    for key, value in hooks.items():
-        pair = isinstance(value, tuple | list)
-        require(not pair or len(value) == 2, f"the hook {key!r} is {value!r}: give a full name, or (short name, layer)")
-        reads[key] = Read(*value) if pair else Read(value)
-
-    def score(acts: Activations, rows: BatchContext) -> Any:  # what a user's function gives is checked by the objective
-        return function({key: acts[read] for key, read in reads.items()})
-
-    require(callable(function), f"function = {function!r}: give a function of activations by name")
-    label = str(getattr(function, "__name__", "custom") if name is None else name)
-    return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)

@@ -221,6 +221,11 @@ def score(
 
     Raises:
         DreamError: no text, an empty or over-long one, a position or word that one of them has not got.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
+        >>> td.score(bert, goal, ["the red dog", "the cat"]).shape
+        torch.Size([2])
     """
     given = prompts_of(texts, "text to score")
     batch_tokens = whole_number("batch_tokens", batch_tokens)

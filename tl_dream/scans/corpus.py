@@ -64,6 +64,12 @@ def corpus_search(
             (see the message).
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings what was found so far as
             its `partial`, as it would have been returned.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3)
+        >>> found = td.corpus_search(bert, goal, ["the red dog", "a cat", "the moon is bright"], top=2)
+        >>> len(found.top)
+        2
     """
     given: Any = plain(objective)
     many = isinstance(given, list)

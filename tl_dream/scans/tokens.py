@@ -77,10 +77,13 @@ def token_search(
         progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        DreamError: a position outside the sentence, more tokens asked for than are allowed, or bad input (see the
-            message).
+        DreamError: a position outside the sentence, more tokens asked for than are allowed, or other bad input.
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             table of the tokens that were screened so far.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos="red")
+        >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "old"])
     """
     with attached(model) as host:
         before = host.meter.now()
@@ -193,8 +196,7 @@ def similar_tokens(
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         objective: what to measure.
-        prompt: the sentence.
-        pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
+        prompt, pos: the sentence and the place, as in `token_search`.
         k: neighbours to return, the token itself not counted; None takes 30, or all where fewer are allowed.
         metric: "euclidean", or "cosine" (1 - cosine similarity).
         search: a `token_search` of the same place and allowed tokens with at least `best` tokens, to compare with;
@@ -204,9 +206,12 @@ def similar_tokens(
         progress: show a progress bar for the search; None shows it on a terminal only.
 
     Raises:
-        DreamError: an unknown metric, more neighbours asked for than there are, a search of another place or of other
-            tokens, or bad input (see the message).
+        DreamError: an unknown metric, too many neighbours, a search of another place or of other tokens.
         KeyboardInterrupt: Ctrl-C in the search brings the neighbours without the comparison, as its `partial`.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3)
+        >>> near = td.similar_tokens(bert, goal, "the red dog", pos="red", k=3, search=False)
     """
     one_of("metric", metric, METRICS)
     with attached(model) as host:
