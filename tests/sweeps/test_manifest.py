@@ -49,6 +49,14 @@ def test_the_hash_is_of_what_a_model_computes_with(fresh_every: Callable[..., to
     assert hashed(fresh_every(torch.bfloat16)) not in hashes
 
 
+def test_two_processes_load_one_model(tiny_checkpoint: Callable[..., Path], backend: str) -> None:
+    """The heads that a checkpoint lacks as well."""
+    folder = str(tiny_checkpoint("BertModel"))
+    first = td.load_model(folder, backend=backend)
+    torch.rand(3)
+    assert hashed(td.load_model(folder, backend=backend)) == hashed(first)
+
+
 def test_it_is_kept_and_read(encoder: torch.nn.Module, tmp_path: Path) -> None:
     one = made(encoder)
     keep_manifest(tmp_path, one)

@@ -58,8 +58,10 @@ def units(model: Any, patterns: str | Iterable[str], *, seed: Whole = 0) -> tupl
         DreamError: something else, a hook, layer, head or unit that the model has not got, or no unit.
 
     Example:
-        >>> units(bert, "mlp_post:3:1,5,9-10")[-1]
-        Unit(hook='mlp_post', layer=3, unit=10, head=None)
+        >>> td.units(bert, "mlp_post:1:1,5,9-10")[-1]
+        Unit(hook='mlp_post', layer=1, unit=10, head=None)
+        >>> len(td.units(bert, ["z:2:head=3", "block_out:0-2:random=20"]))
+        26
     """
     seed, found = seed_number(seed), []
     with attached(model) as host:

@@ -94,8 +94,11 @@ def sweep(
         DreamError, KeyboardInterrupt: what ends it after some work brings the `SweepStatus` as its `partial`.
 
     Example:
-        >>> sweep(bert, "mlp_post:3:1,5,9", out="units", prompt="i hate kickshaws .", budget=2_000)
-        >>> read_sweep("units")[["key", "score", "text"]]
+        >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
+        >>> status.done, status.left, status.failures
+        (3, 0, ())
+        >>> td.read_sweep("units").key.tolist()
+        ['mlp_post:1:1@0', 'mlp_post:1:5@0', 'mlp_post:1:6@0']
     """
     settings = Settings(
         method=method,
