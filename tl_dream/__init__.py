@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from tl_dream.scans import corpus_search, predict_masked, similar_tokens, token_search
     from tl_dream.search import Progress
+    from tl_dream.sweeps import SweepStatus, Unit, read_sweep, sweep, sweep_result, sweep_status, units
     from tl_dream.text import Prompt
 
 __version__ = "0.1.0"
@@ -127,6 +128,7 @@ _WINGS = {
         "sensitivity",
     ),
     "editing": ("edit_concept", "replaced_activation"),
+    "sweeps": ("SweepStatus", "Unit", "read_sweep", "sweep", "sweep_result", "sweep_status", "units"),
 }
 _HOMES = {name: wing for wing, names in _WINGS.items() for name in names}
 

@@ -138,7 +138,8 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         # how a pass is run and answered, not what it computes
         config.chunk_size_feed_forward, config.use_cache, config.return_dict = 0, False, True
         config.output_attentions = config.output_hidden_states = False
-        rng = torch.random.get_rng_state()  # tensors the checkpoint lacks are drawn from the global generator
+        rng = torch.random.get_rng_state()  # tensors the checkpoint lacks are drawn from the global generator,
+        torch.default_generator.manual_seed(0)  # every time the same ones, so that a model is told by its weights
         reader = getattr(transformers, FAMILIES[config.model_type][0])
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
