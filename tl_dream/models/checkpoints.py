@@ -127,6 +127,7 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         except Exception as error:
             if Path(source).is_dir():
                 raise DreamError(f"the folder {source!r} holds no readable config.json: {in_a_line(error)}") from error
+            require(name not in _KNOWN, f"{name!r} could not be fetched: {in_a_line(error)}. Give a local folder")
             raise unknown(
                 "model", name, _KNOWN, f"Give a local folder or a name on the hub ({in_a_line(error)})"
             ) from error
