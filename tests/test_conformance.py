@@ -115,6 +115,7 @@ CALLS: dict[str, Call] = {
         lambda m, g, c, **o: td.kept_tokens(m, TEXT, layers=[1], budget=40, rivals=2, **({"damages": "int8"} | o)),
         {"damages": "int9"},
     ),
+    "essential": Call(lambda m, g, c, **o: td.essential(m, g, TEXT, **o), {"replacement": "dog"}),
     "certify": Call(
         lambda m, g, c, **o: td.certify(m, TEXT, torch.ones(m.cfg.d_model), layer=1, positions=2, rivals=2, **o),
         {"units": [999]},

@@ -54,12 +54,14 @@ if TYPE_CHECKING:
         normalized,
         score,
     )
+    from tl_dream.portraits import essential
     from tl_dream.reconstruction import certify, damaged, kept_tokens, reconstruct, reconstruct_layers
     from tl_dream.results import (
         Certificate,
         ConceptEdit,
         CorpusResult,
         Dream,
+        EssentialTokens,
         Frontier,
         KeptTokens,
         LayerReconstructions,
@@ -78,6 +80,7 @@ _WINGS = {
         "ConceptEdit",
         "CorpusResult",
         "Dream",
+        "EssentialTokens",
         "Frontier",
         "KeptTokens",
         "LayerReconstructions",
@@ -127,6 +130,7 @@ _WINGS = {
         "sensitivity",
     ),
     "editing": ("edit_concept", "replaced_activation"),
+    "portraits": ("essential",),
 }
 _HOMES = {name: wing for wing, names in _WINGS.items() for name in names}
 

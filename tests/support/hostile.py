@@ -14,6 +14,7 @@ from tl_dream.results.corpora import CorpusHit, CorpusResult
 from tl_dream.results.dreams import Frontier, FrontPoint
 from tl_dream.results.edits import Change, ConceptEdit, EditRow, Steering
 from tl_dream.results.layers import Kept, KeptTokens, LayerReconstructions
+from tl_dream.results.portraits import EssentialTokens, TokenPair
 from tl_dream.results.reconstructions import Certificate, Reconstruction, Swap
 from tl_dream.results.scans import (
     MaskedPredictions,
@@ -63,6 +64,10 @@ RESULTS: list[SavedResult] = [
     ConceptEdit(
         *("tiny", "he -> she", "block_out", "he", "she", START.text, START.tokens, (1,), (EDITED,)),
         *({"0": 2.0}, {"0": 1.0}, {"magnitudes": [1.0]}, 0, COST),
+    ),
+    EssentialTokens(
+        *(*ABOUT, START, (1, 2), "[MASK]", 0.25, (0.5, 0.25), (0.25, 1.25), 0.9, (2,), 1.25, True),
+        *((TokenPair(1, 2, "both", 0.5),), COST),
     ),
     Steering("tiny", "he -> she", "block_out", "he ran", "erased", (ROW,), {"not steered": "he 0.5"}),
 ]

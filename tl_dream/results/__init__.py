@@ -29,6 +29,7 @@ from tl_dream.results.corpora import CorpusHit, CorpusResult
 from tl_dream.results.dreams import Dream, Frontier, FrontPoint, History, Run, ScoredText, get_run
 from tl_dream.results.edits import WITH_CONCEPT, Change, ConceptEdit, EditRow, Steering
 from tl_dream.results.layers import Kept, KeptTokens, LayerReconstructions
+from tl_dream.results.portraits import EssentialTokens, TokenPair, gapped
 from tl_dream.results.reconstructions import Certificate, Reconstruction, Swap
 from tl_dream.results.scans import (
     MaskedPredictions,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tl_dream._arguments import check_places, check_that
 from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, table
-from tl_dream.results.parts import check_places, check_that
 
 if TYPE_CHECKING:
     import pandas

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from tests.support.plotting import ODD, assert_nothing_is_cut_or_covered, made_corpus, made_hit, panel, words
 from tl_dream import DreamError
 from tl_dream.plotting.canvas import VERMILLION, WEIGHTS
-from tl_dream.plotting.corpora import corpus_sentences
+from tl_dream.plotting.portraits import corpus_sentences
 
 
 def shades(ax: Axes) -> list[str]:
