@@ -23,7 +23,7 @@ GROUND = ("_errors", "_arguments")
 ONLY = {"results": set(), "text": set(), "plotting": {"results"}}
 """Wings that may import these wings and no others."""
 
-DOORS = {"transformer_lens": "models", "matplotlib": "plotting", "typer": "cli", "rich": "cli"}
+DOORS = {"transformer_lens": "models", "matplotlib": "plotting", "typer": "cli", "rich": "cli", "jinja2": "portraits"}
 """The one wing that may import a framework."""
 
 LONGEST = 350

@@ -1,12 +1,16 @@
 """Words replaced, each set of them scored once."""
 
+import random
+from collections.abc import Iterable
+from itertools import combinations
+
 import pytest
 import torch
 
 import tl_dream as td
 from tests.support.portraits import EITHER, TOKEN, A, goal
 from tl_dream.models import attached
-from tl_dream.portraits.ablation import Ablation
+from tl_dream.portraits.ablation import Ablation, Slots, fewest
 
 
 def test_sets_score_what_their_text_does(known: torch.nn.Module) -> None:
@@ -33,3 +37,27 @@ def test_the_indifferent_word_is_the_median_of_its_sample(known: torch.nn.Module
             again = td.score(known, td.neuron("block_out", layer=1, unit=3), f"{word} {word}").item()
             assert scores([frozenset()]) == pytest.approx([again], abs=1e-5) and "median of 32" in scores.told
             assert Ablation(host, goal(TOKEN), sentence, sentence.ids, seed=seed).told.split("'")[1] != A
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_smaller_set_does(seed: int) -> None:
+    draw = random.Random(seed)
+    count = draw.randint(1, 6)
+    every = [frozenset(one) for size in range(count + 1) for one in combinations(range(count), size)]
+    table = {one: draw.random() * len(one) for one in every}
+    table[every[-1]] = max(table.values())
+    wanted = 0.9 * table[every[-1]]
+
+    def scores(sets: Iterable[Slots]) -> list[float]:
+        return [table[one] for one in sets]
+
+    found, value, certain = fewest(scores, count, wanted, 10_000)
+    enough = [one for one in every if table[one] >= wanted]
+    size = min(map(len, enough))
+    assert table[found] == value >= wanted
+    if certain:
+        assert len(found) == size
+    if size <= 4:
+        assert certain and value == max(table[one] for one in enough if len(one) == size)
+    greedy, value, certain = fewest(scores, count, wanted, 0)
+    assert table[greedy] == value >= wanted and len(greedy) >= size and (not certain or not greedy)

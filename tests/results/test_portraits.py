@@ -1,7 +1,7 @@
 """What a unit looks for, as results tell it."""
 
 from tests.support.hostile import RESULTS
-from tl_dream.results.portraits import EssentialTokens, gapped
+from tl_dream.results.corpora import EssentialTokens, gapped
 
 
 def test_gaps_stand_for_words_left_out() -> None:

@@ -27,7 +27,7 @@ def write_planted(folder: Path) -> Path:
     """A BERT of two layers. Its first 16 dimensions tell the position; then an axis for A, for B, for C, for "the word
     before is A" and for "the share of A in the sentence"; the others are random and belong to all tokens alike. Head 0
     of layer 0 looks at the position before, head 1 at all alike; both pass on whether there is an A."""
-    write_bert(folder, "BertModel", layers=2, width=WIDTH, heads=4, mlp=48, context=CONTEXT)
+    write_bert(folder, "BertModel", layers=2, width=WIDTH, heads=4, mlp=200, context=CONTEXT)
     file = folder / "model.safetensors"
     w = load_file(file)
     draw = torch.Generator().manual_seed(5)
@@ -63,6 +63,7 @@ def write_planted(folder: Path) -> Path:
         w[f"{first}.attention.{name}.bias"] = torch.zeros(WIDTH)
     into, bias = w[f"{first}.intermediate.dense.weight"], w[f"{first}.intermediate.dense.bias"]
     into[:4], bias[:4] = 0, 0
+    into[:4, 22:REST] = 0.05 * torch.randn(4, REST - 22, generator=draw)  # no two words are quite alike to a unit
     into[TOKEN, AXES["a"]], bias[TOKEN] = 3.0, -10.0
     into[FOLLOWED, AXES["b"]], into[FOLLOWED, AXES["before"]], bias[FOLLOWED] = 4.0, 8.0, -34.0
     into[EITHER, AXES["a"]], into[EITHER, AXES["c"]], bias[EITHER] = 3.0, 3.0, -10.0
@@ -79,7 +80,7 @@ CORPUS = [
     "a bright star is over the sea",
     "they said no word to the child",
     "we drink milk and eat fish",
-    "the moon is over the dark river",
+    "the moon river is over the dark sea",
     "he gave the bread to a friend",
     "the teacher can sing a slow song",
     "a black horse ran to the door",

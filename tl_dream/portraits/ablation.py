@@ -1,19 +1,31 @@
-"""A text with some of its words replaced, and what it scores then."""
+"""A text with some of its words replaced, what it scores then, and the fewest words that still do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations, islice
+from math import comb
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_dream._arguments import one_of
 from tl_dream._errors import require
 from tl_dream.models import Host, default_batch_tokens, in_batches
 from tl_dream.objectives import TOKENS, BatchContext, Objective, evaluate
-from tl_dream.portraits.subsets import Slots
 from tl_dream.text import DEFAULT_ALLOWED, Sentence
+
+Slots = frozenset[int]
+"""Some of the things, by their number."""
+Scores = Callable[[Iterable[Slots]], list[float]]
+"""What sets score; each costs a forward pass, unless it was asked before."""
+
+EXACT = 4
+"""Sets of up to so many are all tried."""
+
+AT_ONCE = 4096
+
 
 REPLACEMENTS = ("indifferent", "mask", "mean")
 
@@ -47,8 +59,7 @@ class Ablation:
         self._host, self._objective, self.free = host, objective, sentence.free
         require(bool(self.free), f"no word of {sentence.text!r} is free to be replaced: free at least one")
         self._ids = torch.tensor(list(ids), device=host.device)
-        self._one = BatchContext.of(host, [sentence])
-        self._rows: dict[int, BatchContext] = {}
+        self._sentence = sentence
         self._known: dict[Slots, float] = {}
         self._mean: Tensor | None = None
         self._filler = int(self._ids[self.free[0]])
@@ -104,19 +115,84 @@ class Ablation:
             self._known.update(zip(new, values, strict=True))
         return [self._known[kept] for kept in asked]
 
-    @property
-    def tokens(self) -> int:
-        """Of a sentence."""
-        return len(self._ids)
-
-    @torch.no_grad()
     def _scores(self, ids: Int[Tensor, "batch pos"], embeddings: Tensor | None = None) -> list[float]:
-        def work(numbers: Tensor) -> Tensor:
-            count = len(numbers)
-            if count not in self._rows:
-                self._rows[count] = self._one.repeat(count)
-            soft = None if embeddings is None else embeddings[numbers]
-            return evaluate(self._host, self._objective, ids[numbers], self._rows[count], embeddings=soft).cpu()
+        return scores_of(self._host, self._objective, self._sentence, ids, embeddings)
 
-        size = max(1, default_batch_tokens(self._host, None) // ids.shape[1])
-        return torch.cat(in_batches(torch.arange(len(ids), device=ids.device), size, work)).double().tolist()
+
+@torch.no_grad()
+def scores_of(
+    host: Host,
+    objective: Objective,
+    sentence: Sentence,
+    ids: Int[Tensor, "batch pos"],
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+) -> list[float]:
+    """The scores of rows as long as a sentence, in which the words that the objective names are found."""
+    one, rows = BatchContext.of(host, [sentence]), dict[int, BatchContext]()
+
+    def work(numbers: Tensor) -> Tensor:
+        count = len(numbers)
+        if count not in rows:
+            rows[count] = one.repeat(count)
+        soft = None if embeddings is None else embeddings[numbers]
+        return evaluate(host, objective, ids[numbers], rows[count], embeddings=soft).cpu()
+
+    size = max(1, default_batch_tokens(host, None) // ids.shape[1])
+    return torch.cat(in_batches(torch.arange(len(ids), device=ids.device), size, work)).double().tolist()
+
+
+def fewest(scores: Scores, count: int, wanted: float, affordable: int) -> tuple[Slots, float, bool]:
+    """The smallest set of 0 to `count` - 1 that scores at least `wanted`; of those of its size the best that was tried.
+
+    Args:
+        scores: of sets; that of all of them reaches `wanted`.
+        affordable: sets that may be tried, besides the greedy ones (as many as `count` squared).
+
+    Returns:
+        The set, its score, and whether it is certain that no smaller one does: all of them were tried.
+    """
+    every = frozenset(range(count))
+    forward = _grown(scores, every, wanted)
+    backward = _shrunk(scores, every, wanted)
+    best = min((forward, backward), key=lambda one: (len(one[0]), -one[1]))
+    left, tried = affordable, -1
+    for size in range(min(EXACT, len(best[0])) + 1):
+        if comb(count, size) > left:
+            break
+        left -= comb(count, size)
+        found = _best_of(scores, combinations(range(count), size))
+        tried = size
+        if found[1] >= wanted:
+            return (*found, True)
+    return (*best, tried >= len(best[0]) - 1)
+
+
+def _best_of(scores: Scores, sets: Iterable[Iterable[int]]) -> tuple[Slots, float]:
+    best: tuple[Slots, float] = (frozenset(), -float("inf"))
+    waiting = iter(sets)
+    while part := [frozenset(one) for one in islice(waiting, AT_ONCE)]:
+        for one, value in zip(part, scores(part), strict=True):
+            if value > best[1]:
+                best = one, value
+    return best
+
+
+def _grown(scores: Scores, every: Slots, wanted: float) -> tuple[Slots, float]:
+    """Add what helps most, until it does."""
+    kept: Slots = frozenset()
+    (value,) = scores([kept])
+    while value < wanted:
+        kept, value = _best_of(scores, [kept | {i} for i in sorted(every - kept)])
+    return kept, value
+
+
+def _shrunk(scores: Scores, every: Slots, wanted: float) -> tuple[Slots, float]:
+    """Leave out what is missed least, as long as it does."""
+    kept = every
+    (value,) = scores([kept])
+    while kept:
+        smaller, less = _best_of(scores, [kept - {i} for i in sorted(kept)])
+        if less < wanted:
+            break
+        kept, value = smaller, less
+    return kept, value

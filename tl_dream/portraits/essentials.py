@@ -10,8 +10,7 @@ from tl_dream._arguments import Number, Whole, finite_number, seed_number, whole
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check, depth
-from tl_dream.portraits.ablation import Ablation
-from tl_dream.portraits.subsets import fewest
+from tl_dream.portraits.ablation import Ablation, fewest
 from tl_dream.results import CorpusHit, Dream, EssentialTokens, ScoredText, TokenPair
 from tl_dream.text import Prompt, Sentence
 
