@@ -106,7 +106,7 @@ def test_an_atlas_of_planted_units(known: torch.nn.Module, tmp_path: Path) -> No
         td.atlas(known, units, CORPUS, out=out, **{**QUICK, "budget": 301})
 
 
-def test_bad_input(known: torch.nn.Module, tmp_path: Path) -> None:
+def test_bad_input(known: torch.nn.Module, tmp_path: Path, unchecked: None) -> None:
     unit = [("mlp_post", 0, TOKEN)]
     (tmp_path / "thesis.txt").write_text("mine")
     with says("holds something else than an atlas"):

@@ -1,4 +1,4 @@
-"""Pictures of a corpus search: sentences whose tokens are shaded by what the objective finds there.
+"""Pictures of what a unit looks for: the sentences of a corpus that fire it, and its portrait, a page.
 
 ax = corpus_sentences(result)
 save_figure(ax.figure, "sentences.png")        # from tl_dream.plotting
@@ -11,14 +11,17 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
 
 from tl_dream._arguments import Whole, whole_number
 from tl_dream._errors import require
 from tl_dream.plotting.canvas import (
+    BLUE,
     FONT_SIZE,
     GREY,
     INK,
     PALE,
+    SKY,
     VERMILLION,
     add_panel,
     caption,
@@ -33,7 +36,7 @@ from tl_dream.plotting.canvas import (
     themed,
     wrapped,
 )
-from tl_dream.results import CorpusHit, CorpusResult
+from tl_dream.results import CorpusHit, CorpusResult, Portrait, PortraitDream, Standing
 
 WIDTH = 8.0
 """Inches, of a figure made here."""
@@ -166,3 +169,115 @@ def _draw_scale(ax: Axes, x: float, y: float, low: float, high: float) -> None:
         ax.add_patch(Rectangle((x, y - 0.35), 9, 0.7, facecolor=shade(i / 5), edgecolor=themed(PALE), linewidth=0.4))
         x += 9
     ax.text(x + 4, y, short_number(high), **small)
+
+
+PAGE = 9.0
+"""Inches, the width of a portrait made here."""
+
+
+@styled
+def portrait(result: Any, *, sentences: Whole = 5, ax: Axes | None = None) -> Axes:
+    """What a unit looks for, on one page: how its activation spreads over the corpus with the dreams marked on it,
+    where it stands among random directions, its dreams with what carries them in bold, and its best sentences.
+
+    Args:
+        result: of `portrait`.
+        sentences: of the corpus to draw, of those the result holds.
+        ax: the Axes whose place to fill; None makes a figure of the right size.
+
+    Returns:
+        The Axes whose place is filled; the panels are labelled "page" (its title), "activation", "standing" (where it was compared),
+        "dreams" and "sentences".
+
+    Raises:
+        DreamError: something else than a portrait.
+    """
+    expect(result, "of portrait()", Portrait)
+    count = min(whole_number("sentences", sentences), len(result.corpus.top))
+    width = PAGE if ax is None else max(3.0, ax.get_position().width * ax.figure.figure.get_size_inches()[0])
+    text = "\n".join(wrapped(line, width) for line in (f"{result.objective} on {result.model}", _verdict(result)))
+    head, step = 0.18 * (1 + text.count("\n")) + 0.08, 0.2
+    heights = [head, 2.3, step * (len(result.dreams) + 1.2), 0.62 + 0.36 * count]
+    host = fill_axes(ax, width, sum(heights) + 0.3)
+    grid = grid_in(host, 4, 1, height_ratios=heights)
+    caption(host, grid[0], "page", text)
+    shares = [1.25, 1.0] if result.standing is not None else [1.0]
+    charts = grid[1].subgridspec(1, len(shares), width_ratios=shares)
+    _draw_activation(add_panel(host, charts[0, 0], "activation"), result)
+    if result.standing is not None:
+        _draw_standing(add_panel(host, charts[0, 1], "standing"), result.standing)
+    _draw_dreams(add_panel(host, grid[2], "dreams"), result, 72 * width)
+    corpus_sentences(result.corpus, count=max(1, count), ax=add_panel(host, grid[3], "corpus"))
+    return host
+
+
+def _verdict(page: Portrait) -> str:
+    parts = []
+    if page.standing is not None:
+        told = "stands out from" if page.distinguished else "nothing distinguishes it from"
+        parts.append(f"{told} random directions ({page.standing.deviations:+.1f} deviations, p {page.standing.p:.2f})")
+    parts += [
+        f"in common: {', '.join(one.tokens)} ({one.dreams} of {page.compared} dreams)"
+        for one in (*page.common, *page.neighbourhoods)[:3]
+    ]
+    return "; ".join(parts) or "not compared with random directions"
+
+
+def _draw_activation(ax: Axes, page: Portrait) -> None:
+    """Bars by the logarithm of their count: most words leave a unit cold."""
+    widths = [right - left for left, right in zip(page.edges, page.edges[1:], strict=False)]
+    ax.bar(page.edges[:-1], page.counts, widths, align="edge", color=SKY, edgecolor=themed(INK), linewidth=0.3)
+    ax.set_yscale("symlog", linthresh=1)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.set(xlabel="activation at a word", ylabel="words of the corpus")
+    top = max(page.counts)
+    ax.set_ylim(0, 3 * top)
+    for one in page.dreams:
+        fluent = one.fluency is not None
+        style: dict[str, Any] = {"color": BLUE if fluent else VERMILLION, "linewidth": 1.2}
+        ax.vlines(one.essential.whole.score, 0, top, linestyles=":" if fluent else "-", **style)
+    best = max(page.dreams, key=lambda one: one.essential.whole.score).essential.whole.score
+    ax.text(best, 1.3 * top, f"{page.height(best):.1f} deviations", ha="right", va="bottom", size=FONT_SIZE - 1)
+
+
+def _draw_standing(ax: Axes, standing: Standing) -> None:
+    """Each measure on a scale of its own, higher to the right where that means more."""
+    for row, one in enumerate(standing.measures):
+        values = [one.unit, *one.placebos]
+        low, high = min(values), max(values)
+        places = [(value - low) / (high - low) if high > low else 0.5 for value in values]
+        places = places if one.higher else [1 - place for place in places]
+        ax.plot(places[1:], [row] * len(one.placebos), "o", color=themed(GREY), markersize=4, alpha=0.55, linewidth=0)
+        ax.plot(places[:1], [row], "D", color=VERMILLION, markersize=7, markeredgecolor=themed(INK), linewidth=0)
+        name = wrapped(f"{one.name}: {short_number(one.unit, 2)}", 4.0, FONT_SIZE - 1)
+        ax.text(-0.03, row - 0.24, name, ha="left", va="bottom", size=FONT_SIZE - 1)
+    ax.set(xlim=(-0.05, 1.05), ylim=(len(standing.measures) - 0.5, -0.85), xticks=[], yticks=[])
+    ax.set_xlabel("grey: random directions; diamond: the unit; right: more like a unit", size=FONT_SIZE - 1)
+    ax.spines["left"].set_visible(False)
+
+
+def _draw_dreams(ax: Axes, page: Portrait, wide: float) -> None:
+    for row, one in enumerate(page.dreams):
+        ax.text(0, row + 0.5, one.kind, ha="left", va="center", size=FONT_SIZE)
+        score = f"{page.height(one.essential.whole.score):.1f}"
+        ax.text(88, row + 0.5, score, ha="right", va="center", size=FONT_SIZE, weight="bold")
+        x = 98.0
+        for token, kept in _told(one):
+            shown = readable(token)
+            length = text_width(shown, bold=kept)
+            if x + length > wide - 12:
+                ax.text(x, row + 0.5, "…", ha="left", va="center", size=FONT_SIZE, color=themed(GREY))
+                break
+            colour = themed(INK if kept else GREY)
+            weight = "bold" if kept else "normal"
+            ax.text(x, row + 0.5, shown, ha="left", va="center", size=FONT_SIZE, weight=weight, color=colour)
+            x += length + 6
+    note = "dreams by their height in deviations; bold: the tokens that carry it"
+    ax.text(0, len(page.dreams) + 0.6, note, ha="left", va="center", size=FONT_SIZE - 1, color=themed(GREY))
+    ax.set(xlim=(0, wide), ylim=(len(page.dreams) + 1.2, 0))
+    ax.set_axis_off()
+
+
+def _told(dream: PortraitDream) -> list[tuple[str, bool]]:
+    """The free tokens of a dream, and whether they carry it."""
+    return [(dream.essential.whole.tokens[i], i in dream.essential.kept) for i in dream.essential.free]

@@ -94,7 +94,8 @@ def atlas(
     Example:
         >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
         >>> units = [("block_out", 1, unit) for unit in range(2)]
-        >>> index = td.atlas(bert, units, lines, out=tmp_path / "atlas", placebos=2, seeds=1, budget=600)
+        >>> td.atlas(bert, units, lines, out="atlas", placebos=2, seeds=1, budget=300).name
+        'index.html'
     """
     chosen = read_choices(seeds, placebos, fluent, tokens, budget, allowed, seed)
     folder = Path(out)

@@ -63,7 +63,8 @@ def diverse_dreams(
 
     Example:
         >>> unit = td.neuron("block_out", layer=1, unit=3)
-        >>> print(td.diverse_dreams(bert, unit, "a small cat is here", count=2, budget=2_000))
+        >>> len(td.diverse_dreams(bert, unit, "a small cat is here", count=2, budget=1_000).dreams)
+        2
     """
     count, budget, seed = whole_number("count", count), whole_number("budget", budget), seed_number(seed)
     penalty = finite_number("penalty", penalty, "a share from 0 to 1", lambda share: 0 <= share <= 1)

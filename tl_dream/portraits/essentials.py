@@ -59,7 +59,9 @@ def essential(
 
     Example:
         >>> goal = td.neuron("mlp_post", layer=1, unit=3, pos="dog")
-        >>> print(td.essential(bert, goal, "the red dog sees a cat").short)
+        >>> found = td.essential(bert, goal, "the red dog is here .")
+        >>> len(found.drops) == len(found.free) and set(found.kept) <= set(found.free)
+        True
     """
     keep = finite_number("keep", keep, "a share above 0 and at most 1", lambda share: 0 < share <= 1)
     budget, seed = whole_number("budget", budget, 0), seed_number(seed)

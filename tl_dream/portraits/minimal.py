@@ -61,7 +61,9 @@ def minimal_dream(
 
     Example:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
-        >>> print(td.minimal_dream(bert, goal, "the red dog sees a cat", above=1.0, budget=3_000))
+        >>> found = td.minimal_dream(bert, goal, "the red dog is a cat", above=0.5, budget=2_000)
+        >>> found.reached == (found.best.score >= 0.5)
+        True
     """
     longest, budget, seed = whole_number("longest", longest), whole_number("budget", budget), seed_number(seed)
     wanted = _wanted(above, share)

@@ -64,7 +64,8 @@ def placebo(
     Example:
         >>> unit = td.neuron("block_out", layer=1, unit=3)
         >>> fakes = td.placebo(bert, unit, ["the red dog .", "i hate my house", "a cat"], count=4)
-        >>> td.dream(bert, fakes[0], "a small cat is here", budget=2_000).best.score
+        >>> len(fakes), td.dream(bert, fakes[0], "a small cat", budget=1_000).best.text != ""
+        (4, True)
     """
     count, mixed, seed = whole_number("count", count), whole_number("mixed", mixed), seed_number(seed)
     one_of("kind", kind, KINDS)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl_dream._arguments import Whole, flag, listed, seed_number, whole_number
 from tl_dream._errors import require
-from tl_dream.dreaming import epo
+from tl_dream.dreaming import EPO, epo
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron
 from tl_dream.portraits.commonalities import in_common
@@ -117,7 +117,9 @@ def portrait(
 
     Example:
         >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
-        >>> print(td.portrait(bert, ("block_out", 1, 3), lines, placebos=4, seeds=1, fluent=False, budget=1_000))
+        >>> page = td.portrait(bert, ("block_out", 1, 3), lines, placebos=4, seeds=1, fluent=False, budget=600)
+        >>> page.dreams[0].kind, page.standing.distinguished in (True, False)
+        ('seed 0', True)
     """
     chosen = read_choices(seeds, placebos, fluent, tokens, budget, allowed, seed)
     with attached(model) as host:
@@ -286,7 +288,13 @@ class Painter:
             return []
         chosen = self._chosen
         found = epo(
-            self._host, goal, start, fluency=self._judge, budget=chosen.budget, seed=chosen.seed, progress=False
+            self._host,
+            goal,
+            start,
+            method=EPO(fluency=self._judge),
+            budget=chosen.budget,
+            seed=chosen.seed,
+            progress=False,
         )
         front = [point for point in found.front if point.fluency is not None]
         places = sorted({len(front) // 2, len(front) - 1}) if front else []
