@@ -186,8 +186,8 @@ def portrait(result: Any, *, sentences: Whole = 5, ax: Axes | None = None) -> Ax
         ax: the Axes whose place to fill; None makes a figure of the right size.
 
     Returns:
-        The Axes whose place is filled; the panels are labelled "page" (its title), "activation", "standing" (where it was compared),
-        "dreams" and "sentences".
+        The Axes whose place is filled; the panels are labelled "page" (its title), "activation", "standing" (where it
+        was compared), "dreams" and "sentences".
 
     Raises:
         DreamError: something else than a portrait.
