@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import tl_dream as td  # noqa: E402
 from tl_dream.models import attached  # noqa: E402
 from tl_dream.portraits.comparison import MEASURES, Compared, best_of, compare, standing, starts_of  # noqa: E402
-from tl_dream.portraits.placebos import LINES, directions, sampled  # noqa: E402
+from tl_dream.portraits.placebos import LINES, directions, sampled, word_values  # noqa: E402
 
 
 def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -51,7 +51,8 @@ def compared(host: Any, goals: list[Any], texts: list[str], budget: int, seed: i
     sentences = sampled(host, texts, LINES, seed)
     best = best_of(host, goals, [one.text for one in sentences])
     starts = [starts_of(host, goal, one, sentences, 2, seed) for goal, one in zip(goals, best, strict=True)]
-    return compare(host, goals, starts, sentences, best, budget=budget, allowed="no_special no_unused", seed=seed)
+    values = word_values(host, goals, sentences).double()
+    return compare(host, goals, starts, values, best, budget=budget, allowed="no_special no_unused", seed=seed)
 
 
 def taken(some: list[Compared], others: list[Compared], count: int, draw: random.Random) -> list[Any]:
@@ -198,7 +199,7 @@ def main() -> None:
     parser.add_argument("--unit", type=int, default=291)
     parser.add_argument("--units", type=int, default=30)
     parser.add_argument("--directions", type=int, default=120)
-    parser.add_argument("--budget", type=int, default=8_000, help="forward-tokens a dream, of placebo")
+    parser.add_argument("--budget", type=int, default=6_000, help="forward-tokens a dream, of placebo")
     parser.add_argument("--corpus", help="WikiText-2's validation split; default: ../shared/data/corpus")
     parser.add_argument("--out")
     parser.add_argument("--threads", type=int, default=2)

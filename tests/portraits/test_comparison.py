@@ -7,7 +7,7 @@ import tl_dream as td
 from tests.support.portraits import CORPUS, TOKEN, A, B, C, goal
 from tl_dream.models import attached
 from tl_dream.portraits.comparison import Compared, Nearness, compare, peaks, standing
-from tl_dream.portraits.placebos import directions, sampled
+from tl_dream.portraits.placebos import directions, sampled, word_values
 
 
 def test_nearness_is_one_for_the_same_tokens(known: torch.nn.Module) -> None:
@@ -25,8 +25,9 @@ def test_the_measures_of_a_planted_unit(known: torch.nn.Module) -> None:
     with attached(known) as host:
         sentences = sampled(host, CORPUS, 100, 0)
         best = td.corpus_search(host, [goal(TOKEN)], CORPUS, top=1)
+        values = word_values(host, [goal(TOKEN)], sentences).double()
         options = {"budget": 800, "allowed": "no_special", "seed": 0}
-        (own,) = compare(host, [goal(TOKEN)], [["the dog", "a red cat"]], sentences, best, **options)
+        (own,) = compare(host, [goal(TOKEN)], [["the dog", "a red cat"]], values, best, **options)
         assert [one.tokens for one in own.dreams] == [(A,), (A,)]
         height, count, agree, people = own.values
         values = torch.tensor(
@@ -46,8 +47,9 @@ def test_a_random_direction_is_seldom_taken_for_a_unit(known: torch.nn.Module) -
         unit = td.neuron("block_out", layer=0, unit=3)
         every = directions(host, unit, sentences[0], 120, "random", 3, 1)
         best = td.corpus_search(host, every, CORPUS, top=4)
+        values = word_values(host, every, sentences).double()
         starts = [["the red dog sees a cat", "she can read the letter"]] * len(every)
-        found = compare(host, every, starts, sentences, best, budget=600, allowed="no_special", seed=0)
+        found = compare(host, every, starts, values, best, budget=600, allowed="no_special", seed=0)
         taken = sum(standing(found[i], [found[(i + k) % 120] for k in range(1, 21)]).distinguished for i in range(100))
         assert taken <= 5
 

@@ -9,13 +9,14 @@ from itertools import combinations, islice
 from statistics import fmean
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.portraits.diversity import dreams_of, essentials_of
-from tl_dream.portraits.placebos import Texts, word_values
+from tl_dream.portraits.placebos import Texts
 from tl_dream.results import CorpusHit, CorpusResult, EssentialTokens, Measure, Standing
 from tl_dream.scans import corpus_search
 from tl_dream.text import Allowed, Prompt, Sentence
@@ -51,7 +52,7 @@ def compare(
     host: Host,
     objectives: Sequence[Objective],
     starts: Sequence[Sequence[str | Prompt]],
-    sentences: Sequence[Sentence],
+    values: Float[Tensor, "goal word"],
     best: Sequence[CorpusResult],
     *,
     budget: int,
@@ -62,11 +63,10 @@ def compare(
 
     Args:
         starts: of each, as many for all.
-        sentences: of the corpus, for the mean and the deviation of each.
+        values: at the words of the corpus, for the mean and the deviation of each.
         best: the sentences of the corpus that each scores highest on.
         budget: forward-tokens a dream.
     """
-    values = word_values(host, objectives, sentences).double()
     means, deviations = values.mean(1).tolist(), values.std(1, correction=0).tolist()
     jobs = [(objective, start) for objective, own in zip(objectives, starts, strict=True) for start in own]
     ended = dreams_of(host, jobs, budget=budget, allowed=allowed, seed=seed)

@@ -20,7 +20,7 @@ from tl_dream.objectives import TOKENS, BatchContext, Objective, check, directio
 from tl_dream.text import Corpus, Sentence, ShardReader
 
 COUNT = 20
-LINES, LENGTH = 1000, 25_000
+LINES, LENGTH = 1000, 10_000
 """Sentences of a corpus that are read for its statistics, drawn at random, and how many tokens they have at most."""
 
 Texts = str | os.PathLike[str] | Iterable[Any]
@@ -45,7 +45,7 @@ def placebo(
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
         objective: on one hook, with a value at every position: a unit, a direction, one head's or all heads'.
-        corpus: as in `corpus_search`; 1,000 of its sentences, drawn at random, give mean and deviation over all words.
+        corpus: as in `corpus_search`; sentences of 10,000 tokens in all, drawn at random, give mean and deviation.
         count: directions.
         kind: "random" directions (normal, so that all are alike), "mixture"s of a few units with random weights, or
             "both" in turn.

@@ -37,7 +37,7 @@ from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
 Unit = tuple[str, int, int]
 """A unit by hook, layer and number: ("mlp_post", 4, 414)."""
 
-BUDGET, COMPARED = 30_000, 8_000
+BUDGET, COMPARED = 30_000, 6_000
 """Forward-tokens a dream; of those that are compared with random directions."""
 
 STARTS = 2
@@ -106,7 +106,7 @@ def portrait(
         placebos: random directions, at least 2; 0 leaves the comparison out.
         fluent: dream of fluent text too, by bigrams of the corpus.
         tokens: search the vocabulary for the best tokens.
-        budget: forward-tokens a dream. A comparison takes 8,000 each, or as many as that.
+        budget: forward-tokens a dream. A comparison takes 6,000 each, or as many as that.
         column: of a data set, as in `corpus_search`.
         allowed: tokens that dreams may write.
         seed: of the directions, the sample of the corpus and the dreams.
@@ -195,7 +195,7 @@ class Painter:
         corpora = best_of(host, goals, self._texts, self._column)
         starts = [self._starts(goal, corpus) for goal, corpus in zip(goals, corpora, strict=True)]
         others = [self._compared(goal) if chosen.placebos else [] for goal in goals]
-        compared = self._compare(goals) if chosen.placebos else []
+        compared = self._compare(goals, values) if chosen.placebos else []
         dreams: list[list[Dream]] = [[] for _ in goals]
         for number in range(chosen.seeds + DIVERSE):
             climbed = goals
@@ -268,10 +268,10 @@ class Painter:
         key = repr((goal.reads, goal.where, units_inside(host, goal, self._sentences[0]).nonzero().tolist()))
         if key not in self._placebos:
             raw = directions(host, goal, self._sentences[0], chosen.placebos, "both", 3, chosen.seed)
-            self._placebos[key] = self._compare(raw)
+            self._placebos[key] = self._compare(raw, self.values(raw))
         return self._placebos[key]
 
-    def _compare(self, goals: Sequence[Objective]) -> list[Compared]:
+    def _compare(self, goals: Sequence[Objective], values: Float[Tensor, "goal word"]) -> list[Compared]:
         texts, chosen = [one.text for one in self._sentences], self._chosen
         best = best_of(self._host, goals, texts)
         starts = [self._starts(goal, one)[:STARTS] for goal, one in zip(goals, best, strict=True)]
@@ -280,7 +280,7 @@ class Painter:
             "allowed": chosen.allowed,
             "seed": chosen.seed,
         }
-        return compare(self._host, goals, starts, self._sentences, best, **options)
+        return compare(self._host, goals, starts, values, best, **options)
 
     def _fluent(self, goal: Objective, start: str | Prompt) -> list[PortraitDream]:
         """The highest of the front, the most fluent, and one between."""
