@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -128,6 +129,16 @@ CALLS: dict[str, Call] = {
     "portrait": Call(
         lambda m, g, c, **o: td.portrait(
             m, g, [TEXT, OTHER], **({"budget": 300, "placebos": 2, "seeds": 1, "fluent": False, "tokens": False} | o)
+        ),
+        {"placebos": 1},
+    ),
+    "atlas": Call(
+        lambda m, g, c, **o: td.atlas(
+            m,
+            [g],
+            [TEXT, OTHER],
+            out=Path(tempfile.mkdtemp()) / "atlas",
+            **({"budget": 300, "placebos": 2, "seeds": 1, "progress": False} | o),
         ),
         {"placebos": 1},
     ),
