@@ -22,7 +22,13 @@ def test_the_gpu_benchmark_runs_on_the_cpu(minilm: torch.nn.Module) -> None:
         timeout=600,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    for line in ("dreams: one", "annealing: the article's step", "token search: 2 layers", "corpus: 100 lines", "CPU: sc"):
+    for line in (
+        "dreams: one",
+        "annealing: the article's step",
+        "token search: 2 layers",
+        "corpus: 100 lines",
+        "CPU: sc",
+    ):
         assert line in run.stdout
     assert "the same bits" in run.stdout and "the first of them as alone: the same text" in run.stdout
     assert "scores within 0.0e+00" in run.stdout

@@ -101,6 +101,8 @@ CALLS: dict[str, Call] = {
     "dream: bf16": Call(
         lambda m, g, c, **o: annealed(m, g, TEXT, **SHORT, **({"precision": "bf16"} | o)), {"precision": "int8"}
     ),
+    "sweep": Call(lambda m, g, c, **o: swept(m, g, **o), {"workers": 2}),
+    "units": Call(lambda m, g, c, **o: td.units(m, "mlp_post:all:random=3", **o), {"seed": -1}),
     "dream_many": Call(lambda m, g, c, **o: many(m, [(g, TEXT), (g, OTHER)], **o), {"width": 0}),
     "dream: pez": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, method=td.PEZ(steps=3), **o), {"starts": 0}),
     "reconstruct": Call(
@@ -150,6 +152,15 @@ CALLS: dict[str, Call] = {
 }
 
 
+def swept(model: Model, goal: td.Objective, **more: Any) -> object:
+    """What a sweep of two pairs comes to, or the first error of a job."""
+    with tempfile.TemporaryDirectory() as folder:
+        status = td.sweep(model, [(goal, TEXT), (goal, OTHER)], out=folder, **({"budget": 600} | more))
+        for failure in status.failures:
+            raise RuntimeError(failure.why)
+    return status
+
+
 def many(model: Model, jobs: list[Any], **more: Any) -> list[object]:
     """The results, or the first error of a job."""
     found = list(td.dream_many(model, jobs, budget=600, **more))
@@ -163,6 +174,7 @@ NO_MODEL = {
     *("attention", "custom", "direction", "logit", "match", "neuron", "normalized"),  # make an objective
     *("load_templates", "read_examples", "read_pairs"),  # read text
     "damaged",  # computes on a tensor
+    *("read_sweep", "sweep_result", "sweep_status"),  # read a folder
     "load_model",  # gives one: see test_loading_a_model_leaves_the_surroundings_alone
 }
 

@@ -16,7 +16,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "tl_dream"
 
 WINGS = """
-results text models objectives scans search dreaming reconstruction concepts editing portraits plotting cli
+results text models objectives scans search dreaming reconstruction concepts editing portraits sweeps plotting cli
 """.split()
 GROUND = ("_errors", "_arguments")
 

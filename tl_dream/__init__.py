@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     )
     from tl_dream.scans import corpus_search, predict_masked, similar_tokens, token_search
     from tl_dream.search import Progress
+    from tl_dream.sweeps import SweepStatus, Unit, read_sweep, sweep, sweep_result, sweep_status, units
     from tl_dream.text import Prompt
 
 __version__ = "0.1.0"
@@ -137,6 +138,7 @@ _WINGS = {
     ),
     "editing": ("edit_concept", "replaced_activation"),
     "portraits": ("atlas", "diverse_dreams", "essential", "minimal_dream", "placebo", "portrait"),
+    "sweeps": ("SweepStatus", "Unit", "read_sweep", "sweep", "sweep_result", "sweep_status", "units"),
 }
 _HOMES = {name: wing for wing, names in _WINGS.items() for name in names}
 

@@ -57,9 +57,10 @@ def nearest(name: str, options: Iterable[str], count: int = 4) -> list[str]:
     """The `count` options most like `name`, best first; case is ignored and a shared substring counts as likeness."""
     name = name[:LONGEST_NAME]  # of a whole text the comparison would take minutes
     pool = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), pool, n=count, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), pool, n=count, cutoff=0.6)
     if len(close) < count:
-        inside = [low for low in pool if low not in close and (name.lower() in low or low in name.lower())]
+        inside = [low for low in pool if low not in close and min(len(low), len(name)) > 2]
+        inside = [low for low in inside if name.lower() in low or low in name.lower()]
         close += sorted(inside, key=lambda low: abs(len(low) - len(name)))[: count - len(close)]
     return [pool[low] for low in close]
 

@@ -203,11 +203,11 @@ def test_a_bridge_that_the_user_built_is_accepted(tiny_folder: Path, tiny_encode
 
 def test_what_is_no_model(tiny_folder: Path) -> None:
     with says(
-        "a Linear is not a model this library attaches to: give a HookedEncoder, HookedTransformer or "
-        'TransformerBridge, or load one with load_model("minilm")'
+        "Linear is not a model this library attaches to: give a HookedEncoder, HookedTransformer "
+        'or TransformerBridge as the first argument, or load one with load_model("minilm")'
     ):
         td.score(torch.nn.Linear(2, 2), td.neuron("block_out", layer=1, unit=3), "the red dog")
-    with says("a BertModel is not a model"):
+    with says("BertModel is not a model"):
         td.list_hooks(BertModel.from_pretrained(tiny_folder))
 
 

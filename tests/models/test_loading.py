@@ -231,3 +231,30 @@ def test_weights_that_are_no_numbers(copied: Path) -> None:
     model.save_pretrained(copied)
     with says(f"the activations of {str(copied)!r} are not finite in torch.float32: its weights are broken"):
         td.load_model(str(copied))
+
+
+def test_a_model_that_transformers_made(layout_folder: Path, backend: str) -> None:
+    """Its weights are copied: what the user does with it afterwards is not seen."""
+    hf = BertModel.from_pretrained(layout_folder)
+    model = td.load_model(hf, backend=backend)
+    goal = td.neuron("block_out", layer=1, unit=3)
+    expected = td.score(td.load_model(str(layout_folder), backend=backend), goal, TEXTS)
+    with torch.no_grad():
+        hf.embeddings.word_embeddings.weight.zero_()
+    assert torch.allclose(td.score(model, goal, TEXTS), expected, atol=1e-6)
+    assert str(layout_folder) in td.dream(model, goal, TEXTS[0], budget=100).model
+    fresh = BertModel(hf.config)
+    fresh.config._name_or_path = fresh.name_or_path = ""
+    with says("no tokenizer is known for this BertModel: give tokenizer="):
+        td.load_model(fresh)
+    given = td.load_model(fresh, tokenizer=AutoTokenizer.from_pretrained(layout_folder), backend=backend)
+    assert td.score(given, goal, TEXTS).isfinite().all()
+    with says("NoneType is no checkpoint"):
+        td.load_model(None)
+    with says("tokenizer= goes with a model that transformers made"):
+        td.load_model("minilm", tokenizer=given.tokenizer)
+
+
+def test_a_known_name_that_is_out_of_reach_is_not_said_to_be_unknown() -> None:
+    with says("'bert-base-uncased' could not be fetched"):
+        td.load_model("bert-base-uncased")

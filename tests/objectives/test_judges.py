@@ -218,7 +218,7 @@ def test_what_a_judge_runs_is_counted(encoder64: torch.nn.Module) -> None:
 def test_what_is_no_judge(
     encoder64: torch.nn.Module, bigrams: BigramModel, tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    with says("a str is not a model this library attaches to"):
+    with says("str is not a model this library attaches to"):
         td.fluency("minilm")
     with says("fluency(masked=True) masks a model's words: bigrams have no mask"):
         td.fluency(bigrams, masked=True)

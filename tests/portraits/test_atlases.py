@@ -95,12 +95,13 @@ def test_an_atlas_of_planted_units(known: torch.nn.Module, tmp_path: Path) -> No
     file = out / "units" / f"mlp_post-0-{TOKEN}.json"
     page, written = td.Portrait.load(file), file.stat().st_mtime_ns
     assert page.best.tokens == (A,)
-    td.atlas(known, [*units, goal(TOKEN)], CORPUS, out=out, **QUICK)  # goes on: what is there is not made again
+    units[1] = td.units(known, f"mlp_post:0:{EITHER}")[0]
+    td.atlas(known, [*units, goal(TOKEN, 2)], CORPUS, out=out, **QUICK)  # goes on: what is there is not made again
     assert file.stat().st_mtime_ns == written
     names = {path.stem for path in (out / "units").glob("*.html")}
     assert names == {f"mlp_post-0-{TOKEN}", f"mlp_post-0-{EITHER}", "objective-2"}
     file.write_text("{")
-    td.atlas(known, [*units, goal(TOKEN)], CORPUS, out=out, **QUICK)
+    td.atlas(known, [*units, goal(TOKEN, 2)], CORPUS, out=out, **QUICK)
     assert td.Portrait.load(file).best.tokens == (A,)
     with says("holds another atlas, of another settings"):
         td.atlas(known, units, CORPUS, out=out, **{**QUICK, "budget": 301})

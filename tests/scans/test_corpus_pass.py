@@ -43,7 +43,7 @@ def test_your_own_function_has_no_place(encoder: Model) -> None:
 def test_values_that_are_no_numbers_are_left_out(encoder: Model, tmp_path: Path) -> None:
     goal = td.neuron("block_out", layer=2, unit=7)
     assert goal.per_token is not None
-    odd = replace(goal, per_token=lambda acts, rows: (goal.per_token(acts, rows) - 0.5).log())
+    odd = replace(goal, unit=None, per_token=lambda acts, rows: (goal.per_token(acts, rows) - 0.5).log())
     result = search(encoder, odd, TEXTS[:40], top=2)
     assert result.texts() == search(encoder, goal, TEXTS[:40], top=2).texts()
     assert all(None in (hit.activations or ()) and hit.pos is not None for hit in result.top)

@@ -75,7 +75,7 @@ MINILM = "The hearing took place in Blythe 's absence ."
 
 
 @pytest.mark.slow
-def test_minilm_block_0_over_the_whole_vocabulary(minilm: Model) -> None:
+def test_minilm_block_0_over_a_third_of_the_vocabulary(minilm: Model) -> None:
     cases = [
         ("block_out", 0, 17, 5),
         ("block_out", 0, 300, 2),
@@ -83,15 +83,17 @@ def test_minilm_block_0_over_the_whole_vocabulary(minilm: Model) -> None:
         ("mlp_post", 0, 7, 9),
         ("z", 0, 200, 5),
     ]
-    check_cases(minilm, MINILM, 5, cases)
+    with attached(minilm) as host:
+        part = host.vocabulary.allowed().nonzero().flatten()[::3].tolist()
+    check_cases(minilm, MINILM, 5, cases, part)
 
 
 @pytest.mark.slow
-def test_minilm_deeper_over_an_eighth_of_the_vocabulary(minilm: Model) -> None:
+def test_minilm_deeper_over_a_sixteenth_of_the_vocabulary(minilm: Model) -> None:
     """All of it takes the plain loop a quarter of an hour."""
     with attached(minilm) as host:
         every = host.vocabulary.allowed().nonzero().flatten()
-    part = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(every) // 8]]
+    part = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(every) // 16]]
     cases = [
         ("block_out", 5, 13, 8),
         ("block_out", 5, 250, 3),

@@ -31,7 +31,7 @@ def test_many_objectives_in_one_pass(encoder: Model) -> None:
     assert search(encoder, goals[:1], TEXTS[:9])[0].scored == 9
 
 
-def test_units_of_a_hook_are_found_out(encoder: Model) -> None:
+def test_units_of_a_hook_are_scored_together(encoder: Model) -> None:
     units = [td.neuron("block_out", layer=2, unit=unit) for unit in (3, -1, 8)]
     heads = [td.neuron("q", layer=1, head=2, unit=3), td.neuron("q", layer=1, unit=13)]
     vector = torch.zeros(24)

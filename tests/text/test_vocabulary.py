@@ -75,7 +75,7 @@ def test_positions(words: Vocabulary, pos: object, found: tuple[int, ...]) -> No
         (6, ["position 6 is outside the sentence of 6 tokens: 0 [CLS], 1 the, 2 red, 3 dog, 4 ., 5 [SEP]"]),
         (-7, ["position -7 is outside the sentence of 6 tokens"]),
         ("dig", ["the word 'dig' is not in the sentence; nearest: dog", "its tokens: 0 [CLS], 1 the"]),
-        ("zebra", ["the word 'zebra' is not in the sentence; nearest: "]),
+        ("zebra", ["the word 'zebra' is not in the sentence; its tokens: "]),
         ("", ["the word '' is not in the sentence"]),
         ([], ["no position given: name at least one of 0 [CLS], 1 the"]),
         ([1, 9], ["position 9 is outside"]),

@@ -20,11 +20,11 @@ import typer
 from typer.main import get_command
 
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.cli import concepts, dream, portraits, scans
+from tl_dream.cli import concepts, dream, portraits, scans, sweeps
 from tl_dream.cli.options import HOOKS, Given, app, command, numbers, option
 from tl_dream.cli.output import Lines, check_outputs, complain, show, stdout
 
-ROOMS = (dream, scans, concepts, portraits)
+ROOMS = (dream, scans, concepts, portraits, sweeps)
 """The rooms with subcommands of their own; to import one adds them."""
 
 QUIET = {
@@ -171,6 +171,7 @@ def hooks(given: Given) -> None:
     "units",
     "Model seed",
     "tl-dream units --hook 'mlp_*' --layer 3:6 --sample 10",
+    pattern=(list[str], typer.Argument(None, metavar="[PATTERN]...", help="as `sweep` takes them"), ""),
     hook=option(str, "*", "short name, or a pattern such as 'mlp_*'", "HOOK", autocompletion=lambda: HOOKS),
     layer=option(Any, None, "only these layers", "N", parser=numbers),
     unit=option(Any, None, "write these units out", "N", parser=numbers),
@@ -179,8 +180,15 @@ def hooks(given: Given) -> None:
 def units(given: Given) -> None:
     """What there is to pick from: how many units each hook has.
 
-    With --unit or --sample: a line for every unit, as `dream`, `corpus` and the others take it."""
+    With --unit or --sample: a line for every unit, as `dream`, `corpus` and the others take it. With a PATTERN, such as
+    mlp_post:3:1,5,9: a line for every unit that `sweep` would dream of."""
     bert = given.load()
+    if given.pattern:
+        from tl_dream.sweeps import units
+
+        picked = given.hook != "*" or not given.layer is given.unit is given.sample is None
+        require(not picked, "a PATTERN says itself which units: leave --hook, --layer, --unit and --sample out")
+        return show("\n".join(map(str, units(bert, given.pattern, seed=given.seed))))
     from tl_dream.results import table
 
     found: dict[str, tuple[list[str], list[int]]] = {}

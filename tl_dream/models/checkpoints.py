@@ -127,6 +127,7 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         except Exception as error:
             if Path(source).is_dir():
                 raise DreamError(f"the folder {source!r} holds no readable config.json: {in_a_line(error)}") from error
+            require(name not in _KNOWN, f"{name!r} could not be fetched: {in_a_line(error)}. Give a local folder")
             raise unknown(
                 "model", name, _KNOWN, f"Give a local folder or a name on the hub ({in_a_line(error)})"
             ) from error
@@ -137,7 +138,8 @@ def read_checkpoint(name: str, dtype: torch.dtype = torch.float32) -> Checkpoint
         # how a pass is run and answered, not what it computes
         config.chunk_size_feed_forward, config.use_cache, config.return_dict = 0, False, True
         config.output_attentions = config.output_hidden_states = False
-        rng = torch.random.get_rng_state()  # tensors the checkpoint lacks are drawn from the global generator
+        rng = torch.random.get_rng_state()  # tensors the checkpoint lacks are drawn from the global generator,
+        torch.default_generator.manual_seed(0)  # every time the same ones, so that a model is told by its weights
         reader = getattr(transformers, FAMILIES[config.model_type][0])
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)

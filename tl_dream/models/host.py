@@ -249,8 +249,8 @@ def opened(model: Any) -> Iterator[Host]:
     kind = _kind(model)
     if kind is None:
         raise DreamError(
-            f"a {type(model).__name__} is not a model this library attaches to: give a HookedEncoder, "
-            'HookedTransformer or TransformerBridge, or load one with load_model("minilm")'
+            f"{type(model).__name__} is not a model this library attaches to: give a HookedEncoder, HookedTransformer "
+            'or TransformerBridge as the first argument, or load one with load_model("minilm")'
         )
     with shared(model).changed(lambda: in_evaluation(model)):
         yield _host(model, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,9 @@ LOOSE = 0.05
 
 @alone
 def load_model(
-    name: str | os.PathLike[str],
+    name: Any,
     *,
+    tokenizer: Any = None,
     backend: str = "auto",
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
@@ -39,7 +41,9 @@ def load_model(
     Args:
         name: "minilm" (all-MiniLM-L6-v2 from the packaged checkpoint, its hash checked), a Hugging Face name, or a
             local folder: a BERT in the layouts BertModel, BertForMaskedLM and BertForPreTraining, and where the
-            installed TransformerLens has a bridge for it (4.3 has) a RoBERTa, XLM-RoBERTa or CamemBERT.
+            installed TransformerLens has a bridge for it (4.3 has) a RoBERTa, XLM-RoBERTa or CamemBERT. Or such a
+            model itself, as transformers made it: its weights are copied.
+        tokenizer: of a model that transformers made; None loads the one of the name it was loaded by.
         backend: "hooked" for HookedEncoder (transformer-lens 3.x), "bridge" for TransformerBridge, "auto" for
             HookedEncoder where the installed TransformerLens has it and it computes the same.
         device: where to put the model; None keeps it on the CPU.
@@ -67,6 +71,13 @@ def load_model(
         isinstance(dtype, torch.dtype) and dtype.is_floating_point,
         f"dtype = {dtype!r}: give a floating dtype of torch, such as torch.float32",
     )
+    if hasattr(name, "save_pretrained"):
+        return _given(name, tokenizer, {"backend": backend, "device": device, "dtype": dtype})
+    require(tokenizer is None, "tokenizer= goes with a model that transformers made: a checkpoint has its own")
+    require(
+        isinstance(name, str | os.PathLike),
+        f'{type(name).__name__} is no checkpoint: give "minilm", a name, a folder, or a model that transformers made',
+    )
     place, name = _device(device), os.fspath(name)
     tried = [kind for kind in backends[1:] if backend in ("auto", kind) and (kind == "bridge" or encoder is not None)]
     refusals: list[str] = []
@@ -91,6 +102,24 @@ def load_model(
         raise DreamError(f"the checkpoint {name!r} can't be made into a model: {in_a_line(error)}") from error
     advice = '; use backend="bridge"' if backend == "hooked" else ""
     raise DreamError(f"{name!r} can't be represented exactly: {'; '.join(refusals)}{advice}")
+
+
+def _given(model: Any, tokenizer: Any, options: dict[str, Any]) -> Any:
+    """A model that transformers made, by way of a folder that is gone afterwards."""
+    import transformers
+
+    source = str(getattr(model, "name_or_path", "") or "")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tokenizer = tokenizer or transformers.AutoTokenizer.from_pretrained(source)
+        except Exception as error:
+            name = type(model).__name__
+            raise DreamError(f"no tokenizer is known for this {name}: give tokenizer= ({in_a_line(error)})") from error
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made = load_model(folder, **options)
+    made.tl_dream_name = source or type(model).__name__
+    return made
 
 
 def _unlike_hooked(config: Any) -> str | None:

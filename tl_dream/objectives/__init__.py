@@ -9,6 +9,7 @@ from tl_dream.objectives.scoring import (
     Part,
     check,
     climbed,
+    columns_read,
     depth,
     evaluate,
     evaluate_parts,

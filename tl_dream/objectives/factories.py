@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import Whole, flag, listed, one_of, plain, unmasked
+from tl_dream._arguments import Whole, flag, is_whole, listed, one_of, plain, unmasked
 from tl_dream._errors import DreamError, require
 from tl_dream.models import check_index, is_pattern, isolated, units_of
 from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read
@@ -99,7 +99,8 @@ def neuron(
 
     if not pair:
         made = reduced(lambda acts, rows: one_unit(read, acts, rows), pos, reduce, (read,), formula)
-        return replace(made, **in_place_of(read, one_unit, pos, reduce, formula))
+        which: Any = (head, unit) if is_whole(unit) and (head is None or is_whole(head)) else None
+        return replace(made, unit=which, **in_place_of(read, one_unit, pos, reduce, formula))
 
     def tokens(acts: Activations, rows: BatchContext) -> Tensor:
         activation = acts[read]

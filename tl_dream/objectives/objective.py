@@ -158,6 +158,7 @@ class Objective:
         score: (activations by `Read`, rows) -> Float[batch].
         per_token: (activations, rows) -> Float[batch, pos], the value at every position; None where there is none.
         where: the positions that count and how they are reduced; `per_token` so reduced is the score.
+        unit: head (None without one) and number of the unit that it is, where it is one unit of its hook.
         terms: the objectives whose sum this is, where it is one without `per_token`.
         equal_lengths: it must be given rows without padding (your own functions are).
         answers: tokens whose prediction it asks for; to write one of them would be no dream, so a dream does not.
@@ -174,6 +175,7 @@ class Objective:
     score: Score
     per_token: Score | None = None
     where: tuple[Positions, str] = (None, "max")
+    unit: tuple[int | None, int] | None = None
     terms: tuple[Objective, ...] = ()
     equal_lengths: bool = False
     answers: tuple[str | int, ...] = ()
@@ -240,6 +242,7 @@ class Objective:
             score=lambda acts, rows: change(self(acts, rows)),
             per_token=None if tokens is None else lambda acts, rows: change(tokens(acts, rows)),
             where=(pos, {"max": "min", "min": "max"}.get(reduce, reduce) if falling else reduce),
+            unit=None,
             terms=tuple(term._map(change, formula, falling) for term in self.terms),
             answers=() if falling else self.answers,
             uphill=up and up._map(change, formula, falling),

@@ -145,7 +145,7 @@ def positions_read(parts: Sequence[Part]) -> Int[Tensor, "batch few"] | None:
     for part in parts:
         if not positions_known(part.objectives):
             return None
-        columns = _columns_read(part.objectives, part.rows)
+        columns = columns_read(part.objectives, part.rows)
         first = torch.zeros(len(part.rows.mask), 1, dtype=torch.long, device=part.rows.mask.device)
         own = torch.cat(columns, 1).sort(1).values if columns else first
         new = torch.ones(own.shape[1], dtype=torch.bool, device=own.device)
@@ -167,11 +167,12 @@ def positions_known(objectives: Iterable[Objective]) -> bool:
     )
 
 
-def _columns_read(objectives: Iterable[Objective], rows: BatchContext) -> list[Tensor]:
+def columns_read(objectives: Iterable[Objective], rows: BatchContext) -> list[Int[Tensor, "batch few"]]:
+    """The positions that objectives declare, of every row."""
     found: list[Tensor] = []
     for objective in objectives:
         if objective.terms:
-            found += _columns_read(objective.terms, rows)
+            found += columns_read(objective.terms, rows)
         elif any(read != TOKENS for read in objective.reads):
             index, valid = rows.locate(objective.where[0])
             found.append(torch.where(valid, index, index[:, :1]))

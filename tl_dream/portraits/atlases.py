@@ -17,12 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, plain
+from tl_dream._arguments import Whole
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check
 from tl_dream.portraits.placebos import Texts
-from tl_dream.portraits.portraying import BUDGET, Choices, Painter, Unit, as_objective, held, read_choices, settings_of
+from tl_dream.portraits.portraying import BUDGET, Choices, Painter, as_objective, held, read_choices, settings_of
 from tl_dream.results import Portrait, read_json, write_bytes, write_json
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Corpus
 
@@ -54,7 +54,7 @@ class Named:
 
 def atlas(
     model: Any,
-    units: Iterable[Unit | Objective],
+    units: Iterable[Any],
     corpus: Texts,
     *,
     out: str | os.PathLike[str],
@@ -76,7 +76,7 @@ def atlas(
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
-        units: ("mlp_post", 4, 414), or objectives, as `portrait` takes them.
+        units: ("mlp_post", 4, 414), what `units` gives, or objectives.
         corpus: as in `corpus_search`.
         out: the folder; made where it is not there.
         seeds, placebos, fluent, tokens, budget, allowed, seed: as in `portrait`. Fluent dreams and the exact best
@@ -142,11 +142,14 @@ def named(host: Host, units: Any) -> list[Named]:
     found: dict[str, Named] = {}
     for number, one in enumerate(units):
         goal = check(host, as_objective(one))
-        if isinstance(one, tuple | list):
-            hook, layer, unit = one[0], plain(one[1]), plain(one[2])
-            label, place = f"{hook} {layer} / {unit}", f"{hook}, layer {layer}"
-            slug = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{hook}-{layer}-{unit}")
-            made = Named(goal, slug, label, place, layer, unit)
+        read = goal.reads[0]
+        if goal.unit is not None and goal.where == (None, "max"):
+            head, unit = goal.unit
+            inner = "" if head is None else f", head {head}"
+            place = read.hook + ("" if read.layer is None else f", layer {read.layer}") + inner
+            parts = [part for part in (read.hook, read.layer, head, unit) if part is not None]
+            slug = re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(map(str, parts)))
+            made = Named(goal, slug, f"{place} / {unit}", place, read.layer, unit)
         else:
             made = Named(goal, f"objective-{number}", repr(goal), "objectives", None, None)
         require(made.slug not in found, f"{made.label} is given twice: give each unit once")

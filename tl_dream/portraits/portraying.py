@@ -154,11 +154,11 @@ def settings_of(chosen: Choices) -> dict[str, Any]:
 
 
 def as_objective(given: Any) -> Objective:
-    """An objective, or a unit by hook, layer and number, as an objective."""
+    """An objective, or a unit (by hook, layer and number, or of `units`), as an objective."""
     if isinstance(given, tuple | list):
         require(len(given) == 3, f"a unit is {given!r}: give (hook, layer, unit), or an objective")
         return neuron(given[0], layer=given[1], unit=given[2])
-    return given
+    return given.objective() if hasattr(given, "objective") else given  # a `Unit` of a sweep is not known here
 
 
 def held(corpus: Any) -> Any:

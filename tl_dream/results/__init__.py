@@ -3,6 +3,7 @@
 from tl_dream.results.base import (
     VERSION,
     Cost,
+    SavedResult,
     as_json,
     check_kind,
     check_writable,

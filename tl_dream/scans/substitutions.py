@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tl_dream._arguments import one_of
 from tl_dream.models import PRECISIONS, Host, bf16_is_faster, can_stand_in, default_batch_tokens, in_batches, user_hooks
-from tl_dream.objectives import TOKENS, BatchContext, Objective, evaluate, read_activations
+from tl_dream.objectives import TOKENS, BatchContext, Objective, columns_read, evaluate, read_activations
 from tl_dream.scans.incremental_bert import ROW_POINTS, IncrementalBert
 from tl_dream.scans.screening import Scores
 from tl_dream.text import Sentence
@@ -156,20 +156,12 @@ class Substitution:
         return bool(((want - got).abs() <= 1e-3 * scale).all())
 
     def _positions_read(self) -> list[int]:
-        """The positions whose activations the score depends on: those that make it NaN when they are. In a function of
-        the user's NaN may get lost (`NaN > 0` is False), so that counts as reading all."""
-        if not built_in(self.objective):
+        """The positions whose activations the score depends on. A function of the user's may read any, and fluency
+        reads words besides."""
+        if not built_in(self.objective) or TOKENS in self.objective.reads:
             return list(range(len(self._ids)))
-        activations = read_activations(self.host, self.objective.reads, self._ids[None])
-        found = []
-        for position in range(len(self._ids)):
-            poisoned = {}
-            for read, value in activations.items():
-                poisoned[read] = value.clone()
-                poisoned[read][(slice(None),) * (1 + (read.layer == "all")) + (position,)] = torch.nan
-            if not bool(torch.isfinite(self.objective(poisoned, self._rows_of(1))).all()):
-                found.append(position)
-        return found or list(range(len(self._ids)))
+        columns = columns_read([self.objective], self._rows_of(1))
+        return sorted({place for own in columns for place in own[0].tolist()})
 
 
 def _name(dtype: torch.dtype) -> str:

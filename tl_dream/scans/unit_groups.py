@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from tl_dream.models import Host
-from tl_dream.objectives import TOKENS, Activations, BatchContext, Objective, Read, read_activations
+from tl_dream.models import Host, check_index, units_of
+from tl_dream.objectives import Activations, BatchContext, Objective, Read, read_activations
 from tl_dream.text import Positions, Sentence
 
 
@@ -58,54 +58,27 @@ class Scored:
 
 @torch.no_grad()
 def grouped(host: Host, objectives: Sequence[Objective], example: Sentence) -> list[Group]:
-    """Groups that hold every objective once.
-
-    An objective is a black box, so whether it is a unit is tried: on a hook whose numbers count themselves it says
-    which one it reads, on random ones it must give exactly that.
-    """
-    rows = BatchContext.of(host, [example])
-    probes: dict[Read, tuple[Tensor, Tensor] | None] = {}
+    """Groups that hold every objective once: units of a hook that read the same positions, and all others alone."""
+    ids, _ = host.pad([example.ids])
+    shapes: dict[Read, Tensor] = {}
     units: dict[tuple[Read, str], list[tuple[int, int]]] = {}
     groups: list[Group] = []
     for number, objective in enumerate(objectives):
-        unit = None
-        if len(objective.reads) == 1 and objective.reads[0] != TOKENS and objective.reads[0].layer != "all":
-            read = objective.reads[0]
-            if read not in probes:
-                ids, _ = host.pad([example.ids])
-                probes[read] = _probes(read_activations(host, [read], ids)[read], rows)
-            unit = _unit(objective, read, probes[read], rows)
-        if unit is None:
+        if objective.unit is None:
             groups.append(Group((number,), (objective,)))
-        else:
-            units.setdefault((objective.reads[0], repr(objective.where)), []).append((number, unit))
+            continue
+        (read,), (head, unit) = objective.reads, objective.unit
+        if read not in shapes:
+            shapes[read] = read_activations(host, [read], ids)[read]
+        count = units_of(shapes[read], read.hook, head).shape[2]
+        first = 0 if head is None else head % shapes[read].shape[2]
+        at = first * count + check_index("unit", unit, count, read.hook) % count
+        units.setdefault((read, repr(objective.where)), []).append((number, at))
     for pairs in units.values():
         numbers = tuple(number for number, _ in pairs)
         index = torch.tensor([unit for _, unit in pairs], device=host.device)
         groups.append(Group(numbers, tuple(objectives[number] for number in numbers), index))
     return groups
-
-
-def _probes(activation: Tensor, rows: BatchContext) -> tuple[Tensor, Tensor] | None:
-    """Two stand-ins for an activation [1, pos, ...]: one whose numbers count themselves, and a random one."""
-    shape, length = activation.shape, rows.mask.shape[1]
-    if activation.ndim < 3 or shape[:2] != (1, length) or shape[2:] == (length, length):  # no units, or a pattern
-        return None
-    counted = torch.arange(activation[0, 0].numel(), dtype=torch.float32).expand(length, -1).reshape(shape)
-    random = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    return counted.to(activation.device), random.to(activation.device)
-
-
-def _unit(objective: Objective, read: Read, probes: tuple[Tensor, Tensor] | None, rows: BatchContext) -> int | None:
-    """Which number of a position's the objective is, or None where it is anything else."""
-    if probes is None or objective.per_token is None:
-        return None
-    counted, random = probes
-    unit = float(objective.per_token({read: counted}, rows).flatten()[0])
-    if not (unit.is_integer() and 0 <= unit < counted[0, 0].numel()):
-        return None
-    same = torch.equal(objective.per_token({read: random}, rows), random.flatten(2)[..., int(unit)])
-    return int(unit) if same else None
 
 
 @torch.no_grad()

@@ -91,7 +91,8 @@ def as_prompt(given: Any) -> Prompt:
     if isinstance(items, list):
         hint = "; one sentence was expected"
         hint = "; token ids go in a Prompt, Prompt(ids=...)" if items and all(map(is_whole, items)) else hint
-    raise DreamError(f"a sentence is text or a Prompt, not {type(given).__name__}: {shortened(repr(given))}{hint}")
+    shown = shortened(repr(given).partition("\n")[0])
+    raise DreamError(f"a sentence is text or a Prompt, not {type(given).__name__}: {shown}{hint}")
 
 
 def prompts_of(given: Any, purpose: str) -> list[Prompt]:

@@ -333,10 +333,10 @@ class Vocabulary:
                     continue
                 hits.append(tuple(range(at, end)))
         if not hits:
-            raise DreamError(
-                f"the word {shortened(word)!r} is not in the sentence; nearest: "
-                f"{', '.join(nearest(word, sentence.tokens)) or 'none'}; its tokens: {sentence.listing()}"
-            )
+            close = nearest(word, sentence.tokens)
+            hint = f"nearest: {', '.join(close)}; " if close else ""
+            told = f"the word {shortened(word)!r} is not in the sentence; {hint}its tokens: {sentence.listing()}"
+            raise DreamError(told)
         require(
             len(hits) == 1,
             f"the word {word!r} is in the sentence {len(hits)} times, at positions "

@@ -1,0 +1,141 @@
+"""The manifest of a sweep: with which model, in which versions, how and what. Written once, before any work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tl_dream._errors import DreamError, require, shortened
+from tl_dream.models import Host
+from tl_dream.results import check_kind, read_json, write_json
+from tl_dream.sweeps.jobs import Job, Settings
+
+KIND = "sweep"
+FILE = "manifest.json"
+LARGEST = 1 << 32
+"""Bytes; a million jobs take 100 MB."""
+
+Manifest = Mapping[str, Any]
+
+
+def make_manifest(
+    host: Host, jobs: Iterable[Job], settings: Settings, corpus: Mapping[str, Any] | None, prompt: Any
+) -> Manifest:
+    """What a sweep is.
+
+    Args:
+        corpus: what is known of it (`name`, `lines`, `digest`) and how many of its sentences a unit starts from.
+        prompt: what units start from where there is no corpus.
+    """
+    return {
+        "kind": KIND,
+        "version": 1,
+        "versions": versions(),
+        "model": {"name": host.name, "hash": model_hash(host)},
+        "settings": settings.described(),
+        "corpus": corpus,
+        "prompt": prompt if prompt is None or isinstance(prompt, str) else repr(prompt),
+        "jobs": [job.described() for job in jobs],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that what is found depends on."""
+    return {name: version(name) for name in ("tl-dream", "transformer-lens", "transformers", "torch")}
+
+
+def model_hash(host: Host) -> str:
+    """Of a model's weights, class and vocabulary, wherever it is."""
+    digest = hashlib.sha256(host.kind.encode())
+    digest.update(json.dumps(sorted(host.model.tokenizer.get_vocab().items())).encode())
+    for name, value in sorted(host.model.state_dict().items()):
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def sweep_id(manifest: Manifest) -> str:
+    """What its rows are marked with."""
+    known = {key: value for key, value in manifest.items() if key != "corpus"}
+    known["corpus"] = manifest["corpus"] and {k: v for k, v in manifest["corpus"].items() if k != "name"}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a folder.
+
+    Raises:
+        DreamError: there is none, or it is broken.
+    """
+    require(folder.is_dir(), f"{str(folder)!r} is not a folder: give the folder that a sweep writes to (its out)")
+    require((folder / FILE).exists(), f"there is no sweep in {str(folder)!r}: it has no {FILE}")
+    data = read_json(folder / FILE, LARGEST)
+    check_kind(data, KIND)
+    parts = {"versions": dict, "model": dict, "settings": dict, "jobs": list}
+    broken = [name for name, kind in parts.items() if not isinstance(data.get(name), kind)]
+    require(not broken, f"the manifest in {str(folder)!r} is broken: its {', '.join(broken)} are missing or wrong")
+    return data
+
+
+OWN = (".lock", ".tl_dream-*", "starts.*", "worker-*")
+"""What else a sweep writes beside its manifest."""
+
+
+def keep_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest where the folder has none, and see that it is the same where it has one.
+
+    Raises:
+        DreamError: the folder holds something else, or another sweep; it is left untouched.
+    """
+    if not (folder / FILE).exists():
+        strange = sorted(path.name for path in folder.iterdir() if not any(path.match(name) for name in OWN))
+        strange += [path.name for path in folder.glob("worker-*.jsonl")]
+        require(
+            not strange,
+            f"the folder {str(folder)!r} holds other files ({shortened(', '.join(strange))}) and no {FILE}: give an "
+            "empty folder, or a new one",
+        )
+        write_json(folder / FILE, manifest)
+        return
+    there = read_manifest(folder)
+    other = list(_differences(there, json.loads(json.dumps(manifest))))
+    if other:
+        raise DreamError(
+            f"the folder {str(folder)!r} holds another sweep, which is left untouched: {'; '.join(other[:4])}. Give "
+            "another folder, or the same command as before"
+        )
+
+
+def _flat(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings beside the others."""
+    found: dict[str, Any] = {}
+    for name, value in part.items():
+        inner = value if isinstance(value, dict) else {"kind": value}
+        found |= {name if key == "kind" else f"{name}'s {key}": one for key, one in inner.items()}
+    return found
+
+
+def _differences(there: Manifest, here: Manifest) -> Iterable[str]:
+    """In words, what a sweep was and is."""
+    for part in ("versions", "model", "settings", "corpus"):
+        was, now = (_flat(manifest.get(part) or {}) for manifest in (there, here))
+        for name in sorted(was.keys() | now.keys()):
+            if was.get(name) != now.get(name) and (part, name) != ("corpus", "name"):
+                label = {"settings": name, "versions": f"version of {name}"}.get(part, f"{part}'s {name}")
+                yield f"its {label} was {shortened(repr(was.get(name)))} and is {shortened(repr(now.get(name)))}"
+    if there.get("prompt") != here["prompt"]:
+        yield f"its prompt was {there.get('prompt')!r:.80} and is {here['prompt']!r:.80}"
+    jobs, others = ([job.get("key") for job in manifest["jobs"]] for manifest in (here, there))
+    if jobs != others:
+        more, less = set(jobs) - set(others), set(others) - set(jobs)
+        named = "; ".join(
+            f"{word} {', '.join(sorted(keys)[:3])}" for word, keys in (("new:", more), ("gone:", less)) if keys
+        )
+        yield f"it has {len(others)} jobs, not {len(jobs)} ({named or 'in another order'})"

@@ -1,0 +1,252 @@
+"""What a sweep has found so far, as a table, job by job, and how far it is. Reads beside a sweep that runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tl_dream._errors import DreamError, require, shortened, unknown
+from tl_dream.results import Dream, SavedResult, write_bytes
+from tl_dream.sweeps.journal import Row, check_owner, is_locked, journal_paths, read_journal
+from tl_dream.sweeps.manifest import read_manifest, sweep_id
+from tl_dream.sweeps.starts import read_starts
+
+if TYPE_CHECKING:
+    import pandas
+
+LOCK = ".lock"
+"""Held by the sweep that writes a folder."""
+
+
+def _rows(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Row]:
+    for path in journal_paths(folder):
+        for row in read_journal(path):
+            check_owner(row, sweep_id(manifest), path)
+            yield row
+
+
+def _latest(folder: Path, manifest: Mapping[str, Any], brief: Any) -> dict[str, Any]:
+    """The last row of every job, made brief: a job that failed may have been tried again."""
+    found: dict[str, tuple[float, Any]] = {}
+    for row in _rows(folder, manifest):
+        if row["key"] not in found or row["ended"] >= found[row["key"]][0]:
+            found[row["key"]] = row["ended"], brief(row)
+    return {key: made for key, (_, made) in found.items()}
+
+
+def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
+    """The jobs of a sweep that have ended, as a table; while it runs, those that have ended so far.
+
+    Args:
+        folder: the sweep's `out`.
+
+    Returns:
+        A pandas frame, a row a job in the order of the manifest: key; hook, layer, head, unit of a unit; objective,
+        seed; corpus_score and corpus_text (the best sentence of the corpus); start_score and start_text, score and
+        text of the dream (in the objective's own units), step, retokenizes; fired, optimum, stopped (see `Dream`);
+        forwards, forward_tokens, seconds; error, why it failed; ended, when.
+
+    Raises:
+        DreamError: no sweep, or a journal that is broken or of another sweep.
+
+    Example:
+        >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
+        >>> frame = td.read_sweep("units")
+        >>> bool((frame.score >= frame.start_score).all()), len(frame)
+        (True, 3)
+    """
+    import pandas
+
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    starts, found = read_starts(folder), _latest(folder, manifest, _brief)
+    rows = []
+    for job in manifest["jobs"]:
+        if job["key"] in found:
+            unit = job["key"].rpartition("@")[0]
+            best: Mapping[str, Any] = (starts.get(unit) or [{}])[0]
+            about = {name: job.get(name) for name in ("key", "hook", "layer", "head", "unit")}
+            corpus = {"corpus_score": best.get("score"), "corpus_text": best.get("text")}
+            rows.append({**about, "objective": None, "seed": job["seed"], **corpus, **found[job["key"]]})
+    frame = pandas.DataFrame(rows, columns=COLUMNS)
+    whole = dict.fromkeys(("layer", "head", "unit", "seed", "step", "forwards", "forward_tokens"), "Int64")
+    return frame.astype({**whole, "fired": "boolean", "optimum": "boolean", "retokenizes": "boolean"})
+
+
+COLUMNS = """
+key hook layer head unit objective seed corpus_score corpus_text start_score start_text score text step retokenizes
+fired optimum stopped forwards forward_tokens seconds error ended
+""".split()
+
+
+def _brief(row: Row) -> dict[str, Any]:
+    about = {"error": None, "ended": datetime.fromtimestamp(row["ended"])}
+    if "error" in row:
+        return {**about, "error": f"{row['error']['kind']}: {row['error']['message']}"}
+    result = row["result"]
+    scored = {f"start_{name}": result["start"][name] for name in ("score", "text")}
+    scored |= {name: result["best"][name] for name in ("score", "text", "step", "retokenizes")}
+    names = ("objective", "fired", "optimum", "stopped", "forwards", "forward_tokens", "seconds")
+    return {**about, **scored, **{name: result[name] for name in names}}
+
+
+def write_parquet(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write the table of `read_sweep` as a Parquet file, whole or not at all.
+
+    Raises:
+        DreamError: pyarrow is not installed, the file can't be written, or what `read_sweep` says.
+    """
+    frame = read_sweep(folder)
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise DreamError(f'a Parquet file needs pyarrow ({error}): pip install "tl-dream[parquet]"') from error
+    write_bytes(path, frame.to_parquet(engine="pyarrow"))
+
+
+def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream:
+    """The whole result of one job.
+
+    Args:
+        folder: the sweep's `out`.
+        key: of the job, as in the table: "mlp_post:3:17@0" is unit 17 of that layer with seed 0.
+
+    Raises:
+        DreamError: no such job, one that has not ended yet, or one that failed (and why).
+
+    Example:
+        >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
+        >>> td.sweep_result("units", "mlp_post:1:5@0").objective
+        "neuron('mlp_post', layer=1, unit=5)"
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    known = [job["key"] for job in manifest["jobs"]]
+    if key not in known:
+        raise unknown("job", key, known)
+    rows = [row for row in _rows(folder, manifest) if row["key"] == key]
+    require(bool(rows), f"the job {key!r} has not ended yet: run the sweep on")
+    row = max(rows, key=lambda row: row["ended"])
+    require("result" in row, f"the job {key!r} failed: {row.get('error', {}).get('message')}")
+    return Dream.from_json(row["result"])
+
+
+@dataclass(frozen=True)
+class SweepFailure:
+    """A job that failed, and why."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True)
+class SweepStatus(SavedResult):
+    """How far a sweep is.
+
+    Attributes:
+        folder: its `out`.
+        model: name of the model and its backend.
+        jobs: how many there are.
+        done: jobs that have a result.
+        failures: jobs that have none, and why. Those that failed by no mistake of theirs are tried again when the sweep
+            goes on.
+        running: whether a process is at it now.
+        rate: jobs an hour, of the last run; None where that is not known yet.
+        seconds_left: at this rate; None where that is not known.
+        notices: what was mended before it went on.
+    """
+
+    folder: str
+    model: str
+    jobs: int
+    done: int
+    failures: tuple[SweepFailure, ...]
+    running: bool
+    rate: float | None
+    seconds_left: float | None
+    notices: tuple[str, ...] = ()
+
+    kind = "sweep_status"
+
+    @property
+    def left(self) -> int:
+        """Jobs that have not ended."""
+        return self.jobs - self.done - len(self.failures)
+
+    def __str__(self) -> str:
+        lines = [f"{self.done:,} of {self.jobs:,} jobs are done in {self.folder} on {self.model}"]
+        if self.failures:
+            lines[0] += f", {len(self.failures):,} failed"
+        if self.left:
+            going = "running" if self.running else "not running: the same command goes on"
+            lines.append(f"{self.left:,} to do; {going}")
+        if self.rate is not None:
+            lines[-1] += f"; {self.rate:,.0f} jobs an hour"
+        if self.left and self.seconds_left is not None:
+            lines[-1] += f", {_duration(self.seconds_left)} left"
+            if self.running:
+                lines[-1] += f", until {datetime.fromtimestamp(time.time() + self.seconds_left):%Y-%m-%d %H:%M}"
+        reasons = Counter(failure.why for failure in self.failures)
+        for reason, count in reasons.most_common(5):
+            key = next(failure.key for failure in self.failures if failure.why == reason)
+            lines.append(f"failed: {count:,} ({key}{', ...' if count > 1 else ''}): {shortened(reason, 300)}")
+        return "\n".join([*lines, *(f"note: {notice}" for notice in self.notices)])
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a failure: key, why."""
+        import pandas
+
+        return pandas.DataFrame([vars(failure) for failure in self.failures], columns=["key", "why"])
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = seconds / 3600, seconds / 60
+    if hours >= 48:
+        return f"{hours / 24:.1f} days"
+    return f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.0f} minutes" if minutes >= 1 else f"{seconds:.0f} s"
+
+
+def sweep_status(folder: str | os.PathLike[str], *, notices: Iterable[str] = ()) -> SweepStatus:
+    """How far a sweep is, how fast, when it will end, what failed and why; it may be running.
+
+    Args:
+        folder: the sweep's `out`.
+        notices: what was mended before it went on.
+
+    Raises:
+        DreamError: no sweep, or a journal that is broken or of another sweep.
+
+    Example:
+        >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
+        >>> print(td.sweep_status("units"))  # doctest: +ELLIPSIS
+        3 of 3 jobs are done in units on ... jobs an hour
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    found = _latest(folder, manifest, lambda row: (row["session"], row["ended"], row.get("error", {}).get("message")))
+    jobs, failed = len(manifest["jobs"]), [(key, why) for key, (_, _, why) in found.items() if why is not None]
+    running = is_locked(folder / LOCK)
+    rate = None
+    if found:
+        session = max(began for began, _, _ in found.values())
+        ends = [ended for began, ended, _ in found.values() if began == session]
+        seconds = max(*ends, time.time() if running else 0.0) - session
+        rate = 3600 * len(ends) / max(seconds, 1e-3)
+    left = jobs - len(found)
+    return SweepStatus(
+        folder=str(folder),
+        model=manifest["model"]["name"],
+        jobs=jobs,
+        done=len(found) - len(failed),
+        failures=tuple(SweepFailure(key, why) for key, why in failed),
+        running=running,
+        rate=rate,
+        seconds_left=3600 * left / rate if rate else None,
+        notices=tuple(notices),
+    )
