@@ -272,7 +272,7 @@ def _draw_dreams(ax: Axes, page: Portrait, wide: float) -> None:
             weight = "bold" if kept else "normal"
             ax.text(x, row + 0.5, shown, ha="left", va="center", size=FONT_SIZE, weight=weight, color=colour)
             x += length + 6
-    note = "dreams by their height in deviations; bold: the tokens that carry it"
+    note = "dreams by their height in deviations; bold: the tokens that carry half of it"
     ax.text(0, len(page.dreams) + 0.6, note, ha="left", va="center", size=FONT_SIZE - 1, color=themed(GREY))
     ax.set(xlim=(0, wide), ylim=(len(page.dreams) + 1.2, 0))
     ax.set_axis_off()

@@ -23,7 +23,7 @@ from tl_dream.text import Allowed, Prompt, Sentence
 
 MEASURES = (
     ("best dream, deviations above the corpus", True),
-    ("essential tokens of a dream", False),
+    ("tokens that carry half of a dream", False),
     ("dreams agree with each other", True),
     ("dreams agree with the corpus' best", True),
 )

@@ -22,6 +22,9 @@ from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt
 BUDGET = 60_000
 """Forward-tokens a dream."""
 
+HALF = 0.5
+"""Share of a dream that its essential tokens carry here. The rest of a search's gain is spread over all words."""
+
 MOST = 0.3
 """Share of what a dream gains that writing a token again costs at most, in however many dreams it was."""
 
@@ -42,9 +45,9 @@ def diverse_dreams(
     after all is what the objective asks for.
 
     The penalty only steers the search: every score is the objective's own, of real tokens. Each dream's essential
-    tokens are found as `essential` finds them. One is in common where it is essential in more dreams than chance has
-    it, as counted in dreams of random directions (Fisher's exact test, at 5% for all tokens together); so are near
-    tokens (the ten nearest in embedding space).
+    tokens are those that carry half of it, as `essential` finds them. One is in common where it is essential in more
+    dreams than chance has it, as counted in dreams of random directions (Fisher's exact test, at 5% for all tokens
+    together); so are near tokens (the ten nearest in embedding space).
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -113,9 +116,9 @@ def dreams_of(host: Host, jobs: Sequence[Any], **options: Any) -> list[Dream]:
 
 
 def essentials_of(host: Host, objectives: Sequence[Objective], dreams: Sequence[Dream]) -> list[EssentialTokens]:
-    """The essential tokens of dreams, found greedily and without pairs: a portrait needs those of many."""
+    """The tokens that carry half of each dream, found greedily and without pairs: a portrait needs those of many."""
     return [
-        essential_of(host, objective, *read_text(host, one), budget=0, pairs=False)
+        essential_of(host, objective, *read_text(host, one), keep=HALF, budget=0, pairs=False)
         for objective, one in zip(objectives, dreams, strict=True)
     ]
 

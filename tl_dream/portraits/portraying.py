@@ -18,7 +18,7 @@ from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron
 from tl_dream.portraits.commonalities import in_common
 from tl_dream.portraits.comparison import Compared, best_of, compare, standing, starts_of
-from tl_dream.portraits.diversity import dreams_of, essentials_of, reused
+from tl_dream.portraits.diversity import HALF, dreams_of, essentials_of, reused
 from tl_dream.portraits.essentials import essential_of
 from tl_dream.portraits.placebos import (
     LINES,
@@ -92,9 +92,9 @@ def portrait(
 
     The comparison: the unit and every random direction are dreamed of in the same way with the same small budget, once
     from the best sentence of the corpus and once from a sentence drawn at random. The measures are the best dream in
-    deviations above the corpus, the essential tokens of a dream (few say more than many), how far its dreams agree, and
-    how far they agree with the corpus' best. Taken together they rank the unit among the directions; it stands out
-    where it lies beyond all, by 2.5 deviations. That nothing distinguishes it is a result.
+    deviations above the corpus, the tokens that carry half of a dream (few say more than many), how far its dreams
+    agree, and how far they agree with the corpus' best. Taken together they rank the unit among the directions; it
+    stands out where it lies beyond all, by 2.5 deviations. That nothing distinguishes it is a result.
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -302,7 +302,7 @@ class Painter:
         return [
             PortraitDream(
                 "fluent",
-                essential_of(self._host, goal, sentence, front[i].scored.ids, budget=0, pairs=False),
+                essential_of(self._host, goal, sentence, front[i].scored.ids, keep=HALF, budget=0, pairs=False),
                 front[i].fluency,
             )
             for i in places

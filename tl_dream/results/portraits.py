@@ -212,7 +212,7 @@ class PortraitDream:
 
     Attributes:
         kind: "seed 0", "diverse 1", "fluent".
-        essential: its text, its score, and which tokens carry it.
+        essential: its text, its score, and which tokens carry half of it.
         fluency: nats a token, of fluent ones; None of the others.
     """
 
