@@ -118,6 +118,33 @@ CALLS: dict[str, Call] = {
         lambda m, g, c, **o: td.kept_tokens(m, TEXT, layers=[1], budget=40, rivals=2, **({"damages": "int8"} | o)),
         {"damages": "int9"},
     ),
+    "essential": Call(lambda m, g, c, **o: td.essential(m, g, TEXT, **o), {"replacement": "dog"}),
+    "diverse_dreams": Call(
+        lambda m, g, c, **o: td.diverse_dreams(m, g, TEXT, **({"budget": 600, "count": 2} | o)), {"penalty": 2}
+    ),
+    "minimal_dream": Call(
+        lambda m, g, c, **o: td.minimal_dream(m, g, TEXT, **({"budget": 600, "above": 1e9} | o)), {"longest": 0}
+    ),
+    "minimal_dream: from nothing": Call(
+        lambda m, g, c, **o: td.minimal_dream(m, g, **({"budget": 600, "above": 1e9, "longest": 2} | o)), {"share": 2}
+    ),
+    "portrait": Call(
+        lambda m, g, c, **o: td.portrait(
+            m, g, [TEXT, OTHER], **({"budget": 300, "placebos": 2, "seeds": 1, "fluent": False, "tokens": False} | o)
+        ),
+        {"placebos": 1},
+    ),
+    "atlas": Call(
+        lambda m, g, c, **o: td.atlas(
+            m,
+            [g],
+            [TEXT, OTHER],
+            out=Path(tempfile.mkdtemp()) / "atlas",
+            **({"budget": 300, "placebos": 2, "seeds": 1, "progress": False} | o),
+        ),
+        {"placebos": 1},
+    ),
+    "placebo": Call(lambda m, g, c, **o: td.placebo(m, g, [TEXT, OTHER], count=2, **o), {"kind": "sugar"}),
     "certify": Call(
         lambda m, g, c, **o: td.certify(m, TEXT, torch.ones(m.cfg.d_model), layer=1, positions=2, rivals=2, **o),
         {"units": [999]},
@@ -384,7 +411,10 @@ def broken_goal(after: int) -> td.Objective:
 def test_an_exception_in_what_the_user_wrote(user: User, concept: td.ConceptVector, name: str) -> None:
     """His objective, in its first call and in a later one, and his callback."""
     options = inspect.signature(getattr(td, name.split(":")[0])).parameters
-    takes_one = ("objective" in options or name == "fluency") and name != "dream: article"  # climbs none of his
+    takes_one = ("objective" in options or name == "fluency") and name not in (
+        "dream: article",
+        "placebo",
+    )  # take none of his
     for after in (0, 3) if takes_one else ():
         with unchanged(user.model), suppress(Mine):  # some call it once
             CALLS[name].run(user.model, broken_goal(after), concept)

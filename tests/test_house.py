@@ -16,14 +16,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "tl_dream"
 
 WINGS = """
-results text models objectives scans search dreaming reconstruction concepts editing sweeps plotting cli
+results text models objectives scans search dreaming reconstruction concepts editing portraits sweeps plotting cli
 """.split()
 GROUND = ("_errors", "_arguments")
 
 ONLY = {"results": set(), "text": set(), "plotting": {"results"}}
 """Wings that may import these wings and no others."""
 
-DOORS = {"transformer_lens": "models", "matplotlib": "plotting", "typer": "cli", "rich": "cli"}
+DOORS = {"transformer_lens": "models", "matplotlib": "plotting", "typer": "cli", "rich": "cli", "jinja2": "portraits"}
 """The one wing that may import a framework."""
 
 LONGEST = 350

@@ -54,15 +54,20 @@ if TYPE_CHECKING:
         normalized,
         score,
     )
+    from tl_dream.portraits import atlas, diverse_dreams, essential, minimal_dream, placebo, portrait
     from tl_dream.reconstruction import certify, damaged, kept_tokens, reconstruct, reconstruct_layers
     from tl_dream.results import (
         Certificate,
         ConceptEdit,
         CorpusResult,
+        DiverseDreams,
         Dream,
+        EssentialTokens,
         Frontier,
         KeptTokens,
         LayerReconstructions,
+        MinimalDream,
+        Portrait,
         Reconstruction,
     )
     from tl_dream.scans import corpus_search, predict_masked, similar_tokens, token_search
@@ -78,10 +83,14 @@ _WINGS = {
         "Certificate",
         "ConceptEdit",
         "CorpusResult",
+        "DiverseDreams",
         "Dream",
+        "EssentialTokens",
         "Frontier",
         "KeptTokens",
         "LayerReconstructions",
+        "MinimalDream",
+        "Portrait",
         "Reconstruction",
     ),
     "text": ("Prompt",),
@@ -128,6 +137,7 @@ _WINGS = {
         "sensitivity",
     ),
     "editing": ("edit_concept", "replaced_activation"),
+    "portraits": ("atlas", "diverse_dreams", "essential", "minimal_dream", "placebo", "portrait"),
     "sweeps": ("SweepStatus", "Unit", "read_sweep", "sweep", "sweep_result", "sweep_status", "units"),
 }
 _HOMES = {name: wing for wing, names in _WINGS.items() for name in names}

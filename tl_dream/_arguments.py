@@ -1,13 +1,13 @@
 """Checks of arguments, one set for every door: whole numbers, numbers, lists of them, masks, layers.
 
 numpy and torch count as Python does: what has `__index__` is a whole number, an array or tensor of no axis is a number,
-any other a list. True and False are no numbers.
+any other a list. True and False are no numbers. And what a file must hold besides the right types (`check_*`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
@@ -187,3 +187,21 @@ def layers_of(layers: Any) -> list[int]:
     require(bool(found), 'no layer given: name at least one, or "all"')
     require(all(map(is_whole, found)), f'layers = {layers!r}: give "all", a layer by number, or a list of them')
     return list(dict.fromkeys(found))
+
+
+def check_lengths(made: Any, *names: str) -> None:
+    """Raise ValueError unless these parts of a dataclass are as long as each other."""
+    lengths = {name: len(getattr(made, name)) for name in names}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{type(made).__name__}: parts that go with each other differ in length: {lengths}")
+
+
+def check_that(condition: bool, name: str, value: Any, wanted: str) -> None:
+    """Raise ValueError unless a value of a file can stand with the others there."""
+    if not condition:
+        raise ValueError(f"{name} = {value!r:.60} is not {wanted}")
+
+
+def check_places(name: str, places: Sequence[int], length: int) -> None:
+    """Raise ValueError unless these are positions of a sentence of so many tokens."""
+    check_that(all(0 <= pos < length for pos in places), name, places, f"among the positions 0 to {length - 1}")

@@ -21,7 +21,7 @@ from tests.support.plotting import (
 )
 from tl_dream import DreamError
 from tl_dream.plotting.canvas import ORANGE
-from tl_dream.plotting.corpora import corpus_sentences
+from tl_dream.plotting.portraits import corpus_sentences
 from tl_dream.plotting.scans import neighbours, prediction_bars, token_bars
 from tl_dream.results.scans import (
     MaskedPredictions,

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tests.support.results import START, dream, history
 from tl_dream.results.base import Cost, SavedResult
 from tl_dream.results.concepts import ConceptReading, ReadWord, Sensitivity
-from tl_dream.results.corpora import CorpusHit, CorpusResult
+from tl_dream.results.corpora import CorpusHit, CorpusResult, EssentialTokens, TokenPair
 from tl_dream.results.dreams import Frontier, FrontPoint
-from tl_dream.results.edits import Change, ConceptEdit, EditRow, Steering
+from tl_dream.results.edits import Change, ConceptEdit, EditRow, MinimalDream, Steering
 from tl_dream.results.layers import Kept, KeptTokens, LayerReconstructions
+from tl_dream.results.portraits import CommonToken, DiverseDreams, Measure, Portrait, PortraitDream, Standing
 from tl_dream.results.reconstructions import Certificate, Reconstruction, Swap
 from tl_dream.results.scans import (
     MaskedPredictions,
@@ -37,20 +38,29 @@ READ = Reconstruction(
     Certificate(1e-8, 1e-6, 1e-8, 1e-5, (), True, 3, SWAP),
     *(((SWAP,), ()), history(2), ((4, 1e-12),), COST, "matched"),
 )
+ESSENTIAL = EssentialTokens(
+    *(*ABOUT, START, (1, 2), "[MASK]", 0.25, (0.5, 0.25), (0.25, 1.25), 0.9, (2,), 1.25, True),
+    *((TokenPair(1, 2, "both", 0.5),), COST),
+)
+COMMON = CommonToken(("dog", "cat"), 3, 1, 0.01)
+TOKENS = TokenTable(
+    *ABOUT, PLACE, TokenScore("dog", 41, 1.0), (TokenScore("cat", 42, 2.0),), 9, "ab", "", None, 5, 3, COST
+)
+CORPUS = CorpusResult(
+    *(*ABOUT, "the texts given"),
+    (CorpusHit("red dog", START.tokens, START.ids, 2, 1.0, (0.0, 0.5, 1.0, None), 1),),
+    *(3, {"blank": 1}, 12, COST),
+)
 RESULTS: list[SavedResult] = [
     dream(),
     Frontier(*ABOUT, "fluency()", {}, 0, FrontPoint(START, -2.0), (FrontPoint(START, None),), COST, "budget"),
-    TokenTable(*ABOUT, PLACE, TokenScore("dog", 41, 1.0), (TokenScore("cat", 42, 2.0),), 9, "ab", "", None, 5, 3, COST),
+    TOKENS,
     NeighbourTable(
         *(*ABOUT, PLACE, "cosine", Neighbour("dog", 41, 0.0, 1.0), (Neighbour("cat", 42, 0.5, 2.0, True),)),
         *(1, 2.0, 1.0, COST),
     ),
     MaskedPredictions("tiny", (PLACE,), ((Prediction("dog", 41, 3.0, 0.5),),), COST),
-    CorpusResult(
-        *(*ABOUT, "the texts given"),
-        (CorpusHit("red dog", START.tokens, START.ids, 2, 1.0, (0.0, 0.5, 1.0, None), 1),),
-        *(3, {"blank": 1}, 12, COST),
-    ),
+    CORPUS,
     READ,
     LayerReconstructions("red dog", "noise 0.1", (READ,)),
     KeptTokens(
@@ -64,6 +74,13 @@ RESULTS: list[SavedResult] = [
         *("tiny", "he -> she", "block_out", "he", "she", START.text, START.tokens, (1,), (EDITED,)),
         *({"0": 2.0}, {"0": 1.0}, {"magnitudes": [1.0]}, 0, COST),
     ),
+    ESSENTIAL,
+    MinimalDream(*ABOUT, START, START, (1,), 0.5, True, True, 0, COST),
+    Portrait(
+        *(*ABOUT, CORPUS, 0.5, 0.25, (0.0, 0.5, 1.0), (3, 4), (PortraitDream("seed 0", ESSENTIAL),), ESSENTIAL),
+        *((COMMON,), (COMMON,), 20, TOKENS, Standing((Measure("height", True, 3.0, (1.0, 2.0, 0.5)),)), {}, 0, COST),
+    ),
+    DiverseDreams(*ABOUT, START, (ESSENTIAL,), (COMMON,), (COMMON,), 20, {"count": 1}, 0, COST),
     Steering("tiny", "he -> she", "block_out", "he ran", "erased", (ROW,), {"not steered": "he 0.5"}),
 ]
 

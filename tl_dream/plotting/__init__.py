@@ -3,8 +3,8 @@
 from tl_dream.plotting.accuracies import accuracy_by_layer
 from tl_dream.plotting.canvas import check_figure_path, save_figure
 from tl_dream.plotting.concepts import dose_response, edit_table
-from tl_dream.plotting.corpora import corpus_sentences
 from tl_dream.plotting.histories import annealing, dream_history
+from tl_dream.plotting.portraits import corpus_sentences, portrait
 from tl_dream.plotting.reconstructions import kept_curves, read_back
 from tl_dream.plotting.scans import neighbours, prediction_bars, token_bars
 from tl_dream.plotting.searches import cost_curves, median_curve, pareto, search_costs

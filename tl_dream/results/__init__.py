@@ -26,10 +26,19 @@ from tl_dream.results.concepts import (
     Sensitivity,
     carrying_lines,
 )
-from tl_dream.results.corpora import CorpusHit, CorpusResult
+from tl_dream.results.corpora import CorpusHit, CorpusResult, EssentialTokens, TokenPair, gapped
 from tl_dream.results.dreams import Dream, Frontier, FrontPoint, History, Run, ScoredText, get_run
-from tl_dream.results.edits import WITH_CONCEPT, Change, ConceptEdit, EditRow, Steering
+from tl_dream.results.edits import WITH_CONCEPT, Change, ConceptEdit, EditRow, MinimalDream, Steering
 from tl_dream.results.layers import Kept, KeptTokens, LayerReconstructions
+from tl_dream.results.portraits import (
+    CommonToken,
+    DiverseDreams,
+    Measure,
+    Portrait,
+    PortraitDream,
+    Standing,
+    common_lines,
+)
 from tl_dream.results.reconstructions import Certificate, Reconstruction, Swap
 from tl_dream.results.scans import (
     MaskedPredictions,

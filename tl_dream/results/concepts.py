@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tl_dream._arguments import check_lengths, check_that
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, read_fields, table
-from tl_dream.results.parts import check_lengths, check_that
 
 LEAST_SHARE = 0.5
 """Of the held-out pairs a magnitude must carry over to be advised."""

@@ -1,14 +1,15 @@
-"""What a corpus search brings back: the best sentences, and what they are made of."""
+"""What a corpus search brings back, and which tokens the score of a sentence rests on."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tl_dream._arguments import whole_number
+from tl_dream._arguments import check_lengths, check_places, check_that, whole_number
 from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, table
+from tl_dream.results.dreams import ScoredText
 
 if TYPE_CHECKING:
     import pandas
@@ -53,6 +54,14 @@ class CorpusHit:
             raise ValueError(f"position {pos} of {tokens} tokens")
         return hit
 
+    def marked(self, reach: int = 12) -> str:
+        """The words around the position, which stands in brackets."""
+        if self.pos is None:
+            return self.text if len(self.text) <= 100 else self.text[:99] + "…"
+        first, last = max(0, self.pos - reach), min(len(self.tokens), self.pos + reach + 1)
+        words = [f"[{self.tokens[i]}]" if i == self.pos else self.tokens[i] for i in range(first, last)]
+        return ("… " if first else "") + " ".join(words) + (" …" if last < len(self.tokens) else "")
+
 
 @dataclass(frozen=True)
 class CorpusResult(SavedResult):
@@ -87,7 +96,7 @@ class CorpusResult(SavedResult):
         return tuple(hit.text for hit in self.top[: whole_number("top", top)])
 
     def __str__(self) -> str:
-        rows = [(f"{hit.score:.4f}", str(hit.line), _marked(hit)) for hit in self.top]
+        rows = [(f"{hit.score:.4f}", str(hit.line), hit.marked()) for hit in self.top]
         rate = self.tokens / self.cost.seconds if self.cost.seconds else 0.0
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items() if count)
         return "\n".join(
@@ -130,15 +139,6 @@ class CorpusResult(SavedResult):
         )
 
 
-def _marked(hit: CorpusHit, reach: int = 12) -> str:
-    """The words around the position, which stands in brackets."""
-    if hit.pos is None:
-        return hit.text if len(hit.text) <= 100 else hit.text[:99] + "…"
-    first, last = max(0, hit.pos - reach), min(len(hit.tokens), hit.pos + reach + 1)
-    words = [f"[{hit.tokens[i]}]" if i == hit.pos else hit.tokens[i] for i in range(first, last)]
-    return ("… " if first else "") + " ".join(words) + (" …" if last < len(hit.tokens) else "")
-
-
 def _shaded(hit: CorpusHit, highest: float) -> str:
     values = [value or 0.0 for value in hit.activations or [None] * len(hit.tokens)]
     spans = []
@@ -148,3 +148,151 @@ def _shaded(hit: CorpusHit, highest: float) -> str:
         style = f"background:rgba(86,180,233,{depth:.2f}){line}"
         spans.append(f'<span style="{style}" title="{value:.4f}">{html.escape(token)}</span>')
     return " ".join(spans)
+
+
+def gapped(tokens: Sequence[str], kept: Sequence[int], free: Sequence[int]) -> str:
+    """The kept tokens as a short text; "..." stands for free tokens left out between them: "... prison ... ##ation"."""
+    shown: list[str] = []
+    for i in free:
+        if i in kept:
+            shown.append(tokens[i])
+        elif not shown or shown[-1] != "...":
+            shown.append("...")
+    return " ".join(shown)
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """Two tokens that matter only together.
+
+    Attributes:
+        first, second: their positions.
+        kind: "both": the score needs the two of them, and either alone gives less than half of what they give together;
+            "either": each does for the other, so that losing one costs less than half of what losing the two costs.
+        share: how far the two differ from the sum of each, as a share of what the words add to the score.
+    """
+
+    first: int
+    second: int
+    kind: str
+    share: float
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_that(self.kind in ("both", "either"), "kind", self.kind, '"both" or "either"')
+
+
+@dataclass(frozen=True)
+class EssentialTokens(SavedResult):
+    """Which tokens the score of a text rests on.
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        whole: the text and its score.
+        free: the positions that were replaced in turn.
+        replaced_by: what stood in their place.
+        base: the score with all of them replaced; what the words add is counted from there.
+        without: the score without each of them.
+        alone: the score with each of them alone, the others replaced.
+        keep: the share of what the words add that `kept` keeps, 0 to 1.
+        kept: the fewest positions that do, in the order of the text.
+        kept_score: the score with only these.
+        minimal: every smaller set was tried, and none keeps as much; False: that is not known.
+        pairs: tokens that matter only together, most marked first.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    objective: str
+    whole: ScoredText
+    free: tuple[int, ...]
+    replaced_by: str
+    base: float
+    without: tuple[float, ...]
+    alone: tuple[float, ...]
+    keep: float
+    kept: tuple[int, ...]
+    kept_score: float
+    minimal: bool
+    pairs: tuple[TokenPair, ...]
+    cost: Cost
+
+    kind = "essential_tokens"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "free", "without", "alone")
+        check_places("free", self.free, len(self.whole.tokens))
+        check_that(set(self.kept) <= set(self.free), "kept", self.kept, "among the free positions")
+        check_that(
+            all({pair.first, pair.second} <= set(self.free) for pair in self.pairs), "pairs", self.pairs, "of these"
+        )
+
+    @property
+    def drops(self) -> tuple[float, ...]:
+        """What the score loses without each of the free tokens."""
+        return tuple(self.whole.score - value for value in self.without)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The essential tokens, in the order of the text."""
+        return tuple(self.whole.tokens[i] for i in self.kept)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Their token ids."""
+        return tuple(self.whole.ids[i] for i in self.kept)
+
+    @property
+    def short(self) -> str:
+        """The text with only the essential tokens: "... prison ... ##ation"."""
+        return gapped(self.whole.tokens, self.kept, self.free)
+
+    def share(self, score: float) -> float:
+        """A score as a share of what the words add; 0 where they add nothing."""
+        added = self.whole.score - self.base
+        return (score - self.base) / added if added > 0 else 0.0
+
+    def __str__(self) -> str:
+        rows = [
+            (str(i), f"{drop:+.4f}", f"{alone:.4f}", self.whole.tokens[i] + (" *" if i in self.kept else ""))
+            for i, drop, alone in zip(self.free, self.drops, self.alone, strict=True)
+        ]
+        if self.whole.score <= self.base:
+            found = ["its words add nothing: with all of them replaced it scores as much or more"]
+        else:
+            sure = "no fewer do, all were tried" if self.minimal else "fewer may do: not all were tried"
+            found = [
+                f"{self.short}",
+                f"these {len(self.kept)} of {len(self.free)} tokens keep {self.share(self.kept_score):.0%} of what the "
+                f"words add ({sure})",
+            ]
+        told = {"both": "only together", "either": "one does for the other"}
+        names = self.whole.tokens
+        found += [
+            f"{told[pair.kind]}: {names[pair.first]} ({pair.first}) and {names[pair.second]} ({pair.second}), "
+            f"{pair.share:.0%}"
+            for pair in self.pairs
+        ]
+        return "\n".join(
+            (
+                f"{self.objective} on {self.model}",
+                f"{self.whole.score:.4f}: {self.whole.text}",
+                table(("pos", "drop", "alone", "token"), rows),
+                *found,
+                f"replaced by {self.replaced_by}; all replaced it scores {self.base:.4f}; "
+                f"{self.cost.forwards:,} forwards, {self.cost.seconds:.1f} s",
+            )
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a free token: pos, token, drop, alone, essential."""
+        import pandas
+
+        return pandas.DataFrame(
+            [
+                {"pos": i, "token": self.whole.tokens[i], "drop": drop, "alone": alone, "essential": i in self.kept}
+                for i, drop, alone in zip(self.free, self.drops, self.alone, strict=True)
+            ]
+        )

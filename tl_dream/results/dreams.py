@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tl_dream._arguments import Whole, is_whole, plain
+from tl_dream._arguments import Whole, check_lengths, check_places, check_that, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, free_spans, table
-from tl_dream.results.parts import check_lengths, check_places, check_that
 
 if TYPE_CHECKING:
     import pandas

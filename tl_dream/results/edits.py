@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tl_dream._arguments import check_places, check_that
 from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, table
-from tl_dream.results.parts import check_places, check_that
+from tl_dream.results.dreams import ScoredText
 
 if TYPE_CHECKING:
     import pandas
@@ -251,4 +252,71 @@ class Steering(SavedResult):
                 table(("steered layer", "read at layer", "pos", "token", "before", "after", "side"), lines),
                 *(f"{title}: {guess}" for title, guess in self.guesses.items()),
             ]
+        )
+
+
+@dataclass(frozen=True)
+class MinimalDream(SavedResult):
+    """The fewest words that reach a score: changed in a sentence, or in all.
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        start: the sentence; None where there was none to start from.
+        best: what it came to.
+        changed: the positions that differ from the start's; without a start all that were written.
+        above: the score to reach.
+        reached: whether `best` does.
+        minimal: it is certain that fewer words do not: every such text was tried.
+        seed: of the local random generators.
+        cost: forwards, forward-tokens, seconds.
+    """
+
+    model: str
+    objective: str
+    start: ScoredText | None
+    best: ScoredText
+    changed: tuple[int, ...]
+    above: float
+    reached: bool
+    minimal: bool
+    seed: int
+    cost: Cost
+
+    kind = "minimal_dream"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_places("changed", self.changed, len(self.best.tokens))
+        lengths = [len(one.tokens) for one in (self.start, self.best) if one is not None]
+        check_that(len(set(lengths)) == 1, "tokens of start and best", lengths, "one length")
+
+    def __str__(self) -> str:
+        rows = [] if self.start is None else [("start", f"{self.start.score:.4f}", self.start.text)]
+        rows.append(("best", f"{self.best.score:.4f}", self.best.text))
+        words = f"{len(self.changed)} word{'s' * (len(self.changed) != 1)}"
+        told = f"{words} changed" if self.start is not None else words
+        sure = "no fewer do: every such text was tried" if self.minimal else "fewer may do: not every text was tried"
+        if not self.reached:
+            told, sure = f"not reached with {told}", "the search's best"
+        return "\n".join(
+            (
+                f"{self.objective} on {self.model}",
+                table(("", "score", "text"), rows),
+                f"to reach {self.above:.4f}: {told} ({sure})",
+                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
+                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+            )
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a changed word: pos, before (None without a start), after."""
+        import pandas
+
+        return pandas.DataFrame(
+            [
+                {"pos": i, "before": self.start and self.start.tokens[i], "after": self.best.tokens[i]}
+                for i in self.changed
+            ],
+            columns=["pos", "before", "after"],
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tl_dream._arguments import check_places, check_that
 from tl_dream._errors import require
 from tl_dream.results.base import Cost, SavedResult, cut_short, table
-from tl_dream.results.parts import check_places, check_that
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:

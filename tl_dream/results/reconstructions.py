@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tl_dream._arguments import check_places, check_that
 from tl_dream.results.base import Cost, SavedResult, free_spans
 from tl_dream.results.dreams import History, ScoredText
-from tl_dream.results.parts import check_places, check_that
 
 if TYPE_CHECKING:
     import pandas

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from tl_dream._arguments import check_lengths, check_places
 from tl_dream.results.base import Cost, SavedResult, cut_short, table
-from tl_dream.results.parts import check_lengths, check_places
 
 if TYPE_CHECKING:
     import pandas

@@ -1,4 +1,4 @@
-"""The room plotting.corpora."""
+"""The room plotting.portraits."""
 
 from dataclasses import replace
 
@@ -7,10 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
+from tests.support.hostile import RESULTS
 from tests.support.plotting import ODD, assert_nothing_is_cut_or_covered, made_corpus, made_hit, panel, words
 from tl_dream import DreamError
 from tl_dream.plotting.canvas import VERMILLION, WEIGHTS
-from tl_dream.plotting.corpora import corpus_sentences
+from tl_dream.plotting.portraits import corpus_sentences, portrait
+from tl_dream.results.portraits import Measure, Portrait, PortraitDream, Standing
 
 
 def shades(ax: Axes) -> list[str]:
@@ -60,3 +62,48 @@ def test_what_corpus_sentences_refuses():
     for options in ({"count": 0}, {"lines": 0}):
         with pytest.raises(DreamError, match="= 0: give a whole number of at least 1"):
             corpus_sentences(made_corpus(made_hit()), **options)
+
+
+# The page of a unit
+
+
+def page(**changes: object) -> Portrait:
+    """Six dreams, the last of them fluent, over four sentences."""
+    (made,) = [one for one in RESULTS if isinstance(one, Portrait)]
+    dreams = [("seed 0", None), ("seed 1", None), ("diverse 1", None), ("fluent", -6.5)]
+    return replace(
+        made,
+        corpus=made_corpus(*(made_hit(14, 5, 3.0 - i, i + 1) for i in range(4))),
+        dreams=tuple(PortraitDream(kind, made.best, judged) for kind, judged in dreams),
+        edges=tuple(-1 + 0.1 * i for i in range(21)),
+        counts=tuple(1000 // (1 + abs(i - 8)) for i in range(20)),
+        standing=Standing(tuple(Measure(f"measure {i}", i != 1, 5.0, (0.0, 1.0, 2.0, 8.0)) for i in range(4))),
+        **changes,
+    )
+
+
+def test_the_page_of_a_unit() -> None:
+    made = page()
+    ax = portrait(made)
+    assert_nothing_is_cut_or_covered(ax)
+    dreams = words(panel(ax, "dreams"))
+    assert dreams.count("seed 0") == 1 and f"{made.height(made.best.whole.score):.1f}" in dreams
+    bold = {text.get_text() for text in panel(ax, "dreams").texts if text.get_weight() == "bold"}
+    assert bold == {"dog", f"{made.height(made.best.whole.score):.1f}"}
+    activation = panel(ax, "activation")
+    assert [bar.get_height() for bar in activation.patches] == list(made.counts)
+    lines = [path.vertices[0][0] for one in activation.collections for path in one.get_paths()]
+    assert lines == pytest.approx([made.best.whole.score] * 4)
+    unit = [line for line in panel(ax, "standing").lines if line.get_marker() == "D"]
+    assert [float(line.get_xdata()[0]) for line in unit] == pytest.approx([0.625, 0.375, 0.625, 0.625])
+    assert "nothing distinguishes it from random directions" in panel(ax, "page").texts[0].get_text()
+    assert len([text for text in words(panel(ax, "sentences")) if text == "[CLS]"]) == 4
+
+
+def test_a_page_without_a_comparison() -> None:
+    ax = portrait(replace(page(common=(), neighbourhoods=()), standing=None), sentences=2)
+    assert_nothing_is_cut_or_covered(ax)
+    assert not [other for other in ax.figure.axes if other.get_label() == "standing"]
+    assert "not compared with random directions" in panel(ax, "page").texts[0].get_text()
+    with pytest.raises(DreamError, match="draws a Portrait"):
+        portrait(made_corpus(made_hit()))

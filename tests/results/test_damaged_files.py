@@ -1,4 +1,4 @@
-"""The room results.parts: what loads can be used."""
+"""What loads can be used, whatever a file holds: `check_lengths`, `check_that`, `check_places` of _arguments."""
 
 import json
 from pathlib import Path

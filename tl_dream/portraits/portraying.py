@@ -1,0 +1,324 @@
+"""`portrait`: what a unit looks for, on one page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_dream._arguments import Whole, flag, listed, seed_number, whole_number
+from tl_dream._errors import require
+from tl_dream.dreaming import EPO, epo
+from tl_dream.models import Host, attached
+from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron
+from tl_dream.portraits.commonalities import in_common
+from tl_dream.portraits.comparison import Compared, best_of, compare, standing, starts_of
+from tl_dream.portraits.diversity import HALF, dreams_of, essentials_of, reused
+from tl_dream.portraits.essentials import essential_of
+from tl_dream.portraits.placebos import (
+    LINES,
+    Texts,
+    check_comparable,
+    check_varies,
+    directions,
+    sampled,
+    units_inside,
+    word_values,
+)
+from tl_dream.results import CorpusResult, Cost, Dream, EssentialTokens, Portrait, PortraitDream, Standing, TokenTable
+from tl_dream.scans import token_search
+from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
+
+Unit = tuple[str, int, int]
+"""A unit by hook, layer and number: ("mlp_post", 4, 414)."""
+
+BUDGET, COMPARED = 30_000, 6_000
+"""Forward-tokens a dream; of those that are compared with random directions."""
+
+STARTS = 2
+"""Starts of each direction that is compared."""
+
+DIVERSE, PENALTY = 2, 0.05
+"""Dreams that pay for the words of the others, and what they pay (see `diverse_dreams`)."""
+
+BARS, TOKENS = 40, 10
+"""Bars of the histogram, tokens at the place, that are kept."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is the same for all units of a portrait or an atlas.
+
+    Attributes:
+        seeds: dreams by seed, each from a sentence of its own.
+        placebos: random directions to compare with; 0 leaves the comparison out.
+        fluent: dream of fluent text as well.
+        tokens: search for the exact best tokens.
+        budget: forward-tokens a dream.
+    """
+
+    seeds: int
+    placebos: int
+    fluent: bool
+    tokens: bool
+    budget: int
+    allowed: Allowed
+    seed: int
+
+
+def portrait(
+    model: Any,
+    objective: Objective | Unit,
+    corpus: Texts,
+    *,
+    prompt: str | Prompt | None = None,
+    seeds: Whole = 3,
+    placebos: Whole = 20,
+    fluent: bool = True,
+    tokens: bool = True,
+    budget: Whole = BUDGET,
+    column: str | None = None,
+    allowed: Allowed = DEFAULT_ALLOWED,
+    seed: Whole = 0,
+) -> Portrait:
+    """What a unit looks for: its activation over a corpus and its best sentences there, dreams by seed, diverse and
+    fluent ones, which of their tokens carry the score, what they have in common, the exact best tokens at the
+    place that fires, and whether a random direction of the same hook would have looked the same.
+
+    The comparison: the unit and every random direction are dreamed of in the same way with the same small budget, once
+    from the best sentence of the corpus and once from a sentence drawn at random. The measures are the best dream in
+    deviations above the corpus, the tokens that carry half of a dream (few say more than many), how far its dreams
+    agree, and how far they agree with the corpus' best. Taken together they rank the unit among the directions; it
+    stands out where it lies beyond all, by 2.5 deviations. That nothing distinguishes it is a result.
+
+    Args:
+        model: a HookedEncoder, HookedTransformer or TransformerBridge.
+        objective: a unit, ("mlp_post", 4, 414), or an objective on one hook with a value at every position.
+        corpus: as in `corpus_search`.
+        prompt: the sentence that all dreams start from; None takes the best sentence of the corpus around its peak,
+            then the beginnings of others drawn at random. An objective that names a word needs one.
+        seeds: dreams by seed.
+        placebos: random directions, at least 2; 0 leaves the comparison out.
+        fluent: dream of fluent text too, by bigrams of the corpus.
+        tokens: search the vocabulary for the best tokens.
+        budget: forward-tokens a dream. A comparison takes 6,000 each, or as many as that.
+        column: of a data set, as in `corpus_search`.
+        allowed: tokens that dreams may write.
+        seed: of the directions, the sample of the corpus and the dreams.
+
+    Raises:
+        DreamError: an empty corpus, a unit that never varies over it, an objective that has no placebo (see `placebo`),
+            or bad input (see the message).
+
+    Example:
+        >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
+        >>> page = td.portrait(bert, ("block_out", 1, 3), lines, placebos=4, seeds=1, fluent=False, budget=600)
+        >>> page.dreams[0].kind, page.standing.distinguished in (True, False)
+        ('seed 0', True)
+    """
+    chosen = read_choices(seeds, placebos, fluent, tokens, budget, allowed, seed)
+    with attached(model) as host:
+        goal = as_objective(objective)
+        check(host, goal)
+        texts = held(corpus)
+        (page,) = Painter(host, texts, column, prompt, chosen).paint([goal])
+        return page
+
+
+def read_choices(
+    seeds: Any, placebos: Any, fluent: Any, tokens: Any, budget: Any, allowed: Allowed, seed: Any
+) -> Choices:
+    """The options, checked."""
+    placebos = whole_number("placebos", placebos, 0)
+    require(placebos != 1, "placebos = 1: to compare takes two random directions at least, or 0 for none")
+    return Choices(
+        whole_number("seeds", seeds),
+        placebos,
+        flag("fluent", fluent),
+        flag("tokens", tokens),
+        whole_number("budget", budget),
+        allowed,
+        seed_number(seed),
+    )
+
+
+def settings_of(chosen: Choices) -> dict[str, Any]:
+    """The options that decide what a portrait holds, as data."""
+    allowed = chosen.allowed if isinstance(chosen.allowed, str) else len(listed(chosen.allowed))
+    return {**asdict(chosen), "allowed": allowed, "compared": min(COMPARED, chosen.budget)}
+
+
+def as_objective(given: Any) -> Objective:
+    """An objective, or a unit (by hook, layer and number, or of `units`), as an objective."""
+    if isinstance(given, tuple | list):
+        require(len(given) == 3, f"a unit is {given!r}: give (hook, layer, unit), or an objective")
+        return neuron(given[0], layer=given[1], unit=given[2])
+    return given.objective() if hasattr(given, "objective") else given  # a `Unit` of a sweep is not known here
+
+
+def held(corpus: Any) -> Any:
+    """A corpus that can be read twice."""
+    again = isinstance(corpus, str | os.PathLike) or hasattr(corpus, "__len__") or hasattr(corpus, "column_names")
+    return corpus if again or not hasattr(corpus, "__iter__") else list(corpus)
+
+
+class Painter:
+    """Makes portraits of units over one corpus; what random directions of a hook come to is found once."""
+
+    def __init__(
+        self, host: Host, texts: Texts, column: str | None, prompt: str | Prompt | None, chosen: Choices
+    ) -> None:
+        self._host, self._texts, self._column, self._chosen = host, texts, column, chosen
+        self._sentences = sampled(host, texts, LINES, chosen.seed, column)
+        self._prompt = prompt
+        self._judge = fluency(count_bigrams(host, [one.text for one in self._sentences])) if chosen.fluent else None
+        self._placebos: dict[str, list[Compared]] = {}
+
+    def values(self, goals: Sequence[Objective]) -> Float[Tensor, "goal word"]:
+        """What units give at the words of a sample of the corpus."""
+        for goal in goals:
+            check_comparable(goal)
+        return word_values(self._host, goals, self._sentences).double()
+
+    def paint(self, goals: Sequence[Objective]) -> list[Portrait]:
+        """Portraits of units, whose dreams go on side by side."""
+        host, chosen = self._host, self._chosen
+        before = host.meter.now()
+        values = self.values(goals)
+        for goal, own in zip(goals, values, strict=True):
+            check_varies(goal, own)
+        corpora = best_of(host, goals, self._texts, self._column)
+        starts = [self._starts(goal, corpus) for goal, corpus in zip(goals, corpora, strict=True)]
+        others = [self._compared(goal) if chosen.placebos else [] for goal in goals]
+        compared = self._compare(goals, values) if chosen.placebos else []
+        dreams: list[list[Dream]] = [[] for _ in goals]
+        for number in range(chosen.seeds + DIVERSE):
+            climbed = goals
+            if number >= chosen.seeds:
+                climbed = [goal - reused(host, own, PENALTY) for goal, own in zip(goals, dreams, strict=True)]
+            jobs = [(goal, own[number % chosen.seeds]) for goal, own in zip(climbed, starts, strict=True)]
+            options: dict[str, Any] = {"budget": chosen.budget, "allowed": chosen.allowed}
+            for own, one in zip(dreams, dreams_of(host, jobs, seed=chosen.seed + number, **options), strict=True):
+                own.append(one)
+        pages = []
+        for i, goal in enumerate(goals):
+            placed = standing(compared[i], others[i]) if chosen.placebos else None
+            chance = [dream for one in others[i] for dream in one.dreams]
+            pages.append(self._page(goal, corpora[i], values[i], starts[i][0], dreams[i], placed, chance))
+        spent = host.meter.now() - before
+        share = Cost(spent.forwards // len(goals), spent.forward_tokens // len(goals), spent.seconds / len(goals))
+        return [replace(page, cost=share) for page in pages]
+
+    def _page(
+        self,
+        goal: Objective,
+        corpus: CorpusResult,
+        values: Tensor,
+        start: str | Prompt,
+        dreams: Sequence[Dream],
+        placed: Standing | None,
+        chance: Sequence[EssentialTokens],
+    ) -> Portrait:
+        host, chosen = self._host, self._chosen
+        told = essentials_of(host, [goal] * len(dreams), dreams)
+        kinds = [f"seed {i}" for i in range(chosen.seeds)] + [f"diverse {i + 1}" for i in range(DIVERSE)]
+        shown = [PortraitDream(kind, one) for kind, one in zip(kinds, told, strict=True)]
+        shown += self._fluent(goal, start)
+        at = max(range(len(told)), key=lambda i: told[i].whole.score)
+        common, regions = in_common(host, told, chance)
+        edges, counts = _histogram(values)
+        return Portrait(
+            model=host.name,
+            objective=repr(goal),
+            corpus=corpus,
+            mean=float(values.mean()),
+            deviation=float(values.std(correction=0)),
+            edges=edges,
+            counts=counts,
+            dreams=tuple(shown),
+            best=essential_of(host, goal, self._read(dreams[at]), dreams[at].best.ids, seed=chosen.seed),
+            common=common,
+            neighbourhoods=regions,
+            chance=len(chance),
+            tokens=self._tokens(goal, dreams[at]) if chosen.tokens else None,
+            standing=placed,
+            settings=settings_of(chosen),
+            seed=chosen.seed,
+            cost=Cost(0, 0, 0.0),
+        )
+
+    def _read(self, dream: Dream) -> Sentence:
+        return self._host.vocabulary.read(Prompt(ids=dream.start.ids, free=dream.prompt["free"]))
+
+    def _starts(self, goal: Objective, best: CorpusResult) -> list[str | Prompt]:
+        wanted = max(self._chosen.seeds, STARTS)
+        if self._prompt is not None:
+            return [self._prompt] * wanted
+        return list(starts_of(self._host, goal, best, self._sentences, wanted, self._chosen.seed))
+
+    def _compared(self, goal: Objective) -> list[Compared]:
+        """What random directions of the objective's hook come to; of another unit there they would come to the same,
+        since only their scale is the unit's."""
+        host, chosen = self._host, self._chosen
+        key = repr((goal.reads, goal.where, units_inside(host, goal, self._sentences[0]).nonzero().tolist()))
+        if key not in self._placebos:
+            raw = directions(host, goal, self._sentences[0], chosen.placebos, "both", 3, chosen.seed)
+            self._placebos[key] = self._compare(raw, self.values(raw))
+        return self._placebos[key]
+
+    def _compare(self, goals: Sequence[Objective], values: Float[Tensor, "goal word"]) -> list[Compared]:
+        texts, chosen = [one.text for one in self._sentences], self._chosen
+        best = best_of(self._host, goals, texts)
+        starts = [self._starts(goal, one)[:STARTS] for goal, one in zip(goals, best, strict=True)]
+        options: dict[str, Any] = {
+            "budget": min(COMPARED, chosen.budget),
+            "allowed": chosen.allowed,
+            "seed": chosen.seed,
+        }
+        return compare(self._host, goals, starts, values, best, **options)
+
+    def _fluent(self, goal: Objective, start: str | Prompt) -> list[PortraitDream]:
+        """The highest of the front, the most fluent, and one between."""
+        if self._judge is None:
+            return []
+        chosen = self._chosen
+        found = epo(
+            self._host,
+            goal,
+            start,
+            method=EPO(fluency=self._judge),
+            budget=chosen.budget,
+            seed=chosen.seed,
+            progress=False,
+        )
+        front = [point for point in found.front if point.fluency is not None]
+        places = sorted({len(front) // 2, len(front) - 1}) if front else []
+        sentence = self._host.vocabulary.read(start)
+        return [
+            PortraitDream(
+                "fluent",
+                essential_of(self._host, goal, sentence, front[i].scored.ids, keep=HALF, budget=0, pairs=False),
+                front[i].fluency,
+            )
+            for i in places
+        ]
+
+    def _tokens(self, goal: Objective, dream: Dream) -> TokenTable | None:
+        """The best tokens where the dream fires most; none where the objective names a word, which no dream keeps."""
+        pos = goal.where[0]
+        if isinstance(pos, str) and pos != "all":
+            return None
+        ((hit,),) = [one.top for one in best_of(self._host, [goal], [dream.best.text], top=1)]
+        return token_search(
+            self._host, goal, hit.text, pos=hit.pos, top=TOKENS, allowed=self._chosen.allowed, progress=False
+        )
+
+
+def _histogram(values: Tensor) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    counts, edges = torch.histogram(values, BARS)
+    return tuple(edges.tolist()), tuple(int(count) for count in counts.tolist())
