@@ -23,6 +23,11 @@ SPARE = 4.0
 EXCHANGES = 64
 """Exchanges of two tokens that are measured: all of 11 positions, of more those that should change the least."""
 
+RIVALS, LEAST, IN_ALL = 12, 2, 320
+"""Other tokens tried at every position where nobody says how many: on MiniLM the five cheapest of the vocabulary are
+nearly always among so many. From 27 positions on fewer, down to the least, for about so many in all: what they cost
+would else grow with the square of the length."""
+
 KEPT = 64
 """Other tokens that are kept for every position, the cheapest."""
 
@@ -55,7 +60,7 @@ def examine(
     target: Target,
     space: TokenSpace,
     tokens: Int[Tensor, " free"],
-    rivals: int | str,
+    rivals: int | str | None,
     generator: torch.Generator,
     *,
     keep: bool = False,
@@ -69,7 +74,7 @@ def examine(
     Args:
         tokens: at the free positions.
         rivals: tokens tried a position: those the target tells apart least, and a quarter as many of the closest
-            embeddings; "all" tries every allowed one.
+            embeddings; "all" tries every allowed one, None `RIVALS`, or fewer of a long sentence.
         budget: forwards (the meter's) after which it does not go on: a better rival is then measured without its own.
     """
     visited: set[tuple[int, ...]] = set()
@@ -168,11 +173,13 @@ def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: It
 
 
 def _edits(
-    host: Host, space: TokenSpace, tokens: Int[Tensor, " free"], rivals: int | str, generator: torch.Generator
+    host: Host, space: TokenSpace, tokens: Int[Tensor, " free"], rivals: int | str | None, generator: torch.Generator
 ) -> Iterator[Edit]:
     """The rivals of tokens, those most likely to go unnoticed where not all are tried."""
     if rivals == 0:
         return iter(())
+    if rivals is None:
+        rivals = min(RIVALS, max(LEAST, IN_ALL // len(tokens)))
     here = host.W_E[tokens].to(space.identity)
     metric = space.metric(here, generator)
     if isinstance(rivals, str):
@@ -200,7 +207,7 @@ def _exchanges(host: Host, space: TokenSpace, tokens: Int[Tensor, " free"]) -> l
     there = pulls @ host.W_E[tokens].to(pulls).T
     stays = there.diagonal(dim1=1, dim2=2)
     change = (there + there.transpose(1, 2) - stays[:, :, None] - stays[:, None, :]).square().sum(0)
-    return sorted(pairs, key=lambda pair: float(change[pair]))[: max(EXCHANGES, 2 * len(own))]
+    return sorted(pairs, key=lambda pair: float(change[pair]))[:EXCHANGES]
 
 
 def _tells(target: Target, space: TokenSpace, rival: float) -> bool:

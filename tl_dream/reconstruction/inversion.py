@@ -43,7 +43,8 @@ SLOW = 0.8
 """A soft loss that has not fallen to this share of what it was a glance ago is not worth going on for."""
 
 CLOSE = 0.1
-"""Real tokens whose mean squared error is below this share of the target's mean square are worth a wide search."""
+"""Real tokens whose mean squared error is below this share of the target's mean square are worth a search by swaps: the
+wide one after a round, and a quick one on the way, which ends most rounds long before their last glance."""
 
 WHITE = 0.03
 """Ridge of the whitened loss, as a share of the units' average variance."""
@@ -173,7 +174,10 @@ def minimise(
         leader, likeness = readings[best]
         if glance >= POLISH_FROM and tuple(rows[best].tolist()) not in polished:
             polished.add(tuple(rows[best].tolist()))
+            was = judge.loss
             polish(judge, rows[best], likeness)
+            if judge.loss < min(was, CLOSE * judge.target.scale**2):
+                search_swaps(judge, space, QUICK)
         still = still + 1 if judge.loss >= before else 0
         before = judge.loss
         hopeless = float(minimizer.value[leader]) < HOPELESS * judge.loss / judge.target.scale**2

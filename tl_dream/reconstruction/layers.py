@@ -17,7 +17,7 @@ from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models import Host, attached, isolated
 from tl_dream.reconstruction.certificates import examine
 from tl_dream.reconstruction.problem import Problem, read_target
-from tl_dream.reconstruction.reconstruction import RIVALS, SearchSettings, solve
+from tl_dream.reconstruction.reconstruction import SearchSettings, solve
 from tl_dream.reconstruction.targets import masked, record
 from tl_dream.reconstruction.token_space import TokenSpace
 from tl_dream.results import Cost, Kept, KeptTokens, LayerReconstructions, Reconstruction
@@ -116,7 +116,7 @@ def reconstruct_layers(
     starts: Whole = 1,
     patience: Whole = 2,
     allowed: Allowed = "no_unused",
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     budget: Whole = 10_000,
     seed: Whole = 0,
     progress: bool | None = None,
@@ -193,7 +193,7 @@ def kept_tokens(
         "top 32",
     ),
     allowed: Allowed = "no_unused",
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     budget: Whole = 10_000,
     seed: Whole = 0,
     callback: Callable[[Kept], object] | None = None,

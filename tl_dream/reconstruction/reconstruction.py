@@ -27,9 +27,6 @@ from tl_dream.text import Allowed, Positions, Prompt
 
 METHODS = ("auto", "article")
 
-RIVALS = 12
-"""Other tokens tried at every position. On MiniLM the five cheapest of the vocabulary are nearly always among them."""
-
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -39,7 +36,7 @@ class SearchSettings:
     steps: int | None = None
     starts: int = 1
     patience: int = 2
-    rivals: int | str = RIVALS
+    rivals: int | str | None = None
     budget: int = 10_000
     seed: int = 0
 
@@ -63,8 +60,9 @@ class SearchSettings:
         return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
 
 
-def _rivals(rivals: Any) -> int | str:
-    return "all" if plain(rivals) == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
+def _rivals(rivals: Any) -> int | str | None:
+    rivals = plain(rivals)
+    return rivals if rivals is None or rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
 
 
 def reconstruct(
@@ -83,7 +81,7 @@ def reconstruct(
     patience: Whole = 2,
     allowed: Allowed = "no_unused",
     truth: str | Prompt | None = None,
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     budget: Whole = 10_000,
     seed: Whole = 0,
     progress: bool | None = None,
@@ -118,8 +116,9 @@ def reconstruct(
         allowed: tokens that may be chosen.
         truth: the sentence, where it is known: then the result counts the right tokens. It is never used to search.
         rivals: other tokens measured at every position, for the certificate and the cheapest swaps (`alternatives`):
-            those that the target tells apart least, and a quarter as many of the closest embeddings. 0 for none, and no
-            certificate; "all" for every allowed token, which takes minutes.
+            those that the target tells apart least, and a quarter as many of the closest embeddings. None for 12, and
+            for fewer (2 at least) in a sentence of more than 26 words, so that they are about 320 in all. 0 for none,
+            and no certificate; "all" for every allowed token, which takes minutes.
         budget: forwards of the search of "auto" (a sentence through the model; with its gradient it counts as two).
             The certificate's come on top of it.
         seed: of the local random generator.
@@ -159,7 +158,7 @@ def certify(
     layer: Whole | None = None,
     positions: Positions = None,
     units: Whole | Iterable[Any] | None = None,
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     allowed: Allowed = "no_unused",
     seed: Whole = 0,
 ) -> Certificate:
@@ -266,7 +265,7 @@ def _invert(
     draw = torch.Generator().manual_seed(search.seed)
     judge = TokenLedger(host, target, host.meter.forwards + budget, enough, tick)
 
-    def attempt(rivals: int | str, stopped: str) -> _Attempt:
+    def attempt(rivals: int | str | None, stopped: str) -> _Attempt:
         tokens = target.searched(host) if judge.best is None else judge.best
         found = examine(host, target, space, tokens, rivals, draw, budget=judge.budget)
         return _Attempt(target, found, None, "matched" if found.certificate.matched else stopped)
@@ -299,7 +298,7 @@ def _anneal(
         for score, tokens in zip(run.history.hard_score, run.history.tokens, strict=True)
     ]
 
-    def attempt(rivals: int | str) -> _Attempt:
+    def attempt(rivals: int | str | None) -> _Attempt:
         _, tokens, history = max(found, key=lambda one: one[0])
         if start is not None:
             rows = torch.stack([tokens, start])

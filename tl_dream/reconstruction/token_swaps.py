@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tl_dream.models import Host
 from tl_dream.reconstruction.targets import Target
-from tl_dream.reconstruction.token_space import TokenSpace, closest
+from tl_dream.reconstruction.token_space import TokenSpace
 
 NEAR, WIDE = 8, 32
 """Tokens a position that a search among neighbours tries: on the way, and at the end of a round."""
@@ -110,15 +110,17 @@ def joint(
 
 
 def polish(judge: TokenLedger, tokens: Int[Tensor, " free"], likeness: Float[Tensor, "free vocab"]) -> None:
-    """Two sweeps of swaps with the nearest tokens, at the least sure third of the positions (four at least)."""
-    top = likeness.topk(min(2, likeness.shape[1]), dim=1).values
-    certain = (top[:, 0] - top[:, -1]).nan_to_num(posinf=torch.inf)
+    """Two sweeps of swaps with the nearest tokens, at the least sure third of the positions (four at least): `CHUNK` of
+    them at most, the least sure, so that a long sentence does not pay for every position."""
+    top = likeness.topk(min(NEAR, likeness.shape[1]), dim=1)
+    behind = top.values[:, :1] - top.values
+    certain = behind[:, min(1, behind.shape[1] - 1)].nan_to_num(posinf=torch.inf)
     unsure = certain.argsort()[: max(4, len(tokens) // 3)].tolist()
-    near = closest(likeness, NEAR).tolist()
-    choices = {slot: [t for t in near[slot] if bool(likeness[slot, t] > -torch.inf)] for slot in unsure}
+    order = sorted((float(behind[s, k]), s, int(top.indices[s, k])) for s in unsure for k in range(behind.shape[1]))
     for _ in range(2):
         loss = float(judge.see(tokens[None])[0])
-        better = joint(judge, tokens, loss, [(s, t) for s in unsure for t in choices[s] if t != int(tokens[s])])
+        swaps = [(slot, token) for far, slot, token in order if far < torch.inf and token != int(tokens[slot])]
+        better = joint(judge, tokens, loss, swaps[:CHUNK])
         if better is None:
             return
         tokens = better
