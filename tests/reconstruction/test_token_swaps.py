@@ -6,7 +6,9 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
+from tests.support.search import outcome_of
 from tl_dream.reconstruction.token_swaps import TokenLedger, joint
+from tl_dream.search.asks import Search
 
 
 def test_from_a_start(model):
@@ -44,13 +46,16 @@ class Table(TokenLedger):
     def __init__(self, saved: dict[tuple[int, int], float]) -> None:
         self.saved = saved
 
-    def see(self, tokens: Tensor) -> Tensor:
+    def see(self, tokens: Tensor) -> Search[Tensor]:
+        yield from ()
         rows = tokens.tolist()
         return 10.0 - torch.tensor([sum(self.saved.get(pair, 0.0) for pair in enumerate(row)) for row in rows]).double()
 
 
 def test_swaps_that_help_are_made_together_the_best_of_each_place() -> None:
     judge, tokens = Table({(0, 7): 3.0, (0, 8): 2.0, (1, 9): 1.0}), torch.tensor([1, 2])
-    found = joint(judge, tokens, 10.0, [(0, 8), (1, 5), (1, 9), (0, 7)])
+    found = outcome_of(joint(judge, tokens, 10.0, [(0, 8), (1, 5), (1, 9), (0, 7)]))
     assert found is not None and found.tolist() == [7, 9] and tokens.tolist() == [1, 2]
-    assert joint(judge, tokens, 10.0, [(1, 5)]) is None and joint(judge, tokens, 10.0, []) is None
+    assert (
+        outcome_of(joint(judge, tokens, 10.0, [(1, 5)])) is None and outcome_of(joint(judge, tokens, 10.0, [])) is None
+    )

@@ -16,6 +16,7 @@ from tl_dream.models import Host
 from tl_dream.reconstruction.targets import Differences, Target
 from tl_dream.reconstruction.token_space import TokenSpace, closest
 from tl_dream.results import Certificate, Swap
+from tl_dream.search import Search
 
 SPARE = 4.0
 """How many times the information in a sentence a target must hold for a match to be no accident."""
@@ -65,7 +66,7 @@ def examine(
     *,
     keep: bool = False,
     budget: float = math.inf,
-) -> Examined:
+) -> Search[Examined]:
     """Measure tokens and their rivals; where a rival fits better, go on from it, unless told to `keep` them.
 
     The rivals of a sentence differ from it in one token, or have two of its tokens exchanged: a position that
@@ -80,13 +81,14 @@ def examine(
     visited: set[tuple[int, ...]] = set()
     while True:
         visited.add(tuple(tokens.tolist()))
-        found = _measure(host, target, tokens, _edits(host, space, tokens, rivals, generator))
+        edits = yield from _edits(host, space, tokens, rivals, generator)
+        found = yield from _measure(host, target, tokens, edits)
         # a gain within the arithmetic's own differences, measured the other way round, may be a loss
         if keep or found.matched or found.gain <= target.tolerance or tuple(found.best.tolist()) in visited:
             break
         tokens = found.best
         if host.meter.forwards >= budget:
-            found = _measure(host, target, tokens, iter(()))
+            found = yield from _measure(host, target, tokens, iter(()))
             break
     vocabulary, free = host.vocabulary, target.sentence.free
 
@@ -142,8 +144,9 @@ class _Measured:
     gain: float
 
 
-def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: Iterator[Edit]) -> _Measured:
-    """The tokens are measured in the batch of every chunk of rivals: batches of other sizes differ by rounding."""
+def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: Iterator[Edit]) -> Search[_Measured]:
+    """The tokens are measured with every chunk of rivals. They can wait: other layers' certificates of the same text
+    ask for many of the same rivals."""
     first: Differences | None = None
     rival: _Rival | None = None
     groups: list[list[_Rival]] = [[] for _ in tokens]
@@ -153,8 +156,8 @@ def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: It
         for i, edit in enumerate(chunk):
             for slot, token in edit:
                 rows[1 + i, slot] = token
-        found = target.compare(host, target.fill(host, rows))
-        losses = found.errors.double().square().mean(1)
+        found = yield from target.compare(host, rows, patient=True)
+        losses = found.errors.square().mean(1)
         first = first or Differences(found.errors[:1], found.beyond[:1], found.peak[:1])
         costs = (losses[1:] - losses[0]).tolist()
         for edit, error, cost in zip(chunk, found.beyond[1:].tolist(), costs, strict=True):
@@ -174,14 +177,14 @@ def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: It
 
 def _edits(
     host: Host, space: TokenSpace, tokens: Int[Tensor, " free"], rivals: int | str | None, generator: torch.Generator
-) -> Iterator[Edit]:
+) -> Search[Iterator[Edit]]:
     """The rivals of tokens, those most likely to go unnoticed where not all are tried."""
     if rivals == 0:
         return iter(())
     if rivals is None:
         rivals = min(RIVALS, max(LEAST, IN_ALL // len(tokens)))
     here = host.W_E[tokens].to(space.identity)
-    metric = space.metric(here, generator)
+    metric = yield from space.metric(here, generator)
     if isinstance(rivals, str):
         choices = [space.allowed.nonzero()[:, 0].tolist()] * len(tokens)
     else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream.models import Host, forward
 from tl_dream.reconstruction.targets import Target
+from tl_dream.search import Search
 
 FLOOR = 0.3
 """How much a direction counts that the target does not see, as a share of the average direction's weight."""
@@ -26,6 +29,7 @@ class TokenSpace:
 
     Attributes:
         identity: the metric that sees all directions alike.
+        sizes: every token's squared length under it.
         latest: the metric made last.
         weight: curvature of the mean squared error along an average direction, under `latest`.
         pulls: the random projections that `latest` was made of: gradients of random sums of the target's numbers.
@@ -34,35 +38,34 @@ class TokenSpace:
     def __init__(self, host: Host, target: Target, allowed: Bool[Tensor, " vocab"]) -> None:
         self.allowed = allowed.to(host.device)
         self._host, self._target = host, target
-        self._W = host.W_E.to(target.values.dtype)
         self.normed = host.bert
-        self.offset = torch.zeros(len(target.sentence.free), self._W.shape[1], dtype=self._W.dtype, device=host.device)
-        if self.normed:
-            self._W = self._W - self._W.mean(1, keepdim=True)
-            self.offset = self._offsets()
+        self._W, self.sizes, self._places = _tables(host, target.values.dtype)
+        self.offset = self._places[list(target.sentence.free)]
         self.identity = torch.eye(self._W.shape[1], dtype=self._W.dtype, device=host.device)
         self.latest = self.identity
         self.weight = 1.0
         self.pulls: Float[Tensor, "draw free d_model"] | None = None
-        self._stretched: tuple[Tensor, Tensor, Tensor] | None = None
+        self._lengths = (self.identity, self.sizes)
 
-    @torch.no_grad()
-    def _offsets(self) -> Float[Tensor, "free d_model"]:
-        """Position and segment embedding at the free positions, centred."""
-        host, sentence = self._host, self._target.sentence
-        ids, _ = host.pad([sentence.ids])
-        names = [host.resolve("pos_embed"), host.resolve("token_type_embed")]
-        found = forward(host, ids, names)
-        shape = (len(sentence), self._W.shape[1])
-        total = torch.stack([found[name].reshape(-1, *shape)[0].to(self._W) for name in names]).sum(0)
-        offset = total[list(sentence.free)]
-        return offset - offset.mean(1, keepdim=True)
+    def average(self) -> Float[Tensor, "free d_model"]:
+        """The mean embedding of all allowed tokens at every free position."""
+        key = f"average {self._W.dtype} {hash(self.allowed.cpu().numpy().tobytes())}"
+        if key not in self._host.tables:
+            self._host.tables[key] = self._host.W_E[self.allowed].to(self._W.dtype).mean(0)
+        return self._host.tables[key].repeat(len(self.offset), 1)
 
-    def direction(self, embeddings: Float[Tensor, "*rows free d_model"]) -> Float[Tensor, "*rows free d_model"]:
-        """Embeddings as the model sees them: of a BERT the centred sum at unit root mean square."""
+    def direction(
+        self, embeddings: Float[Tensor, "*rows free d_model"], free: Sequence[int] | None = None
+    ) -> Float[Tensor, "*rows free d_model"]:
+        """Embeddings as the model sees them: of a BERT the centred sum at unit root mean square.
+
+        Args:
+            free: their positions; None for the target's.
+        """
         if not self.normed:
             return embeddings
-        total = embeddings - embeddings.mean(-1, keepdim=True) + self.offset
+        offset = self.offset if free is None else self._places[list(free)]
+        total = embeddings - embeddings.mean(-1, keepdim=True) + offset
         return total / total.square().mean(-1, keepdim=True).sqrt()
 
     def embeddings(self, direction: Float[Tensor, "*rows free d_model"]) -> Float[Tensor, "*rows free d_model"]:
@@ -71,34 +74,33 @@ class TokenSpace:
             return direction
         direction = direction - direction.mean(-1, keepdim=True)
         direction = direction / direction.square().mean(-1, keepdim=True).sqrt()
-        length = (self._W.square().mean() + self.offset.square().mean(-1, keepdim=True)).sqrt()
+        length = (self.sizes.mean() / self._W.shape[1] + self.offset.square().mean(-1, keepdim=True)).sqrt()
         return direction * length - self.offset
 
-    def _stretch(self, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens times the metric, and their squared lengths under it."""
+    def _seen(self, x: Tensor, metric: Tensor) -> tuple[Tensor, Float[Tensor, " vocab"]]:
+        """Some vectors times a metric, and every token's squared length under it."""
         if metric is self.identity:
-            return self._W, self._W.square().sum(1)
-        if self._stretched is None or self._stretched[0] is not metric:
-            stretched = self._W @ metric
-            self._stretched = (metric, stretched, (stretched * self._W).sum(1))
-        return self._stretched[1:]
+            return x, self.sizes
+        if self._lengths[0] is not metric:
+            self._lengths = (metric, ((self._W @ metric) * self._W).sum(1))
+        return x @ metric, self._lengths[1]
 
     @torch.no_grad()
     def likeness(
         self, embeddings: Float[Tensor, "free d_model"], metric: Float[Tensor, "d_model d_model"]
     ) -> Float[Tensor, "free vocab"]:
         """How like every token is to each free embedding under a metric; -inf for tokens that are not allowed."""
-        stretched, lengths = self._stretch(metric)
-        x = embeddings.to(self._W)
+        x = self.direction(embeddings.to(self._W))
+        through, lengths = self._seen(x, metric)
+        here = (through * x).sum(1, keepdim=True)
         if self.normed:
-            x = self.direction(x)
-            xm, om = x @ metric, self.offset @ metric
-            inner = x @ stretched.T + (xm * self.offset).sum(1, keepdim=True)
-            norms = lengths + 2 * self.offset @ stretched.T + (om * self.offset).sum(1, keepdim=True)
-            found = inner / (norms.clamp_min(1e-12) * (xm * x).sum(1, keepdim=True).clamp_min(1e-12)).sqrt()
+            offset, _ = self._seen(self.offset, metric)
+            inner = through @ self._W.T + (through * self.offset).sum(1, keepdim=True)
+            norms = (2 * offset @ self._W.T).add_(lengths).add_((offset * self.offset).sum(1, keepdim=True))
+            found = inner.div_(norms.clamp_min_(1e-12).mul_(here.clamp_min(1e-12)).sqrt_())
         else:
-            found = 2 * x @ stretched.T - lengths - ((x @ metric) * x).sum(1, keepdim=True)
-        return found.masked_fill(~self.allowed, -torch.inf)
+            found = (2 * through @ self._W.T).sub_(lengths).sub_(here)
+        return found.masked_fill_(~self.allowed, -torch.inf)
 
     @torch.no_grad()
     def gain(
@@ -115,47 +117,54 @@ class TokenSpace:
             gradient: of the mean squared error with respect to their embeddings.
             metric: from `metric`, at these tokens.
         """
-        stretched, lengths = self._stretch(metric)
         here, pull = self._W[tokens], gradient.to(self._W)
+        through, lengths = self._seen(here, metric)
         first = pull @ self._W.T - (pull * here).sum(1, keepdim=True)
-        second = lengths - 2 * here @ stretched.T + lengths[tokens, None]
+        second = lengths - 2 * through @ self._W.T + lengths[tokens, None]
         found = -first - self.weight * second
         return found.masked_fill(~self.allowed, -torch.inf).scatter(1, tokens[:, None], -torch.inf)
 
     def metric(
         self, embeddings: Float[Tensor, "free d_model"], generator: torch.Generator
-    ) -> Float[Tensor, "d_model d_model"]:
+    ) -> Search[Float[Tensor, "d_model d_model"]]:
         """How strongly the target sees each direction of the embeddings, averaged over the free positions.
 
         With J the Jacobian of the activation at these embeddings, an estimate of the mean over positions of J'J from
         random projections, plus a floor for what they miss.
         """
-        host, target = self._host, self._target
-        free = list(target.sentence.free)
-        count = max(8, min(48, 400 // max(1, len(free))))
-        size = max(1, 1024 // len(target.sentence))
-        total = torch.zeros_like(self.identity)
-        pulls = []
-        done = 0
-        while done < count:
-            rows = min(size, count - done)
-            ids = torch.tensor(target.sentence.ids, device=host.device).repeat(rows, 1)
-            with torch.enable_grad():
-                x = host.W_E[ids].to(self._W.dtype)
-                x[:, free] = embeddings.to(x)
-                x.requires_grad_()
-                found = target.chosen(forward(host, ids, [target.name], embeddings=x)[target.name])
-                draw = torch.randn(found.shape, generator=generator, dtype=torch.float32).to(found)
-            (pull,) = torch.autograd.grad((found * draw).sum(), x)
-            pulls.append(pull[:, free])
-            pull = pulls[-1].flatten(0, 1)
-            total += pull.T @ pull
-            done += rows
-        self.pulls = torch.cat(pulls)
+        target, free = self._target, max(1, len(self.offset))
+        count = max(8, min(48, 400 // free))
+        draw = torch.randn(count, *target.values.shape, generator=generator, dtype=torch.float32).to(target.values)
+        _, self.pulls = yield from target.slopes(
+            self._host, embeddings.expand(count, -1, -1), lambda found, which: (found * draw[which]).sum((1, 2))
+        )
+        pulls = self.pulls.flatten(0, 1)
+        total = pulls.T @ pulls
         share = total.diagonal().mean().clamp_min(1e-30)
-        self.weight = float(share) / (count * max(1, len(free)) * target.values.numel())
+        self.weight = float(share) / (count * free * target.values.numel())
         self.latest = total / share + FLOOR * self.identity
         return self.latest
+
+
+@torch.no_grad()
+def _tables(
+    host: Host, dtype: torch.dtype
+) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, " vocab"], Float[Tensor, "pos d_model"]]:
+    """The tokens as the model sees them (of a BERT centred), their squared lengths, and what is added to them at every
+    position: the same for all searches."""
+    key = f"words {dtype}"
+    if key not in host.tables:
+        W = host.W_E.to(dtype)
+        places = torch.zeros(host.n_ctx, W.shape[1], dtype=dtype, device=host.device)
+        if host.bert:
+            W = W - W.mean(1, keepdim=True)
+            ids = torch.full((1, host.n_ctx), host.vocabulary.pad_id, device=host.device)
+            names = [host.resolve("pos_embed"), host.resolve("token_type_embed")]
+            found = forward(host.apart(whole=False), ids, names)  # no block is run
+            total = torch.stack([found[name].reshape(-1, *places.shape)[0].to(W) for name in names]).sum(0)
+            places = total - total.mean(1, keepdim=True)
+        host.tables[key] = (W, W.square().sum(1), places)
+    return host.tables[key]
 
 
 def closest(likeness: Float[Tensor, "free vocab"], count: int) -> Int[Tensor, "free count"]:

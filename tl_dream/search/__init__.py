@@ -1,5 +1,6 @@
 """What all searches over tokens share: the rows, the best seen, budgets, slopes, swaps."""
 
+from tl_dream.search.asks import Answer, Ask, Look, Search, Soft
 from tl_dream.search.batch import Batch, Ids, Start, make_batch, row_generators
 from tl_dream.search.best_seen import BestSeen
 from tl_dream.search.budgets import (
@@ -12,7 +13,7 @@ from tl_dream.search.budgets import (
     run_settings,
     search_budget,
 )
-from tl_dream.search.engine import Ask, BrokenGradient, Search, Soft, run, run_many
+from tl_dream.search.engine import BrokenGradient, run, run_many
 from tl_dream.search.exhaustive import best_words, every_text
 from tl_dream.search.hotflip import token_slopes
 from tl_dream.search.other_starts import OtherStarts

@@ -11,8 +11,9 @@ from tl_dream._errors import DreamError, why
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.results import Cost, Dream, Run
+from tl_dream.search.asks import Search
 from tl_dream.search.batch import Batch
-from tl_dream.search.engine import BrokenGradient, Search
+from tl_dream.search.engine import BrokenGradient
 from tl_dream.search.swap_search import SwapSearch
 
 
