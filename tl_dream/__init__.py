@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         normalized,
         score,
     )
-    from tl_dream.reconstruction import certify, damaged, kept_tokens, reconstruct, reconstruct_layers
+    from tl_dream.reconstruction import certify, damaged, kept_tokens, reconstruct, reconstruct_layers, reconstruct_many
     from tl_dream.results import (
         Certificate,
         ConceptEdit,
@@ -115,7 +115,14 @@ _WINGS = {
         "epo",
         "gcg",
     ),
-    "reconstruction": ("certify", "damaged", "kept_tokens", "reconstruct", "reconstruct_layers"),
+    "reconstruction": (
+        "certify",
+        "damaged",
+        "kept_tokens",
+        "reconstruct",
+        "reconstruct_layers",
+        "reconstruct_many",
+    ),
     "concepts": (
         "ConceptVector",
         "ConceptVectors",

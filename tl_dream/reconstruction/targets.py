@@ -189,6 +189,9 @@ def shape_at(host: Host, name: str, least: int = 0) -> tuple[int, ...]:
     Raises:
         DreamError: a hook without positions, or one that does not depend on the tokens.
     """
+    key = f"shape {name} {least}"
+    if key in host.tables:
+        return host.tables[key]
     length = max(len(host.vocabulary.encode("")) + 2, min(least, host.n_ctx - 1))
     shapes = []
     for size in (length, length + 1):
@@ -209,4 +212,5 @@ def shape_at(host: Host, name: str, least: int = 0) -> tuple[int, ...]:
         f"the hook {name!r} (shape {first} for {length} tokens) has no row of units for every position: give a hook of "
         "shape [batch, pos, units] or [batch, pos, head, units], such as block_out, attn_out, z or mlp_post",
     )
-    return first[2:]
+    host.tables[key] = first[2:]
+    return host.tables[key]

@@ -18,4 +18,5 @@ from tl_dream.search.exhaustive import best_words, every_text
 from tl_dream.search.hotflip import token_slopes
 from tl_dream.search.other_starts import OtherStarts
 from tl_dream.search.outcome import Outcome, finish
+from tl_dream.search.side_by_side import side_by_side
 from tl_dream.search.swap_search import SwapSearch, Walker

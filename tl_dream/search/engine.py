@@ -86,7 +86,7 @@ def run_many(
     """
     engine, waiting, live, patient, interrupted = Engine(host), iter(searches), list[_Live](), list[_Live](), False
     while True:
-        for key, search in islice(waiting, width - len(live)):
+        for key, search in islice(waiting, max(0, width - len(live))):
             live.append(_Live(key, search))
             live[-1].go_on()
         ended, live = [one for one in live if one.ask is None], [one for one in live if one.ask is not None]
