@@ -150,10 +150,12 @@ def together(given: argparse.Namespace) -> None:
     for (cpu, wall), name, found in zip(
         spent, ("in one batch", "one by one"), ([many[i] for i in range(len(jobs))], alone), strict=True
     ):
+        exact, certain = sum(one.exact for one in found), sum(one.certified for one in found)
         print(
-            f"{name}: {cpu:.0f} CPU s, {wall:.0f} s on {torch.get_num_threads()} threads, "
-            f"{sum(one.exact for one in found)} exact and {sum(one.certified for one in found)} certified of {len(jobs)}"
+            f"{name}: {cpu:.0f} CPU s, {wall:.0f} s on {torch.get_num_threads()} threads, {exact} exact and {certain} "
+            f"certified of {len(found)}"
         )
+    cpu, wall = (spent[1][k] / spent[0][k] for k in (0, 1))
     same = sum(many[i].best.ids == one.best.ids for i, one in enumerate(alone))
     rivals = sum(many[i].certificate.rival == one.certificate.rival for i, one in enumerate(alone))
     print(

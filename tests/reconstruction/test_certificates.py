@@ -9,6 +9,7 @@ from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, error_of, tensor_of
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
+from tl_dream.reconstruction.certificates import read_rivals
 from tl_dream.reconstruction.targets import Target
 
 
@@ -269,3 +270,13 @@ def test_every_allowed_token_as_a_rival(model):
             for swap in short.alternatives[slot]:
                 assert swap.cost == pytest.approx(known.get(swap.other_id, swap.cost), rel=1e-3)
             assert 12 <= len(short.alternatives[slot]) <= 18
+
+
+@pytest.mark.parametrize("given", [None, 0, 5, "all"])
+def test_rivals(given: object) -> None:
+    assert read_rivals(given) == given
+
+
+def test_what_can_not_be() -> None:
+    with says('rivals = 1.5: give a whole number of at least 0, or "all"'):
+        read_rivals(1.5)

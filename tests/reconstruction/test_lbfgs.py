@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.support.search import outcome_of
 from tl_dream.reconstruction.lbfgs import Function, Minimizer
-from tl_dream.search.asks import Search
+from tl_dream.search.batch import Search
 
 
 def asked(known: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Function:

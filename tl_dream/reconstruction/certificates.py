@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_dream.models import Host
-from tl_dream.reconstruction.targets import Differences, Target
-from tl_dream.reconstruction.token_space import TokenSpace, closest
+from tl_dream._arguments import Whole, plain, seed_number, whole_number
+from tl_dream._errors import require
+from tl_dream.models import Host, attached
+from tl_dream.reconstruction.problem import read_target
+from tl_dream.reconstruction.targets import Differences, Target, masked
+from tl_dream.reconstruction.token_swaps import TokenSpace, closest
 from tl_dream.results import Certificate, Swap
-from tl_dream.search import Search
+from tl_dream.search import Search, run
+from tl_dream.text import Allowed, Positions, Prompt
 
 SPARE = 4.0
 """How many times the information in a sentence a target must hold for a match to be no accident."""
@@ -37,6 +42,49 @@ CHUNK = 4096
 
 Edit = tuple[tuple[int, int], ...]
 """Free slots and the tokens put there."""
+
+
+def read_rivals(rivals: Any) -> int | str | None:
+    rivals = plain(rivals)
+    return rivals if rivals is None or rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
+
+
+def certify(
+    model: Any,
+    candidate: str | Prompt,
+    target: Any,
+    *,
+    hook: str = "block_out",
+    layer: Whole | None = None,
+    positions: Positions = None,
+    units: Whole | Iterable[Any] | None = None,
+    rivals: Whole | str | None = None,
+    allowed: Allowed = "no_unused",
+    seed: Whole = 0,
+) -> Certificate:
+    """Whether a text is the one a target was recorded from, as far as it can be told; nothing is searched.
+
+    Args:
+        candidate: the text (or ids, as a Prompt) to check.
+        target, hook, layer, positions, units: as in `reconstruct`.
+        rivals: other tokens measured at every position, as in `reconstruct`.
+        allowed: what they may be.
+        seed: of the choice of rivals.
+
+    Raises:
+        DreamError: as in `reconstruct`, and a candidate of another length than the target.
+    """
+    number, draw = read_rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
+    with attached(model) as host:
+        question = read_target(host, target, hook, layer, positions, units)
+        sentence = host.vocabulary.read(candidate)
+        require(
+            question.length in (None, len(sentence)),
+            f"the candidate has {len(sentence)} tokens, the target {question.length} positions: it can't be it",
+        )
+        goal = question.target(host, masked(host, sentence))
+        space, tokens = TokenSpace(host, goal, host.vocabulary.allowed(allowed)), goal.searched(host, sentence)
+        return run(host, examine(host, goal, space, tokens, number, draw, keep=True)).certificate
 
 
 @dataclass(frozen=True, eq=False)

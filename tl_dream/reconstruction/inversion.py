@@ -16,8 +16,7 @@ from torch import Tensor
 from tl_dream.models import Host
 from tl_dream.reconstruction.lbfgs import Function, Minimizer
 from tl_dream.reconstruction.targets import Target, frame
-from tl_dream.reconstruction.token_space import TokenSpace
-from tl_dream.reconstruction.token_swaps import QUICK, Solved, Spent, TokenLedger, polish, search_swaps
+from tl_dream.reconstruction.token_swaps import QUICK, Solved, Spent, TokenLedger, TokenSpace, polish, search_swaps
 from tl_dream.search import Look, Search
 
 GLANCES = (10, 18, 26, 36, 48, 62, 78, 96, 120, 150)

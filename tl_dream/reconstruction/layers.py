@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, layers_of, listed, plain, seed_number
 from tl_dream._errors import DreamError, keeping, require, unknown
@@ -19,9 +18,9 @@ from tl_dream.reconstruction.certificates import examine
 from tl_dream.reconstruction.problem import Problem, read_target
 from tl_dream.reconstruction.reconstruction import SearchSettings, solve
 from tl_dream.reconstruction.targets import masked, record
-from tl_dream.reconstruction.token_space import TokenSpace
+from tl_dream.reconstruction.token_swaps import TokenSpace
 from tl_dream.results import Cost, Kept, KeptTokens, LayerReconstructions, Reconstruction
-from tl_dream.search import Search, run_many
+from tl_dream.search import Search, side_by_side
 from tl_dream.text import Allowed, Prompt, Sentence, prompts_of
 
 DAMAGES = ("noise", "bf16", "int8", "top")
@@ -155,46 +154,55 @@ def reconstruct_layers(
             order = [found[layer] for layer in tasks if layer in found]
             return LayerReconstructions(sentence.text, damage, tuple(order), stopped) if order else None
 
-        searches = ((layer, solve(host.apart(), task, search, allowed)) for layer, task in tasks.items())
-        together(host, searches, found, so_far, progress, "layer")
-        result = so_far()
+        def task(own: Host, layer: int) -> Search[Reconstruction]:
+            return solve(own, tasks[layer], search, allowed)
+
+        result = gathered(host, list(tasks), task, found, so_far, progress)
     assert result is not None
     return result
 
 
-def together(
+R = TypeVar("R")
+
+
+def gathered(
     host: Host,
-    searches: Iterable[tuple[Any, Search[Any]]],
+    jobs: Sequence[Any],
+    task: Callable[[Host, Any], Search[Any]],
     found: dict[Any, Any],
-    so_far: Callable[[str], Any],
+    so_far: Callable[..., R],
     progress: bool | None,
-    unit: str,
-    total: int | None = None,
-) -> None:
-    """Run searches side by side, and fill `found` with what each comes to.
+) -> R:
+    """Fill `found` with what jobs come to that run side by side, and give what is made of it.
 
     Raises:
         DreamError, KeyboardInterrupt: what ended one of them, with `so_far` as its partial.
     """
-    disable = None if progress is None else not progress
-    interrupted: KeyboardInterrupt | None = None
-    with (
-        keeping(lambda _, why: so_far(why)),
-        tqdm(total=total, disable=disable, desc="reconstruct", unit=unit, leave=False) as bar,
-    ):
-        for key, result in run_many(host, searches, SIDE_BY_SIDE):
-            if isinstance(result, BaseException):
-                partial = getattr(result, "partial", None)
-                if partial is not None:
-                    found[key] = partial
-                if not isinstance(result, KeyboardInterrupt):
-                    raise result
-                interrupted = interrupted or result
-            else:
-                found[key] = result
-            bar.update()
-        if interrupted is not None:
-            raise interrupted
+
+    def partial(inner: Any, reason: str) -> R:
+        ended = inner if isinstance(inner, tuple) else ()  # of Ctrl-C, every job that was under way
+        found.update((job, result) for job, result, _ in ended if result is not None)
+        return so_far(reason)
+
+    results = side_by_side(
+        host,
+        jobs,
+        task,
+        lambda _, job, result, error: (job, result, error),
+        what="job",
+        width=None,
+        on_cpu=SIDE_BY_SIDE,
+        ends=None,
+        progress=progress,
+    )
+    with keeping(partial):
+        for job, result, error in results:
+            result = result if error is None else getattr(error, "partial", None)
+            if result is not None:
+                found[job] = result
+            if error is not None:
+                raise error
+    return so_far()
 
 
 def read_layers(host: Host, hook: str, layers: Any) -> list[int]:
@@ -281,16 +289,16 @@ def kept_tokens(
             told = tuple(sentence.text for sentence in sentences)
             return KeptTokens(host.name, hook, told, records, search.seed, cost, stopped) if records else None
 
-        def keep(i: int, layer: int, damage: str) -> Search[Kept]:
+        def task(own: Host, job: tuple[int, int, str]) -> Search[Kept]:
+            i, layer, damage = job
             draw = (search.seed * 1_000_003 + i) % 2**63
-            task = pose_damaged(host, sentences[i], hook, layer, damage, draw)
-            kept = yield from _keep(host.apart(), task, i, layer, damage, allowed, search)
+            posed = pose_damaged(host, sentences[i], hook, layer, damage, draw)
+            kept = yield from _keep(own, posed, i, layer, damage, allowed, search)
             if callback is not None:
                 callback(kept)
             return kept
 
-        together(host, ((job, keep(*job)) for job in jobs), found, so_far, progress, "target", len(jobs))
-        result = so_far()
+        result = gathered(host, jobs, task, found, so_far, progress)
     assert result is not None
     return result
 

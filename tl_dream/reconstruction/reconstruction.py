@@ -13,17 +13,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields, whole_number
+from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields
 from tl_dream._errors import DreamError, keeping, require, why
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
-from tl_dream.reconstruction.certificates import Examined, examine
+from tl_dream.reconstruction.certificates import Examined, examine, read_rivals
 from tl_dream.reconstruction.inversion import invert
-from tl_dream.reconstruction.problem import Problem, check_allowed, measured, read_problem, read_target
-from tl_dream.reconstruction.targets import Target, masked
-from tl_dream.reconstruction.token_space import TokenSpace
-from tl_dream.reconstruction.token_swaps import TokenLedger
-from tl_dream.results import Certificate, Cost, History, Reconstruction, ScoredText
+from tl_dream.reconstruction.problem import Problem, check_allowed, measured, read_problem
+from tl_dream.reconstruction.targets import Target
+from tl_dream.reconstruction.token_swaps import TokenLedger, TokenSpace
+from tl_dream.results import Cost, History, Reconstruction, ScoredText
 from tl_dream.search import Batch, Budget, Search, run
 from tl_dream.text import Allowed, Positions, Prompt
 
@@ -45,7 +44,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
-        object.__setattr__(self, "rivals", _rivals(self.rivals))
+        object.__setattr__(self, "rivals", read_rivals(self.rivals))
         object.__setattr__(self, "seed", seed_number(self.seed))
         require(
             self.steps is None or self.method == "article",
@@ -60,11 +59,6 @@ class SearchSettings:
         if self.method == "article":
             given["steps"] = self.steps or ARTICLE.steps
         return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
-
-
-def _rivals(rivals: Any) -> int | str | None:
-    rivals = plain(rivals)
-    return rivals if rivals is None or rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
 
 
 def reconstruct(
@@ -155,44 +149,6 @@ def reconstruct(
                 bar.set_postfix(loss=f"{loss:.2e}")
 
             return run(host, solve(host, task, search, allowed, tick=tick))
-
-
-def certify(
-    model: Any,
-    candidate: str | Prompt,
-    target: Any,
-    *,
-    hook: str = "block_out",
-    layer: Whole | None = None,
-    positions: Positions = None,
-    units: Whole | Iterable[Any] | None = None,
-    rivals: Whole | str | None = None,
-    allowed: Allowed = "no_unused",
-    seed: Whole = 0,
-) -> Certificate:
-    """Whether a text is the one a target was recorded from, as far as it can be told; nothing is searched.
-
-    Args:
-        candidate: the text (or ids, as a Prompt) to check.
-        target, hook, layer, positions, units: as in `reconstruct`.
-        rivals: other tokens measured at every position, as in `reconstruct`.
-        allowed: what they may be.
-        seed: of the choice of rivals.
-
-    Raises:
-        DreamError: as in `reconstruct`, and a candidate of another length than the target.
-    """
-    number, draw = _rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
-    with attached(model) as host:
-        question = read_target(host, target, hook, layer, positions, units)
-        sentence = host.vocabulary.read(candidate)
-        require(
-            question.length in (None, len(sentence)),
-            f"the candidate has {len(sentence)} tokens, the target {question.length} positions: it can't be it",
-        )
-        goal = question.target(host, masked(host, sentence))
-        space, tokens = TokenSpace(host, goal, host.vocabulary.allowed(allowed)), goal.searched(host, sentence)
-        return run(host, examine(host, goal, space, tokens, number, draw, keep=True)).certificate
 
 
 def ended(error: Any, partial: Search[Any] | None) -> Search[None]:

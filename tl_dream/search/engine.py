@@ -20,8 +20,7 @@ from torch import Tensor
 from tl_dream._errors import DreamError, require
 from tl_dream.models import BertTrunk, Host, default_batch_tokens, forward, in_batches, user_hooks
 from tl_dream.objectives import Part, evaluate_parts, positions_known
-from tl_dream.search.asks import Answer, Ask, Look, Search
-from tl_dream.search.batch import Ids
+from tl_dream.search.batch import Answer, Ask, Ids, Look, Search
 from tl_dream.search.hotflip import token_slopes
 
 SLOPES_AT_ONCE = 50_000_000

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
-from tl_dream.search.asks import Ask, Search
-from tl_dream.search.batch import Batch, Ids, row_generators
+from tl_dream.search.batch import Ask, Batch, Ids, Search, row_generators
 from tl_dream.search.best_seen import BestSeen, score_starts
 from tl_dream.search.budgets import Budget, Callback, Progress
 
