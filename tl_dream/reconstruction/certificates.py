@@ -73,6 +73,11 @@ def certify(
 
     Raises:
         DreamError: as in `reconstruct`, and a candidate of another length than the target.
+
+    Example:
+        >>> goal = 0.5 * torch.ones(5, bert.cfg.d_model)  # of [CLS], three words and [SEP]
+        >>> td.certify(bert, "the red dog", goal, layer=0, rivals=2).matched
+        False
     """
     number, draw = read_rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
     with attached(model) as host:

@@ -83,8 +83,10 @@ def reconstruct_many(
 
     Example:
         >>> texts = ["i hate kickshaws .", "the old dog sleeps ."]
-        >>> for one in td.reconstruct_many(bert, ((text, layer) for text in texts for layer in (0, 1))):
-        ...     print(one.number, one.reconstruction.text)
+        >>> jobs = [(text, layer) for text in texts for layer in (0, 1)]
+        >>> found = {one.number: one.reconstruction.exact for one in td.reconstruct_many(bert, jobs)}
+        >>> found[0], len(found)
+        (True, 4)
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     ends = math.inf

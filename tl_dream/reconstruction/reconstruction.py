@@ -128,6 +128,11 @@ def reconstruct(
             impossible length, a truth or start that can't be it.
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings the best tokens so far,
             without rivals, as its `partial`.
+
+    Example:
+        >>> back = td.reconstruct(bert, "the red dog", layer=0)
+        >>> back.best.text
+        'the red dog'
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     with attached(model) as host:
