@@ -181,6 +181,7 @@ NO_MODEL = {
     *("load_templates", "read_examples", "read_pairs"),  # read text
     "damaged",  # computes on a tensor
     *("read_sweep", "sweep_result", "sweep_status"),  # read a folder
+    *("read_text_dream", "write_text_dream"),  # files
     "load_model",  # gives one: see test_loading_a_model_leaves_the_surroundings_alone
 }
 

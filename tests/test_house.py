@@ -16,9 +16,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "tl_dream"
 
 WINGS = """
-results text models objectives scans search dreaming reconstruction concepts editing portraits sweeps plotting cli
+results text models objectives scans search dreaming reconstruction concepts editing portraits sweeps interchange
+plotting cli
 """.split()
-GROUND = ("_errors", "_arguments")
+GROUND = ("_errors", "_arguments", "_files")
 
 ONLY = {"results": set(), "text": set(), "plotting": {"results"}}
 """Wings that may import these wings and no others."""

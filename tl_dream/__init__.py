@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         gcg,
     )
     from tl_dream.editing import edit_concept, replaced_activation
+    from tl_dream.interchange import read_text_dream, write_text_dream
     from tl_dream.models import list_hooks, load_model
     from tl_dream.objectives import (
         BigramModel,
@@ -146,6 +147,7 @@ _WINGS = {
     "editing": ("edit_concept", "replaced_activation"),
     "portraits": ("atlas", "diverse_dreams", "essential", "minimal_dream", "placebo", "portrait"),
     "sweeps": ("SweepStatus", "Unit", "read_sweep", "sweep", "sweep_result", "sweep_status", "units"),
+    "interchange": ("read_text_dream", "write_text_dream"),
 }
 _HOMES = {name: wing for wing, names in _WINGS.items() for name in names}
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import says
 from tests.support.hostile import COMPACT, RESULTS, damage
-from tl_dream.results.base import SavedResult, parse_json
+from tl_dream._files import parse_json
+from tl_dream.results.base import SavedResult
 
 NAMES = [result.kind for result in RESULTS]
 WRITTEN = {result.kind: json.dumps(result.to_json()) for result in RESULTS}

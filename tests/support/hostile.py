@@ -24,6 +24,7 @@ from tl_dream.results.scans import (
     Prediction,
     TokenScore,
     TokenTable,
+    WordWeights,
 )
 
 COST = Cost(10, 100, 1.0)
@@ -58,6 +59,9 @@ RESULTS: list[SavedResult] = [
     NeighbourTable(
         *(*ABOUT, PLACE, "cosine", Neighbour("dog", 41, 0.0, 1.0), (Neighbour("cat", 42, 0.5, 2.0, True),)),
         *(1, 2.0, 1.0, COST),
+    ),
+    WordWeights(
+        *ABOUT, PLACE, {"steps": 5}, (0, 5), (("dog",), ("cat",)), ((0.5,), (1.0,)), ((41,), (42,)), (0.5, 1.0)
     ),
     MaskedPredictions("tiny", (PLACE,), ((Prediction("dog", 41, 3.0, 0.5),),), COST),
     CORPUS,

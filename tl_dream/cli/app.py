@@ -20,11 +20,11 @@ import typer
 from typer.main import get_command
 
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.cli import concepts, dream, portraits, scans, sweeps
+from tl_dream.cli import concepts, dream, interchange, portraits, scans, sweeps
 from tl_dream.cli.options import HOOKS, Given, app, command, numbers, option
 from tl_dream.cli.output import Lines, check_outputs, complain, show, stdout
 
-ROOMS = (dream, scans, concepts, portraits, sweeps)
+ROOMS = (dream, scans, concepts, portraits, sweeps, interchange)
 """The rooms with subcommands of their own; to import one adds them."""
 
 QUIET = {

@@ -22,6 +22,9 @@ STDOUT = "-"
 EVERY = 5.0
 """Seconds from one line of a progress bar to the next, where stderr is no terminal."""
 
+OWN = "own"
+"""In place of a plot's name: the one that draws such a result."""
+
 BRIEF = 4
 """So many dreams are printed in full, more in a table."""
 
@@ -148,7 +151,10 @@ def _deliver(given: Any, saved: str | None, quiet: bool, figures: Mapping[str, s
     def draw(plot: str, result: Any, path: str) -> None:
         from tl_dream import plotting
 
-        plot = "pareto" if getattr(result, "kind", plot) == "frontier" else plot  # of `dream --method epo`
+        kind = getattr(result, "kind", None)
+        if plot == OWN:
+            plot = plotting.OF_KIND[str(kind)]
+        plot = "pareto" if kind == "frontier" else plot  # of `dream --method epo`
         plotting.save_figure(getattr(plotting, plot)(result).figure, path)
 
     try:

@@ -8,3 +8,14 @@ from tl_dream.plotting.portraits import corpus_sentences, portrait
 from tl_dream.plotting.reconstructions import kept_curves, read_back
 from tl_dream.plotting.scans import neighbours, prediction_bars, token_bars
 from tl_dream.plotting.searches import cost_curves, median_curve, pareto, search_costs
+
+OF_KIND = {
+    "concept_edit": "edit_table",
+    "dream": "dream_history",
+    "layer_reconstructions": "read_back",
+    "neighbour_table": "neighbours",
+    "reconstruction": "read_back",
+    "token_table": "token_bars",
+    "word_weights": "annealing",
+}
+"""The plot that draws a result, by the result's kind: the article's six figures."""

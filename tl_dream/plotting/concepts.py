@@ -6,6 +6,7 @@ save_figure(ax.figure, "figure6.png")        # from tl_dream.plotting
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from tl_dream.plotting.canvas import (
     fill_axes,
     grid_in,
     readable,
+    short_number,
     styled,
     text_width,
     themed,
@@ -77,7 +79,7 @@ def edit_table(
     word's place: "target +" the positive set, which positive magnitudes lead to, "target -" the negative one; controls
     that lead nowhere have none. Words that changed with the concept are green, bold and in a round solid frame; those
     that changed otherwise red, italic and in a square dashed frame; all others black, the moved word underlined. On the
-    right is the reachability gap.
+    right is the reachability gap, or the loss where no gap is known. Magnitudes rise from above.
 
     Args:
         edit: the result of `edit_concept`.
@@ -95,11 +97,14 @@ def edit_table(
     if control not in edit.controls:
         raise unknown("control", control, [name for name in edit.controls if name])
     found = [row for row in edit.rows if row.control == control]
-    every = list(dict.fromkeys(row.layer for row in found))
+    every = sorted({row.layer for row in found}, key=lambda layer: -1 if layer is None else layer)
     chosen = every if layers is None else listed(layers)
     for layer in chosen:
         require(layer in every, f"the result has no layer {layer!r}; it has {every}")
-    blocks = [(layer, [row for row in found if row.layer == layer]) for layer in chosen]
+    blocks = [
+        (layer, sorted((row for row in found if row.layer == layer), key=lambda row: row.magnitude)) for layer in chosen
+    ]
+    losses = all(row.gap is None for _, rows in blocks for row in rows)
     columns = _columns(edit, [row for _, rows in blocks for row in rows])
     sides = _widths(edit, [row for _, rows in blocks for row in rows], columns)
     left, right = 1.15, 0.45
@@ -124,7 +129,9 @@ def edit_table(
     table.set(xlim=(0, max(width, NARROWEST)), ylim=(body / ROW, 0))
     starts = [left + sum(sides[:i]) for i in range(len(sides))]
     y = 0.6
-    table.text(left + sum(sides) + right - 0.05, y, "gap", ha="right", va="center", color=themed(GREY))
+    table.text(
+        left + sum(sides) + right - 0.05, y, "loss" if losses else "gap", ha="right", va="center", color=themed(GREY)
+    )
     for label, tokens in targets.items():
         table.text(left - 0.12, y, label, ha="right", va="center")
         _write(table, y, tokens, columns, starts, dict.fromkeys(edit.pos, "target"), ())
@@ -142,9 +149,8 @@ def edit_table(
             table.text(left - 0.12, y, f"{row.magnitude:+g}" if row.magnitude else "0", ha="right", va="center")
             kinds = {change.pos: change.kind for change in row.changed}
             _write(table, y, row.tokens, columns, starts, kinds, edit.pos)
-            table.text(
-                left + sum(sides) + right - 0.05, y, f"{row.gap:.2f}", ha="right", va="center", color=themed(GREY)
-            )
+            shown = short_number(row.loss) if losses else "-" if row.gap is None else f"{row.gap:.2f}"
+            table.text(left + sum(sides) + right - 0.05, y, shown, ha="right", va="center", color=themed(GREY))
         y += 0.4
     _key(add_panel(host, grid[2], "legend"), max(width, NARROWEST), foot)
     return host
@@ -282,7 +288,7 @@ def dose_response(edits: Any, *, ax: Axes | None = None) -> Axes:
             for row in edit.rows:
                 if row.control == control or row.magnitude == 0:  # a move of nothing is the same for all
                     hit = any(change.pos in edit.pos and change.kind == "concept" for change in row.changed)
-                    points.setdefault(row.magnitude, []).append((hit, row.gap))
+                    points.setdefault(row.magnitude, []).append((hit, math.nan if row.gap is None else row.gap))
         if not points or all(magnitude == 0 for magnitude in points) and control is not None:
             continue
         drawn = sorted(points)

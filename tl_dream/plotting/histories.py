@@ -43,7 +43,7 @@ from tl_dream.plotting.canvas import (
     wrapped,
 )
 from tl_dream.plotting.token_table import BELOW, BESIDE, draw_tokens, inches, lay_out
-from tl_dream.results import Dream, History, Run, get_run
+from tl_dream.results import Dream, History, Run, WordWeights, get_run
 
 
 @styled
@@ -143,7 +143,7 @@ def _draw_scores(ax: Axes, run: Run) -> None:
 @styled
 def annealing(
     dream: Any,
-    pos: Whole | str,
+    pos: Whole | str | None = None,
     *,
     run: Whole = 0,
     steps: Whole | Iterable[Any] | None = None,
@@ -156,8 +156,9 @@ def annealing(
     Hatched bars follow two tokens: the start's, and the one that is most likely at the last record.
 
     Args:
-        dream: the result of an annealed ascent.
-        pos: a free position (negative ones count from the end), or its token in the start.
+        dream: the result of an annealed ascent; or one word of one, as `read_text_dream` reads it.
+        pos: a free position (negative ones count from the end), or its token in the start; None where only one is
+            free.
         run: 0 for the winner, 1 for the first of `dream.others`, and so on.
         steps: recorded steps to show; None takes five: four evenly spaced until the word has settled, and the last.
         k: tokens a step, 1 to the `top_k` of the run; None takes eight, or as many as there are.
@@ -170,11 +171,14 @@ def annealing(
         DreamError: no such run, a position that is not there or was not free, a step that was not recorded, or more
             tokens than the history keeps.
     """
-    expect(dream, "of dream()", Dream)
-    chosen = get_run(dream, run)
-    history = chosen.history
+    expect(dream, "of dream()", Dream, WordWeights)
+    if isinstance(dream, WordWeights):
+        words, history = dream.place.tokens, _history(dream)
+    else:
+        chosen = get_run(dream, run)
+        words, history = chosen.start.tokens, chosen.history
     require(len(history) > 0, "nothing to draw: the history holds no record (the run stopped before its first)")
-    position = _position(chosen, plain(pos))
+    position = _position(words, history.free, plain(pos))
     slot = history.free.index(position)
     kept = len(history.top_tokens[0][slot]) if history.top_tokens[0] else 0
     require(kept > 0, "this run has no softmax to draw: only annealed ascent keeps the weights of each position")
@@ -194,12 +198,13 @@ def annealing(
     grid = grid_in(host, 3, 1, height_ratios=[head, body, 0.25])
     caption(host, grid[0], "title", text)
     cells = grid[1].subgridspec(down, across)
-    before, after = chosen.start.tokens[position], history.tokens[-1][position]
+    before, after = words[position], history.top_tokens[-1][slot][0]
     for number, record in enumerate(records):
         cell = add_panel(host, cells[number // across, number % across], f"step {history.step[record]}")
         weights = [weight for weight in history.top_weights[record][slot][:k] if weight > 0]  # 0: not allowed
         _draw_bars(cell, history.top_tokens[record][slot][: len(weights)], weights, before, after, k)
-        cell.set_title(f"step {history.step[record]}\ntemperature {history.temperature[record]:.2g}", size=FONT_SIZE)
+        heat = f"\ntemperature {history.temperature[record]:.2g}" if history.temperature else ""
+        cell.set_title(f"step {history.step[record]}{heat}", size=FONT_SIZE)
         if number + across >= len(records):
             cell.set_xlabel("softmax weight")
     marks = [(BLUE, "..", f"start: {readable(before)}")] if before != after else []
@@ -265,10 +270,25 @@ def _recorded(history: History, steps: Sequence[Any]) -> list[int]:
     return [history.step.index(step) for step in steps]
 
 
-def _position(run: Run, pos: Any) -> int:
-    """A free position by number or by its token in the start."""
-    tokens, free = run.start.tokens, run.history.free
+def _history(word: WordWeights) -> History:
+    """What is known of one word, as the history of a run."""
+    return History(
+        step=word.step,
+        hard_score=(),
+        tokens=(),
+        free=(word.place.pos,),
+        soft_score=word.soft_score,
+        top_tokens=tuple((tokens,) for tokens in word.tokens),
+        top_weights=tuple((weights,) for weights in word.weights),
+    )
+
+
+def _position(tokens: Sequence[str], free: Sequence[int], pos: Any) -> int:
+    """A free position by number or by its token in the start; None where only one is free."""
     listed = ", ".join(f"{i} {tokens[i]}" for i in free)
+    if pos is None:
+        require(len(free) == 1, f"give the position to draw, pos=; the free positions are: {listed}")
+        pos = free[0]
     if isinstance(pos, str):
         found = [i for i, token in enumerate(tokens) if token == pos]
         if not found:

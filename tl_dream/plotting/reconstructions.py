@@ -62,7 +62,7 @@ def read_back(result: Any, *, ax: Axes | None = None) -> Axes:
         DreamError: a result whose truth is not known.
     """
     expect(result, "of reconstruct_layers() or reconstruct()", LayerReconstructions, Reconstruction)
-    rows = result.layers if isinstance(result, LayerReconstructions) else (result,)
+    rows = result.by_layer if isinstance(result, LayerReconstructions) else (result,)
     truth = rows[0].truth
     require(
         truth is not None and all(len(row.tokens) == len(rows[0].tokens) for row in rows),
@@ -160,19 +160,19 @@ def _draw_rows(
 
 
 def _draw_cost(table: Axes, rows: tuple[Reconstruction, ...], left: float) -> None:
-    """Right tokens, certificate, loss and seconds of every row, from `left` points on."""
-    places = [left + offset for offset in (0, 40, 98, 148)]
-    for x, name in zip(places, ("right", "certified", "loss", "seconds"), strict=True):
-        table.text(x, 0, name, ha="left", va="center", weight="bold")
-    for line, row in enumerate(rows, start=1):
-        cells = (
-            f"{row.right}/{row.total}",
-            "yes" if row.certified else "no",
-            f"{row.loss:.1e}",
-            f"{row.cost.seconds:.1f}",
-        )
-        for x, cell in zip(places, cells, strict=True):
-            table.text(x, line, cell, ha="left", va="center")
+    """Right tokens, certificate, loss and seconds of every row, as far as they are known, from `left` points on."""
+    columns = {
+        "right": [f"{row.right}/{row.total}" for row in rows],
+        "certified": ["-" if row.certificate is None else "yes" if row.certified else "no" for row in rows],
+        "loss": [f"{row.loss:.1e}" for row in rows],
+        "seconds": [f"{row.cost.seconds:.1f}" if row.cost.known else "-" for row in rows],
+    }
+    widths = {"right": 40, "certified": 58, "loss": 50, "seconds": 50}
+    for name in [name for name in columns if set(columns[name]) != {"-"}]:
+        table.text(left, 0, name, ha="left", va="center", weight="bold")
+        for line, cell in enumerate(columns[name], start=1):
+            table.text(left, line, cell, ha="left", va="center")
+        left += widths[name]
 
 
 def _draw_key(ax: Axes) -> None:

@@ -85,9 +85,9 @@ def token_bars(table: Any, *, count: Whole = 20, ax: Axes | None = None) -> Axes
     expect(table, "of token_search()", TokenTable)
     count = whole_number("count", count)
     rows, own = table.top[:count], table.chosen
-    shown = [*((row.token, row.score, row.id == own.id) for row in rows)]
-    listed = any(mine for _, _, mine in shown)
-    if not listed:
+    shown = [*((row.token, row.score, own is not None and (row.id, row.token) == (own.id, own.token)) for row in rows)]
+    listed = own is None or any(mine for _, _, mine in shown)
+    if own is not None and not listed:
         shown.append((own.token, own.score, True))
     names = [readable(token) + (" (its own)" if mine else "") for token, _, mine in shown]
     side = 0.25 + max(text_width(name, bold=True) for name in names) / 72
@@ -106,7 +106,8 @@ def token_bars(table: Any, *, count: Whole = 20, ax: Axes | None = None) -> Axes
             size=FONT_SIZE - 1,
             bbox={"facecolor": paper(), "edgecolor": "none", "pad": 0.6},
         )
-    bars.axvline(own.score, color=themed(GREY), linestyle=":", linewidth=1.2, zorder=0)
+    if own is not None:
+        bars.axvline(own.score, color=themed(GREY), linestyle=":", linewidth=1.2, zorder=0)
     bars.axvline(0, color=themed(INK), linewidth=0.8)
     places = [i + (0.5 if mine and not listed else 0.0) for i, (_, _, mine) in enumerate(shown)]
     bars.set_yticks(places, names)

@@ -338,7 +338,7 @@ def _keep(
         kept=_right(found),
         missed=blind.loss > found.loss * (1 + EQUAL) and not blind.exact,
         truth_gap=(-best.truth.score) ** 0.5 / best.scale,
-        gap=found.gap,
+        gap=found.loss**0.5 / best.scale,
         text_found=blind.text,
         seconds=time.perf_counter() - began,
         alternatives=tuple(swaps[:CHEAPEST] for swaps in around.swaps),

@@ -1,21 +1,7 @@
 """What comes back: plain data that prints, saves and loads. Nothing here knows a model."""
 
-from tl_dream.results.base import (
-    VERSION,
-    Cost,
-    SavedResult,
-    as_json,
-    check_kind,
-    check_writable,
-    declared,
-    parse_json,
-    read_json,
-    read_value,
-    same_file,
-    table,
-    write_bytes,
-    write_json,
-)
+from tl_dream._files import as_json, check_writable, parse_json, read_json, same_file, write_bytes, write_json
+from tl_dream.results.base import VERSION, Cost, SavedResult, check_kind, declared, read_value, table
 from tl_dream.results.concepts import (
     FAR,
     HEAD,
@@ -48,4 +34,5 @@ from tl_dream.results.scans import (
     Prediction,
     TokenScore,
     TokenTable,
+    WordWeights,
 )

@@ -22,10 +22,10 @@ class ScoredText:
     Attributes:
         text: plain text of the tokens, special ones left out at the ends.
         tokens: the vocabulary's own strings, special ones included.
-        ids: token ids, as many as tokens.
+        ids: token ids, as many as tokens; none where they are not known (the article's files have none).
         score: the objective on exactly these ids, in the objective's own units.
         step: the optimiser's step at which these tokens were seen; 0 is the start.
-        retokenizes: whether `text` tokenizes back to exactly `ids`.
+        retokenizes: whether `text` tokenizes back to exactly `ids`; None where that is not known.
     """
 
     text: str
@@ -33,11 +33,11 @@ class ScoredText:
     ids: tuple[int, ...]
     score: float
     step: int = 0
-    retokenizes: bool = True
+    retokenizes: bool | None = True
 
     def check_parts(self) -> None:
         """Raise ValueError unless what a file holds fits together."""
-        check_lengths(self, "tokens", "ids")
+        check_that(len(self.ids) in (0, len(self.tokens)), "ids", self.ids, f"of {len(self.tokens)} tokens")
         check_that(all(i >= 0 for i in self.ids), "ids", self.ids, "token ids")
 
 
@@ -128,7 +128,7 @@ class Dream(SavedResult):
         objective: the objective's formula.
         prompt: the text of the winning start and its free positions.
         settings: every option of the run.
-        seed: of the local random generator.
+        seed: of the local random generator; None where it is not known.
         start, best: real tokens with their scores; `best.score >= start.score` always.
         soft_score: the highest score of the soft sentence, never a result, kept to show the gap; None where no soft
             sentence was used.
@@ -146,7 +146,7 @@ class Dream(SavedResult):
     objective: str
     prompt: Mapping[str, Any]
     settings: Mapping[str, Any]
-    seed: int
+    seed: int | None
     start: ScoredText
     best: ScoredText
     soft_score: float | None
@@ -163,7 +163,6 @@ class Dream(SavedResult):
         """Raise ValueError unless what a file holds fits together."""
         for number in range(1 + len(self.others)):
             run = get_run(self, number)
-            check_lengths(run.start, "tokens", "ids")
             lengths = [len(tokens) for tokens in (run.start.tokens, run.best.tokens, *run.history.tokens)]
             check_that(len(set(lengths)) == 1, "tokens of start, best and history", lengths, "one length")
 
@@ -184,14 +183,12 @@ class Dream(SavedResult):
             notes.append("the unit never fired: no text that was tried turns it on; try another start, or more budget")
         if self.soft_score is not None:
             notes.append(f"soft score {self.soft_score:.4f} (of a mixture of tokens, not of a text)")
+        if self.best.retokenizes:
+            notes.append("the best text tokenizes back to the same ids")
+        elif self.best.retokenizes is False:
+            notes.append("note: the best text does not tokenize back to the same ids; use best.ids")
         notes.append(
-            "the best text tokenizes back to the same ids"
-            if self.best.retokenizes
-            else "note: the best text does not tokenize back to the same ids; use best.ids"
-        )
-        notes.append(
-            f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-            f"{self.cost.seconds:.1f} s; {1 + len(self.others)} start(s), seed {self.seed}, stopped: {self.stopped}"
+            f"{self.cost}; {1 + len(self.others)} start(s), seed {self.seed}, stopped: {self.stopped}"
             + (" (every text that may be returned was tried)" if self.stopped == "complete" else "")
             + ("; no single swap of an allowed token is better" if self.optimum else "")
         )
@@ -251,7 +248,7 @@ class Frontier(SavedResult):
     objective: str
     fluency: str | None
     settings: Mapping[str, Any]
-    seed: int
+    seed: int | None
     start: FrontPoint
     front: tuple[FrontPoint, ...]
     cost: Cost
@@ -278,8 +275,7 @@ class Frontier(SavedResult):
             (
                 f"{self.objective} against {self.fluency or 'nothing'} on {self.model}",
                 table(("", "score", "nats/token", "text"), rows),
-                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}, stopped: {self.stopped}",
+                f"{self.cost}; seed {self.seed}, stopped: {self.stopped}",
             )
         )
 

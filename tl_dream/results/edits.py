@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
 from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, table
-from tl_dream.results.dreams import ScoredText
+from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
     import pandas
@@ -38,7 +38,7 @@ class Change:
     before: str
     after: str
     kind: str
-    value: float
+    value: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, its words under "from" and "to"."""
@@ -62,10 +62,12 @@ class EditRow:
         text, tokens: of the nearest text found.
         changed: the words that differ from the original.
         loss: mean squared error between its activation and the moved one, over all positions and units.
-        start_loss: of the original text.
+        start_loss: of the original text; None where it is not known.
         gap: the reachability gap: root of the loss over the median distance of single-word neighbours at this layer. 0:
-            a text has exactly this activation; 1: the best is as far from it as a neighbour is from the sentence.
+            a text has exactly this activation; 1: the best is as far from it as a neighbour is from the sentence. None
+            where it is not known.
         seconds: this row's share of the run.
+        history: of the article's annealing, of which scores are minus losses; None of other searches.
     """
 
     layer: int | None
@@ -75,13 +77,15 @@ class EditRow:
     tokens: tuple[str, ...]
     changed: tuple[Change, ...]
     loss: float
-    start_loss: float
-    gap: float
+    start_loss: float | None
+    gap: float | None
     seconds: float
+    history: History | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**asdict(self), "tokens": list(self.tokens), "changed": [change.to_json() for change in self.changed]}
+        data = {key: value for key, value in asdict(self).items() if key != "history" or value is not None}
+        return {**data, "tokens": list(self.tokens), "changed": [change.to_json() for change in self.changed]}
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class ConceptEdit(SavedResult):
         scales: by layer, as text: the natural unit, in the hook's units.
         neighbours: by layer, as text: the median root mean square distance of single-word neighbours.
         settings: every option of the run.
-        seed: of the random direction and the search.
+        seed: of the random direction and the search; None where it is not known.
         cost: of the whole run.
         stopped: "complete", or why the search did not come to its end, and nearer texts may be missing: "interrupted"
             or "failure".
@@ -115,7 +119,7 @@ class ConceptEdit(SavedResult):
     scales: Mapping[str, float]
     neighbours: Mapping[str, float]
     settings: Mapping[str, Any]
-    seed: int
+    seed: int | None
     cost: Cost
     stopped: str = "complete"
 
@@ -167,7 +171,7 @@ class ConceptEdit(SavedResult):
                 f"{row.magnitude:+g}",
                 row.control or "",
                 f"{row.loss:.4g}",
-                f"{row.gap:.2f}",
+                "-" if row.gap is None else f"{row.gap:.2f}",
                 ", ".join(f"{c.before} -> {c.after} ({c.pos}, {c.kind})" for c in row.changed) or "nothing",
             )
             for row in self.rows
@@ -188,8 +192,7 @@ class ConceptEdit(SavedResult):
                 table(head, lines),
                 table(("", "moved word with the concept", "otherwise", "other words", "no change"), shares),
                 "gap: distance of the nearest text found, as a share of the distance between neighbouring sentences",
-                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
+                f"{self.cost}; seed {self.seed}{cut_short(self.stopped)}",
             ]
         )
 

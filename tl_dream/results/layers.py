@@ -38,6 +38,11 @@ class LayerReconstructions(SavedResult):
         check_that(bool(self.layers), "layers", self.layers, "one or more")
 
     @property
+    def by_layer(self) -> tuple[Reconstruction, ...]:
+        """The layers from below, as they are printed and drawn."""
+        return tuple(sorted(self.layers, key=lambda one: -1 if one.layer is None else one.layer))
+
+    @property
     def seconds(self) -> float:
         """Wall-clock time of all layers."""
         return sum(layer.cost.seconds for layer in self.layers)
@@ -49,12 +54,12 @@ class LayerReconstructions(SavedResult):
             (
                 str(r.layer if r.layer is not None else r.hook),
                 f"{r.right}/{r.total}",
-                "yes" if r.certified else "no",
+                "-" if r.certificate is None else "yes" if r.certified else "no",
                 f"{r.loss:.1e}",
-                f"{r.cost.seconds:.1f}",
+                f"{r.cost.seconds:.1f}" if r.cost.known else "-",
                 r.text,
             )
-            for r in self.layers
+            for r in self.by_layer
         ]
         notes = [f"{hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
         if self.damage is not None:
@@ -172,8 +177,7 @@ class KeptTokens(SavedResult):
                 f"tokens kept by {self.hook} of {self.model}: {len(self.texts)} sentence(s), {total} tokens",
                 table(("damage", *(f"layer {layer}" for layer in self.layers), ""), rows),
                 f"the blind search ended at a text that fits worse in {missed} of {len(self.records)} cases",
-                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
+                f"{self.cost}; seed {self.seed}{cut_short(self.stopped)}",
             ]
         )
 

@@ -137,15 +137,16 @@ class Reconstruction(SavedResult):
         method: "auto" or "article".
         positions, units: what the target covers; None for all of them.
         settings: every option of the run.
-        seed: of the local random generator.
-        scale: the target's root mean square, in the hook's units.
+        seed: of the local random generator; None where it is not known.
+        scale: the target's root mean square, in the hook's units; None where it is not known.
         best: the tokens; `best.score` is minus their mean squared error.
         start: the text the search began at, with its own score; None where it began anywhere.
         truth: the tokens the target was recorded from, where they are known.
         free: the positions that were searched; the others ([CLS], [SEP]) were given.
         errors: at every position the target covers, the root mean square over its units of what the tokens'
-            activation differs from the target, as a share of the target's root mean square.
-        certificate: whether these are the tokens.
+            activation differs from the target, as a share of the target's root mean square; none where they are not
+            known.
+        certificate: whether these are the tokens; None where that was not looked into.
         alternatives: for every free position the other tokens that were measured there, cheapest first (see
             `Swap.cost`); 64 at most.
         history: of the article's annealing; None for "auto".
@@ -161,14 +162,14 @@ class Reconstruction(SavedResult):
     positions: tuple[int, ...] | None
     units: tuple[int, ...] | None
     settings: Mapping[str, Any]
-    seed: int
-    scale: float
+    seed: int | None
+    scale: float | None
     best: ScoredText
     start: ScoredText | None
     truth: ScoredText | None
     free: tuple[int, ...]
     errors: tuple[float, ...]
-    certificate: Certificate
+    certificate: Certificate | None
     alternatives: tuple[tuple[Swap, ...], ...]
     history: History | None
     lengths: tuple[tuple[int, float], ...]
@@ -180,17 +181,24 @@ class Reconstruction(SavedResult):
     def check_parts(self) -> None:
         """Raise ValueError unless what a file holds fits together."""
         length = len(self.best.tokens)
-        check_that(self.scale > 0 >= self.best.score, "scale and score", (self.scale, self.best.score), "> 0 and <= 0")
-        check_that(self.certificate.tolerance > 0, "tolerance", self.certificate.tolerance, "above 0")
+        scale, checked = 1.0 if self.scale is None else self.scale, self.certificate
+        check_that(scale > 0 >= self.best.score, "scale and score", (scale, self.best.score), "> 0 and <= 0")
+        check_that(checked is None or checked.tolerance > 0, "tolerance", checked, "above 0")
+        missing = () if checked is None else checked.missing
         covered = range(length) if self.positions is None else self.positions
-        for name, places in {"free": self.free, "positions": covered, "missing": self.certificate.missing}.items():
+        for name, places in {"free": self.free, "positions": covered, "missing": missing}.items():
             check_places(name, places, length)
-        check_that(len(self.errors) == len(covered), "errors", self.errors, f"of {len(covered)} positions")
+        check_that(
+            len(self.errors) in (0 if self.scale is None else -1, len(covered)),
+            "errors",
+            self.errors,
+            f"of {len(covered)} positions",
+        )
         check_that(
             len(self.alternatives) in (0, len(self.free)), "alternatives", self.alternatives, "one for each of free"
         )
         start = self.best if self.start is None else self.start
-        check_that(len(start.ids) == length, "start", start.ids, f"{length} tokens")
+        check_that(len(start.tokens) == length, "start", start.tokens, f"{length} tokens")
 
     @property
     def text(self) -> str:
@@ -208,15 +216,15 @@ class Reconstruction(SavedResult):
         return -self.best.score
 
     @property
-    def gap(self) -> float:
+    def gap(self) -> float | None:
         """How far the real tokens' activation stays from the target: the root mean square of the difference, as a
-        share of the target's own (dimensionless)."""
-        return self.loss**0.5 / self.scale
+        share of the target's own (dimensionless); None where that is not known."""
+        return None if self.scale is None else self.loss**0.5 / self.scale
 
     @property
     def certified(self) -> bool:
-        """Whether the certificate holds."""
-        return self.certificate.certified
+        """Whether there is a certificate, and it holds."""
+        return self.certificate is not None and self.certificate.certified
 
     @property
     def total(self) -> int:
@@ -228,9 +236,9 @@ class Reconstruction(SavedResult):
         """Positions whose token is not the truth's; None where the truth is not known."""
         if self.truth is None:
             return None
-        if len(self.truth.ids) != len(self.best.ids):
+        if len(self.truth.tokens) != len(self.best.tokens):
             return self.free
-        return tuple(i for i in self.free if self.truth.ids[i] != self.best.ids[i])
+        return self._other(self.truth)
 
     @property
     def right(self) -> int | None:
@@ -245,7 +253,12 @@ class Reconstruction(SavedResult):
     @property
     def changed(self) -> tuple[int, ...] | None:
         """Positions whose token is not the start's; None where the search began anywhere."""
-        return None if self.start is None else tuple(i for i in self.free if self.start.ids[i] != self.best.ids[i])
+        return None if self.start is None else self._other(self.start)
+
+    def _other(self, text: ScoredText) -> tuple[int, ...]:
+        """Where the tokens found are not those of another text; where ids are not known, their names tell."""
+        theirs, own = (text.ids, self.best.ids) if text.ids and self.best.ids else (text.tokens, self.best.tokens)
+        return tuple(i for i in self.free if theirs[i] != own[i])
 
     @property
     def missed(self) -> bool | None:
@@ -264,29 +277,26 @@ class Reconstruction(SavedResult):
                 )
         if self.start is not None:
             notes.append(f"from:      {self.start.text} (loss {-self.start.score:.3e})")
-        notes.append(
-            f"loss {self.loss:.3e} (mean squared error of the real tokens), {self.gap:.1%} of the target's scale"
-        )
-        notes.append(str(self.certificate))
-        if not self.certificate.matched:
+        share = "" if self.gap is None else f", {self.gap:.1%} of the target's scale"
+        notes.append(f"loss {self.loss:.3e} (mean squared error of the real tokens){share}")
+        notes.append(str(self.certificate or "no certificate: not looked into"))
+        if self.certificate is not None and not self.certificate.matched:
             pairs = sorted(zip(self.errors, self.positions or range(len(self.errors)), strict=True), reverse=True)[:3]
             where = ", ".join(f"{pos} {self.best.tokens[pos]} ({error:.1e})" for error, pos in pairs)
             notes.append(f"what remains is largest at {where}")
         if len(self.lengths) > 1:
             notes.append("lengths tried: " + ", ".join(f"{length} ({loss:.1e})" for length, loss in self.lengths))
-        notes.append(
-            f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-            f"{self.cost.seconds:.1f} s; method {self.method}, seed {self.seed}, stopped: {self.stopped}"
-        )
+        notes.append(f"{self.cost}; method {self.method}, seed {self.seed}, stopped: {self.stopped}")
         return "\n".join(notes)
 
     def _repr_html_(self) -> str:
         """The tokens; wrong ones are shaded and underlined."""
         wrong = set(self.wrong or ())
         marked = [i in wrong for i in range(len(self.tokens))]
+        checked = html.escape(str(self.certificate or "no certificate"))
         return (
             f"<div><code>{html.escape(self.hook)}</code> on {html.escape(self.model)}<br>"
-            f"{free_spans(self.tokens, marked)}<br><small>{html.escape(str(self.certificate))}</small></div>"
+            f"{free_spans(self.tokens, marked)}<br><small>{checked}</small></div>"
         )
 
     def to_frame(self) -> pandas.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tl_dream._arguments import check_lengths, check_places
+from tl_dream._arguments import check_lengths, check_places, check_that
 from tl_dream.results.base import Cost, SavedResult, cut_short, table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Place:
     Attributes:
         text: plain text of the sentence.
         tokens: the vocabulary's own strings, special ones included.
-        ids: token ids, as many as tokens.
+        ids: token ids, as many as tokens; none where they are not known (the article's files have none).
         pos: the position, [CLS] being 0.
     """
 
@@ -30,7 +31,7 @@ class Place:
 
     def check_parts(self) -> None:
         """Raise ValueError unless what a file holds fits together."""
-        check_lengths(self, "tokens", "ids")
+        check_that(len(self.ids) in (0, len(self.tokens)), "ids", self.ids, f"of {len(self.tokens)} tokens")
         check_places("pos", (self.pos,), len(self.tokens))
 
     def __str__(self) -> str:
@@ -40,10 +41,11 @@ class Place:
 
 @dataclass(frozen=True)
 class TokenScore:
-    """A token and what the sentence scores with it in place, in the objective's own units."""
+    """A token, its id (None where it is not known), and what the sentence scores with it in place, in the objective's
+    own units."""
 
     token: str
-    id: int
+    id: int | None
     score: float
 
 
@@ -55,9 +57,10 @@ class TokenTable(SavedResult):
         model: name of the model and its backend.
         objective: the objective's formula.
         place: the sentence and the position.
-        chosen: the sentence's own token there.
+        chosen: the sentence's own token there; None where its score is not known.
         top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
-        evaluated: tokens that were searched: all that are allowed, where `stopped` is "complete".
+        evaluated: tokens that were searched: all that are allowed, where `stopped` is "complete"; 0 where that is not
+            known.
         allowed: a fingerprint of these, which tells two searches of different tokens apart.
         screen: how they were searched.
         bound: by how much that is taken to be off at most, in the objective's units: four times the largest error
@@ -72,7 +75,7 @@ class TokenTable(SavedResult):
     model: str
     objective: str
     place: Place
-    chosen: TokenScore
+    chosen: TokenScore | None
     top: tuple[TokenScore, ...]
     evaluated: int
     allowed: str
@@ -86,17 +89,22 @@ class TokenTable(SavedResult):
     kind = "token_table"
 
     def __str__(self) -> str:
-        rows = [(str(i + 1), f"{row.score:.4f}", str(row.id), row.token) for i, row in enumerate(self.top)]
-        own = ("", f"{self.chosen.score:.4f}", str(self.chosen.id), f"{self.chosen.token} (the sentence's own)")
+        named = [(str(i + 1), row, row.token) for i, row in enumerate(self.top)]
+        named += [("", self.chosen, f"{self.chosen.token} (the sentence's own)")] if self.chosen is not None else []
+        rows = [
+            (number, f"{row.score:.4f}", "-" if row.id is None else str(row.id), name) for number, row, name in named
+        ]
         off = "" if self.bound is None else f"; off by {self.bound:.2g} at most, as measured"
         return "\n".join(
             (
                 f"{self.objective} on {self.model}",
                 str(self.place),
-                table(("", "score", "id", "token"), [*rows, own]),
+                table(("", "score", "id", "token"), rows),
                 f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}{off}); "
                 f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them one at a time"
-                f"{cut_short(self.stopped)}",
+                f"{cut_short(self.stopped)}"
+                if self.evaluated
+                else "how many tokens were searched is not known",
             )
         )
 
@@ -108,19 +116,74 @@ class TokenTable(SavedResult):
 
 
 @dataclass(frozen=True)
+class WordWeights(SavedResult):
+    """How the softmax of one word went in an annealed ascent (the article's Figure 2), where nothing else of the run is
+    known: a `Dream` holds the same of every free word in its history.
+
+    Attributes:
+        model: name of the model and its backend.
+        objective: the objective's formula.
+        place: the sentence at the start, and the position of the word.
+        settings: every option of the run.
+        step: steps done when a record was made.
+        tokens: a record's most likely tokens, most likely first.
+        weights: their softmax weights.
+        ids: their ids; none where they are not known.
+        soft_score: a record's objective on the soft sentence; none where it is not known.
+    """
+
+    model: str
+    objective: str
+    place: Place
+    settings: Mapping[str, Any]
+    step: tuple[int, ...]
+    tokens: tuple[tuple[str, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+    ids: tuple[tuple[int, ...], ...] = ()
+    soft_score: tuple[float, ...] = ()
+
+    kind = "word_weights"
+
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "step", "tokens", "weights", *(n for n in ("ids", "soft_score") if getattr(self, n)))
+        for names, *others in zip(self.tokens, self.weights, *([self.ids] if self.ids else []), strict=True):
+            check_that(
+                bool(names) and {len(one) for one in others} == {len(names)}, "tokens", names, "as many as weights"
+            )
+
+    def __str__(self) -> str:
+        rows = [
+            (str(step), f"{weights[0]:.4f}", tokens[0])
+            for step, tokens, weights in zip(self.step, self.tokens, self.weights, strict=True)
+        ]
+        return "\n".join(
+            [f"{self.objective} on {self.model}", str(self.place), table(("step", "weight", "most likely"), rows)]
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a token of a record: step, token, weight."""
+        import pandas
+
+        records = zip(self.step, self.tokens, self.weights, strict=True)
+        rows = [(step, *pair) for step, *both in records for pair in zip(*both, strict=True)]
+        return pandas.DataFrame(rows, columns=["step", "token", "weight"])
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """A token near the chosen one.
 
     Attributes:
         token: the vocabulary's own string.
-        id: its id.
+        id: its id; None where it is not known.
         distance: from the chosen one in embedding space.
         score: of the sentence with it in place.
         found: whether it is itself among the token search's best; None where there was none to compare with.
     """
 
     token: str
-    id: int
+    id: int | None
     distance: float
     score: float
     found: bool | None = None
@@ -142,6 +205,7 @@ class NeighbourTable(SavedResult):
         share: the share of the neighbours that are among those (`found`), 0 to 1; None where they were not compared.
             One that scores just what the last of them does may have been left out, the lower id being the better.
         cost: forwards, forward-tokens, seconds, the token search included.
+        furthest: the distance of the token that is furthest away; None where it is not known.
     """
 
     model: str
@@ -154,6 +218,7 @@ class NeighbourTable(SavedResult):
     cut: float | None
     share: float | None
     cost: Cost
+    furthest: float | None = None
 
     kind = "neighbour_table"
 

@@ -264,13 +264,14 @@ def similar_tokens(
             metric=metric,
             chosen=Neighbour(sentence.tokens[position], own, 0.0, own_score, None if found is None else own in found),
             neighbours=tuple(
-                Neighbour(token, id, distance, score, None if found is None else id in found)
-                for token, id, distance, score in zip(names, near.tolist(), far, each, strict=True)
+                Neighbour(*row, None if found is None else row[1] in found)
+                for row in zip(names, near.tolist(), far, each, strict=True)
             ),
             best=best if found is not None else 0,
             cut=cut,
             share=sum(id in found for id in near.tolist()) / k if found is not None else None,
             cost=host.meter.now() - before,
+            furthest=float(distances.max()),
         )
 
 
