@@ -1,7 +1,5 @@
-"""Exhaustive looks at one position: the best of all tokens, the nearest tokens, the model's own predictions.
-
-`corpus_search`, the look through a corpus, has its own room (`corpus`).
-"""
+"""Exhaustive looks at one position: the best of all tokens, the nearest tokens, the model's own predictions. (Looks
+through a corpus have their own room, `corpus`.)"""
 
 from __future__ import annotations
 
