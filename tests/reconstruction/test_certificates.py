@@ -9,6 +9,7 @@ from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, error_of, tensor_of
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
+from tl_dream.reconstruction import certificates
 from tl_dream.reconstruction.certificates import read_rivals
 from tl_dream.reconstruction.targets import Target
 
@@ -280,3 +281,14 @@ def test_rivals(given: object) -> None:
 def test_what_can_not_be() -> None:
     with says('rivals = 1.5: give a whole number of at least 0, or "all"'):
         read_rivals(1.5)
+
+
+def test_a_long_sentence_has_fewer_rivals_a_word_unless_they_are_asked_for(model, monkeypatch):
+    """So that what a certificate costs does not grow with the square of the length."""
+    target = tensor_of(model, layer=1)
+    short, asked = (td.certify(model, TEXT, target, layer=1, rivals=rivals) for rivals in (None, 12))
+    assert short.tried == asked.tried > 6 * 12 * 0.8
+    monkeypatch.setattr(certificates, "IN_ALL", 18)  # as if six words were many: three each
+    few = td.certify(model, TEXT, target, layer=1)
+    assert 6 * 3 <= few.tried <= 6 * (3 + 1) + 15 and few.certified
+    assert td.certify(model, TEXT, target, layer=1, rivals=12).tried == asked.tried

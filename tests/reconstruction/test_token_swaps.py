@@ -8,7 +8,7 @@ import tl_dream as td
 from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
 from tests.support.search import outcome_of
-from tl_dream.reconstruction.token_swaps import TokenLedger, joint
+from tl_dream.reconstruction.token_swaps import CHUNK, TokenLedger, joint, polish
 from tl_dream.search.batch import Search
 
 
@@ -60,6 +60,19 @@ def test_swaps_that_help_are_made_together_the_best_of_each_place() -> None:
     assert (
         outcome_of(joint(judge, tokens, 10.0, [(1, 5)])) is None and outcome_of(joint(judge, tokens, 10.0, [])) is None
     )
+
+
+def test_a_polish_of_a_long_sentence_measures_the_least_sure_swaps_alone() -> None:
+    """Of 60 positions the best word of the least sure one is put right; no more than `CHUNK` swaps a sweep."""
+    likeness = torch.rand(60, 40, generator=torch.Generator().manual_seed(0))
+    likeness[torch.arange(60), 0] = 2.0
+    likeness[17, 5] = 1.99
+    judge, tokens = Table({(17, 5): 1.0}), torch.zeros(60, dtype=torch.long)
+    seen: list[int] = []
+    plain = judge.see
+    judge.see = lambda rows: (seen.append(len(rows)), plain(rows))[1]
+    outcome_of(polish(judge, tokens, likeness))
+    assert seen == [1, CHUNK, 1, 1, CHUNK]
 
 
 @pytest.mark.slow
