@@ -42,11 +42,11 @@ CALLS: dict[str, tuple[int, Call]] = {
     "corpus_search of two": (4, lambda m: td.corpus_search(m, [GOAL, GOAL * 2], LINES, shard_lines=1)),
     "token_search": (20, lambda m: td.token_search(m, GOAL, TEXT, pos="red", top=3)),
     "similar_tokens": (20, lambda m: td.similar_tokens(m, GOAL, TEXT, pos="red", k=3)),
-    "reconstruct": (8, lambda m: td.reconstruct(m, TEXT, layer=1, budget=60)),
+    "reconstruct": (15, lambda m: td.reconstruct(m, TEXT, layer=1, budget=60)),
     "its certificate": (22, lambda m: td.reconstruct(m, "the red dog", layer=0, rivals="all", budget=300)),
     "article": (20, lambda m: td.reconstruct(m, TEXT, layer=1, method="article", steps=30)),
-    "reconstruct_layers": (14, lambda m: td.reconstruct_layers(m, "the red dog", layers=[0, 1], **FEW)),
-    "kept_tokens": (60, lambda m: td.kept_tokens(m, "the red dog", layers=[0], damages=["int8", "bf16"], **FEW)),
+    "reconstruct_layers": (37, lambda m: td.reconstruct_layers(m, "the red dog", layers=[0, 1], **FEW)),
+    "kept_tokens": (150, lambda m: td.kept_tokens(m, "the red dog", layers=[0], damages=["int8", "bf16"], **FEW)),
     "edit_concept": (
         5,
         lambda m: td.edit_concept(m, concept(m), "the dog hates a star", pos=2, magnitudes=[-1, 1]),
@@ -68,6 +68,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
             raise book["raised"]
 
     monkeypatch.setattr(Meter, "add", counted)
+    monkeypatch.setattr("tl_dream.reconstruction.layers.SIDE_BY_SIDE", 1)  # so few jobs would all end at once
     yield book
 
 

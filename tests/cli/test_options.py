@@ -25,7 +25,7 @@ LONG = "x" * 300
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "Missing command: give one of dream, corpus, "),
+        ([], "Missing command: give one of dream, "),
         (["dreem"], "No such command 'dreem'. Did you mean 'dream', 'demo'? (see `tl-dream --help`)"),
         (["hooks", "--model", "no/such-model"], "unknown model 'no/such-model'"),
         (["dream", "--model", "/nowhere/at/all", "--hook", "embed", "--unit", "1", "--text", "a"], "unknown model"),

@@ -17,7 +17,7 @@ TEXT = "the dog and a cat are here ."
 
 @pytest.mark.parametrize(
     ("unit", "tokens", "budget"),
-    [(TOKEN, {A}, 3000), (EITHER, {A, C}, 4000), (COUNT, {A}, 3000), (FOLLOWED, {A, B}, 3000)],
+    [(TOKEN, {A}, 3000), (EITHER, {A, C}, 4000), (COUNT, {A}, 3000), (FOLLOWED, {A, B}, 8000)],
 )
 def test_what_planted_units_ask_for(known: torch.nn.Module, unit: int, tokens: set[str], budget: int) -> None:
     fakes = td.placebo(known, goal(unit), CORPUS, count=14)
@@ -54,7 +54,7 @@ def test_what_a_token_costs(known: torch.nn.Module) -> None:
         assert td.score(host, price, texts).tolist() == pytest.approx([0.2 * gain, 0, 0.2 * gain, 0.4 * gain], rel=1e-4)
         many = reused(host, dreams * 20, 0.1)
         assert td.score(host, many, wrote[0]).item() == pytest.approx(0.3 * gain, rel=1e-4)
-        climbed = td.dream(host, -price, texts[3], method="anneal", steps=8)
+        climbed = td.dream(host, -price, texts[3], method=td.Annealing(steps=8))
         assert climbed.best.score > climbed.start.score
 
 

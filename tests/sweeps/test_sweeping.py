@@ -139,8 +139,8 @@ def test_bad_input(encoder: torch.nn.Module, tmp_path: Path) -> None:
     refused(encoder, "unknown method", out=out, method="guess")
     refused(encoder, "allowed", out=out, allowed="no_specials")
     refused(encoder, "kickshaws", out=out, banned=["kickshaws"])
-    refused(encoder, "prompt", out=out, prompt=[])
-    refused(encoder, "prompt", out=out, prompt="")
+    refused(encoder, "no sentence to start from", out=out, prompt=[])
+    refused(encoder, "is empty or holds special tokens", out=out, prompt="")
     assert file.read_text() == "mine" and not [path for path in out.iterdir() if path.name != ".lock"]
 
 

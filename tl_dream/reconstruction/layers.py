@@ -101,6 +101,7 @@ def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -
     return torch.zeros_like(flat).scatter(1, kept, flat.gather(1, kept)).reshape(target.shape)
 
 
+DAMAGES = ("noise 0.01", "noise 0.05", "noise 0.2", "noise 0.5", "noise 1", "bf16", "int8", "top 32")
 SIDE_BY_SIDE = 128
 """Searches at once."""
 
@@ -240,16 +241,7 @@ def kept_tokens(
     *,
     hook: str = "block_out",
     layers: str | Whole | Iterable[Any] = "all",
-    damages: str | Iterable[str] = (
-        "noise 0.01",
-        "noise 0.05",
-        "noise 0.2",
-        "noise 0.5",
-        "noise 1",
-        "bf16",
-        "int8",
-        "top 32",
-    ),
+    damages: str | Iterable[str] = DAMAGES,
     allowed: Allowed = "no_unused",
     rivals: Whole | str | None = None,
     budget: Whole = 10_000,
@@ -303,7 +295,11 @@ def kept_tokens(
             i, layer, damage = job
             draw = (search.seed * 1_000_003 + i) % 2**63
             posed = pose_damaged(host, sentences[i], hook, layer, damage, draw)
-            kept = yield from _keep(own, posed, i, layer, damage, allowed, search)
+            try:
+                kept = yield from _keep(own, posed, i, layer, damage, allowed, search)
+            except (KeyboardInterrupt, DreamError) as error:
+                error.partial = None  # type: ignore[union-attr]  # half a record is none
+                raise
             if callback is not None:
                 callback(kept)
             return kept
