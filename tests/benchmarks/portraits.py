@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--unit", type=int, default=291)
     parser.add_argument("--units", type=int, default=30)
     parser.add_argument("--directions", type=int, default=120)
-    parser.add_argument("--budget", type=int, default=6_000, help="forward-tokens a dream, of placebo")
+    parser.add_argument("--budget", type=int, default=4_000, help="forward-tokens a dream, of placebo")
     parser.add_argument("--corpus", help="WikiText-2's validation split; default: ../shared/data/corpus")
     parser.add_argument("--out")
     parser.add_argument("--threads", type=int, default=2)
