@@ -103,7 +103,9 @@ CALLS: dict[str, Call] = {
     ),
     "sweep": Call(lambda m, g, c, **o: swept(m, g, **o), {"workers": 2}),
     "units": Call(lambda m, g, c, **o: td.units(m, "mlp_post:all:random=3", **o), {"seed": -1}),
-    "dream_many": Call(lambda m, g, c, **o: many(m, [(g, TEXT), (g, OTHER)], **o), {"width": 0}),
+    "dream_many": Call(
+        lambda m, g, c, **o: many(td.dream_many(m, [(g, TEXT), (g, OTHER)], budget=600, **o)), {"width": 0}
+    ),
     "dream: pez": Call(lambda m, g, c, **o: td.dream(m, g, TEXT, method=td.PEZ(steps=3), **o), {"starts": 0}),
     "reconstruct": Call(
         lambda m, g, c, **o: td.reconstruct(m, TEXT, layer=1, rivals=2, **({"budget": 100} | o)), {"budget": 0}
@@ -113,6 +115,10 @@ CALLS: dict[str, Call] = {
     ),
     "reconstruct_layers": Call(
         lambda m, g, c, **o: td.reconstruct_layers(m, TEXT, layers=[1], budget=100, rivals=2, **o), {"damage": "int9"}
+    ),
+    "reconstruct_many": Call(
+        lambda m, g, c, **o: many(td.reconstruct_many(m, [(TEXT, 0), (OTHER, 1)], budget=100, rivals=2, **o)),
+        {"width": 0},
     ),
     "kept_tokens": Call(
         lambda m, g, c, **o: td.kept_tokens(m, TEXT, layers=[1], budget=40, rivals=2, **({"damages": "int8"} | o)),
@@ -161,9 +167,9 @@ def swept(model: Model, goal: td.Objective, **more: Any) -> object:
     return status
 
 
-def many(model: Model, jobs: list[Any], **more: Any) -> list[object]:
+def many(jobs: Iterator[Any]) -> list[object]:
     """The results, or the first error of a job."""
-    found = list(td.dream_many(model, jobs, budget=600, **more))
+    found = list(jobs)
     for one in found:
         if one.error is not None:
             raise one.error

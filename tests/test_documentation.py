@@ -56,7 +56,7 @@ def test_the_example_of_a_docstring_runs(
     monkeypatch.setattr(
         td, "load_model", lambda source, **options: tiny_encoder if source == "minilm" else load(source)
     )
-    names = {"td": td, "torch": torch, "bert": tiny_encoder, "concept": concept, "plotting": plotting}
+    names = {"td": td, "torch": torch, "bert": tiny_encoder, "concept": concept, "plotting": plotting, "Path": Path}
     test = doctest.DocTestParser().get_doctest(inspect.getdoc(getattr(td, name)) or "", names, name, None, 0)
     told: list[str] = []
     assert doctest.DocTestRunner(verbose=False).run(test, out=told.append).failed == 0, "".join(told)

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         score,
     )
     from tl_dream.portraits import atlas, diverse_dreams, essential, minimal_dream, placebo, portrait
-    from tl_dream.reconstruction import certify, damaged, kept_tokens, reconstruct, reconstruct_layers
+    from tl_dream.reconstruction import certify, damaged, kept_tokens, reconstruct, reconstruct_layers, reconstruct_many
     from tl_dream.results import (
         Certificate,
         ConceptEdit,
@@ -124,7 +124,14 @@ _WINGS = {
         "epo",
         "gcg",
     ),
-    "reconstruction": ("certify", "damaged", "kept_tokens", "reconstruct", "reconstruct_layers"),
+    "reconstruction": (
+        "certify",
+        "damaged",
+        "kept_tokens",
+        "reconstruct",
+        "reconstruct_layers",
+        "reconstruct_many",
+    ),
     "concepts": (
         "ConceptVector",
         "ConceptVectors",

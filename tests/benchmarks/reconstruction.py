@@ -4,7 +4,9 @@
     python tests/benchmarks/reconstruction.py corpus --out F     # sentences of WikiText-2, every layer
     python tests/benchmarks/reconstruction.py noise --out F      # the breaking curve: what damage leaves
     python tests/benchmarks/reconstruction.py dear --out F       # other hooks than block_out, deep down
+    python tests/benchmarks/reconstruction.py together           # many at once against one by one
     python tests/benchmarks/reconstruction.py lengths            # 64 and 128 tokens
+    python tests/benchmarks/reconstruction.py length --source D  # a protein BERT's layer 7, 20 to 110 tokens
     python tests/benchmarks/reconstruction.py parts              # targets that are a part of an activation
     python tests/benchmarks/reconstruction.py depth              # a random encoder of twelve layers, both backends
 
@@ -132,6 +134,51 @@ def corpus(given: argparse.Namespace) -> None:
         for layer in range(6)
     ]
     tell(list(resumed(jobs, given.out)))
+
+
+def together(given: argparse.Namespace) -> None:
+    """The sentences of `corpus` at six layers in one batch and one by one, in one run."""
+    model = td.load_model("minilm", backend=given.backend)
+    jobs = [(text, layer) for text in ordinary(given.count, given.seed, 8, 30) for layer in range(6)]
+    list(td.reconstruct_many(model, jobs[:1], progress=False))  # what is read from disk
+    began, clock = time.process_time(), time.perf_counter()
+    many = {one.number: one.reconstruction for one in td.reconstruct_many(model, jobs, progress=False)}
+    spent = [(time.process_time() - began, time.perf_counter() - clock)]
+    began, clock = time.process_time(), time.perf_counter()
+    alone = [td.reconstruct(model, text, layer=layer, progress=False) for text, layer in jobs]
+    spent.append((time.process_time() - began, time.perf_counter() - clock))
+    for (cpu, wall), name, found in zip(
+        spent, ("in one batch", "one by one"), ([many[i] for i in range(len(jobs))], alone), strict=True
+    ):
+        exact, certain = sum(one.exact for one in found), sum(one.certified for one in found)
+        print(
+            f"{name}: {cpu:.0f} CPU s, {wall:.0f} s on {torch.get_num_threads()} threads, {exact} exact and {certain} "
+            f"certified of {len(found)}"
+        )
+    cpu, wall = (spent[1][k] / spent[0][k] for k in (0, 1))
+    same = sum(many[i].best.ids == one.best.ids for i, one in enumerate(alone))
+    rivals = sum(many[i].certificate.rival == one.certificate.rival for i, one in enumerate(alone))
+    print(
+        f"{spent[1][0] / spent[0][0]:.2f} times the throughput in CPU s, {spent[1][1] / spent[0][1]:.2f} by the clock"
+    )
+    print(f"the same text {same} times of {len(jobs)}, the same closest rival {rivals} times")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+def length(given: argparse.Namespace) -> None:
+    """How the cost grows: the heavy chain of trastuzumab, cut off, at layer 7 of AntiBERTy (see `brute_force.py`)."""
+    from brute_force import load
+
+    model = load(Path(given.source))
+    chain = (
+        "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYCSRWGGDGFYAMDY"
+        "WGQGTLVTVSS"
+    )
+    print("tokens   exact   certified   forwards   CPU s   margin")
+    for tokens in (20, 30, 50, 80, 110):
+        row = measured(lambda: td.reconstruct(model, " ".join(chain[: tokens - 2]), layer=7, progress=False))  # noqa: B023
+        told = f"{tokens:6}{row['exact']!s:>8}{row['certified']!s:>12}{row['forwards']:11}{row['cpu']:8.1f}"
+        print(f"{told}{row['margin']:12.0f}", flush=True)
 
 
 def noise(given: argparse.Namespace) -> None:
@@ -267,16 +314,20 @@ def depth(given: argparse.Namespace) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("what", choices=("article", "corpus", "noise", "dear", "lengths", "parts", "depth"))
+    options.add_argument(
+        "what", choices=("article", "corpus", "noise", "dear", "together", "lengths", "length", "parts", "depth")
+    )
     options.add_argument("--count", type=int, default=50, help="sentences")
     options.add_argument("--seed", type=int, default=0, help="of their choice")
     options.add_argument("--budget", type=int, default=10_000, help="of depth")
     options.add_argument("--backend", default="auto")
     options.add_argument("--out", help="JSON lines; what is there is not run again")
+    options.add_argument("--source", help="of length: the unpacked wheel of AntiBERTy")
+    options.add_argument("--threads", type=int, default=1)
     given = options.parse_args()
+    torch.set_num_threads(given.threads)
     globals()[given.what](given)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

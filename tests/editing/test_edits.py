@@ -19,6 +19,7 @@ from tl_dream.editing.edits import _aim, _Move, _row
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.models.host import attached
 from tl_dream.results.edits import ConceptEdit, EditRow
+from tl_dream.search.engine import run
 
 
 def test_a_replaced_activation(encoder: torch.nn.Module) -> None:
@@ -74,7 +75,7 @@ def test_a_change_is_judged_by_the_way_its_own_move_went(
             sentence = host.vocabulary.read(TEXT.replace("he run", f"{before} run"))
             move = _Move(vector, vector.hook_name, magnitude, control, torch.zeros(24))
             pool = SentencePool(host, sentence, [_aim(move, sentence, [5], host)], host.vocabulary.allowed())
-            pool.add([tuple(host.vocabulary.encode(TEXT.replace("he run", f"{after} run")))])
+            run(host, pool.add([tuple(host.vocabulary.encode(TEXT.replace("he run", f"{after} run")))]))
             found += [change.kind for change in _row(pool, move, 0, 1, 1.0, 0.0).changed]
     assert found == kinds
 
@@ -88,7 +89,7 @@ def test_a_word_answers_for_its_own_change_alone(encoder: torch.nn.Module, conce
         pool = SentencePool(
             host, sentence, [MovedTarget(vector.hook_name, torch.zeros(8, 24))], host.vocabulary.allowed()
         )
-        pool.add([other])
+        run(host, pool.add([other]))
         own = pool.restored(1, vector.hook_name)
         assert own.keys() == {2, 5} and pool.restored(0, vector.hook_name) == {}
         found = activation(encoder, vector.hook_name, list(other))

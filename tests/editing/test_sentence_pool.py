@@ -7,6 +7,7 @@ from tests.conftest import VOCAB
 from tests.support.editing import activation, aims_of
 from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.models.host import attached
+from tl_dream.search.engine import run
 
 
 def test_the_pool_measures_what_a_plain_loop_measures(encoder: torch.nn.Module) -> None:
@@ -16,7 +17,7 @@ def test_the_pool_measures_what_a_plain_loop_measures(encoder: torch.nn.Module) 
         aims = aims_of(encoder, "the dog was red", names)
         pool = SentencePool(host, sentence, aims, host.vocabulary.allowed())
         rows = [tuple(host.vocabulary.encode(t)) for t in ("the cat was red", "a dog was warm", "the dog was red")]
-        pool.add([*rows, rows[0]])
+        run(host, pool.add([*rows, rows[0]]))
         assert pool.rows == [sentence.ids, rows[0], rows[1]]
         origin = {name: activation(encoder, name, list(sentence.ids)) for name in names}
         for number, row in enumerate(pool.rows):
@@ -40,8 +41,8 @@ def test_the_pool_takes_real_text_alone(encoder: torch.nn.Module) -> None:
             host, sentence, [MovedTarget(name, change)], host.vocabulary.allowed("no_special no_unused")
         )
         unreal = (sentence.ids[0], VOCAB.index("a"), VOCAB.index("##n"), *sentence.ids[3:])  # "an" is a word
-        pool.add([unreal, tuple(goal)])
+        run(host, pool.add([unreal, tuple(goal)]))
         assert pool.find(unreal) is None and pool.best() == [1]
         few = SentencePool(host, sentence, [MovedTarget(name, change)], host.vocabulary.allowed(["dog", "sun"]))
-        few.add([tuple(goal)])
+        run(host, few.add([tuple(goal)]))
         assert few.best() == [0]

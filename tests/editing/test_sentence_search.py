@@ -10,6 +10,7 @@ from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.editing.sentence_search import search
 from tl_dream.models.host import attached
 from tl_dream.results.edits import ConceptEdit
+from tl_dream.search.engine import run
 
 WORDS = "dog cat sun moon he she red warm".split()
 
@@ -25,7 +26,7 @@ def test_the_search_finds_the_best_of_all_single_and_double_swaps(encoder: torch
         for seed in range(3):
             aims = aims_of(encoder, text, [name], seed)
             pool = SentencePool(host, sentence, aims, host.vocabulary.allowed(WORDS))
-            search(pool, starts=3, seed=0, tick=lambda: None)
+            run(host, search(pool, starts=3, seed=0, tick=lambda: None))
             every = SentencePool(host, sentence, aims, host.vocabulary.allowed(WORDS))
             rows = []
             for i, j in itertools.combinations(sentence.free, 2):
@@ -33,7 +34,7 @@ def test_the_search_finds_the_best_of_all_single_and_double_swaps(encoder: torch
                     row = list(sentence.ids)
                     row[i], row[j] = a or row[i], b or row[j]
                     rows.append(tuple(row))
-            every.add(rows)
+            run(host, every.add(rows))
             found, best = float(pool.losses[pool.best()[0], 0]), float(every.losses.min())
             assert found <= float(every.losses[0, 0])
             hits += found <= best + 1e-9
@@ -49,7 +50,7 @@ def test_a_reachable_target_is_reached_exactly(encoder: torch.nn.Module, goal: s
         change = activation(encoder, name, list(ids)) - activation(encoder, name, list(sentence.ids))
         for starts in (1, 3):
             pool = SentencePool(host, sentence, [MovedTarget(name, change)], host.vocabulary.allowed())
-            search(pool, starts=starts, width=600 if layer else 32, seed=0, tick=lambda: None)
+            run(host, search(pool, starts=starts, width=600 if layer else 32, seed=0, tick=lambda: None))
             (best,) = pool.best()
             assert pool.rows[best] == tuple(ids) and pool.exact(best, 0) < 1e-10
 

@@ -9,6 +9,7 @@ from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, error_of, tensor_of
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
+from tl_dream.reconstruction.certificates import read_rivals
 from tl_dream.reconstruction.targets import Target
 
 
@@ -221,10 +222,10 @@ def test_rounding_is_no_gain(model, monkeypatch):
     target = tensor_of(model, layer=0) + 0.3 * torch.randn(8, 24, generator=torch.Generator().manual_seed(1))
     calls = []
 
-    def compare(self, host, ids, plain=Target.compare):
-        calls.append(len(ids))
+    def compare(self, host, tokens, *, patient=False, plain=Target.compare):
+        calls.append(len(tokens))
         assert len(calls) < 40, "it goes on for ever"
-        found = plain(self, host, ids)
+        found = yield from plain(self, host, tokens)
         found.errors[1:] = found.errors[:1] * (1 - 1e-6)
         return found
 
@@ -269,3 +270,13 @@ def test_every_allowed_token_as_a_rival(model):
             for swap in short.alternatives[slot]:
                 assert swap.cost == pytest.approx(known.get(swap.other_id, swap.cost), rel=1e-3)
             assert 12 <= len(short.alternatives[slot]) <= 18
+
+
+@pytest.mark.parametrize("given", [None, 0, 5, "all"])
+def test_rivals(given: object) -> None:
+    assert read_rivals(given) == given
+
+
+def test_what_can_not_be() -> None:
+    with says('rivals = 1.5: give a whole number of at least 0, or "all"'):
+        read_rivals(1.5)

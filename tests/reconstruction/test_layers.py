@@ -112,7 +112,7 @@ def test_what_a_layer_keeps(model):
     found = td.kept_tokens(
         model, [TEXT, "a cat ."], layers=[0], damages=["noise 0.01", "noise 30"], callback=seen.append, progress=False
     )
-    assert found.records == tuple(seen) and len(seen) == 4
+    assert sorted(map(str, found.records)) == sorted(map(str, seen)) and len(seen) == 4
     assert found.share(0, "noise 0.01") == found.share(0, "noise 0.01", "right") == 1
     assert found.share(0, "noise 30") < 0.6
     for record in found.records:

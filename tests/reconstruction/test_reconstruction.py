@@ -6,6 +6,7 @@ import torch
 import tl_dream as td
 from tests.support.reconstruction import QUICK, READ, TEXT, error_of, tensor_of
 from tl_dream.models.host import attached
+from tl_dream.reconstruction.reconstruction import SearchSettings
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -82,3 +83,8 @@ def test_the_articles_method_keeps_a_better_start(model):
 def test_allowed_tokens(model):
     result = td.reconstruct(model, tensor_of(model), layer=0, allowed=["cat", "the"], patience=0, **QUICK)
     assert set(result.tokens[1:-1]) <= {"cat", "the"} and not result.certified
+
+
+def test_a_receipt_tells_what_matters_to_the_method() -> None:
+    assert SearchSettings(budget=7).settings == {"starts": 1, "patience": 2, "rivals": None, "budget": 7}
+    assert SearchSettings(method="article", rivals=3).settings == {"steps": 3000, "starts": 1, "rivals": 3}

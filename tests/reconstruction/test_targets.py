@@ -8,6 +8,7 @@ from tests.conftest import says
 from tl_dream.models.host import attached
 from tl_dream.reconstruction.problem import read_target
 from tl_dream.reconstruction.targets import frame, masked, record, shape_at
+from tl_dream.search.engine import run
 
 TEXT = "the cat sees a moon"
 
@@ -44,8 +45,8 @@ def test_the_loss_is_the_mean_squared_error_and_the_text_itself_has_none(model: 
         assert set(target.searched(host).tolist()) == {host.vocabulary.tokenizer.mask_token_id}
         other = list(sentence.ids)
         other[2] = host.vocabulary.encode("dog")[1]
-        found = target.compare(host, torch.tensor([sentence.ids, other]))
+        found = run(host, target.compare(host, torch.tensor([sentence.ids, other])[:, list(sentence.free)]))
         assert target.matched(found).tolist() == [True, False] and target.loss(found.errors[0]) < 1e-10
         plain = (record(host, host.vocabulary.read(td.Prompt(ids=other)), name) - values).square().mean()
         assert target.loss(found.errors[1]) == pytest.approx(float(plain), rel=1e-5)
-        assert float(target.score(host, torch.tensor([other]))[0]) == pytest.approx(-float(plain), rel=1e-5)
+        assert float(td.score(host, target.goal, td.Prompt(ids=other))[0]) == pytest.approx(-float(plain), rel=1e-5)

@@ -5,8 +5,11 @@ import torch
 from torch import Tensor
 
 import tl_dream as td
+from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
+from tests.support.search import outcome_of
 from tl_dream.reconstruction.token_swaps import TokenLedger, joint
+from tl_dream.search.batch import Search
 
 
 def test_from_a_start(model):
@@ -44,13 +47,39 @@ class Table(TokenLedger):
     def __init__(self, saved: dict[tuple[int, int], float]) -> None:
         self.saved = saved
 
-    def see(self, tokens: Tensor) -> Tensor:
+    def see(self, tokens: Tensor) -> Search[Tensor]:
+        yield from ()
         rows = tokens.tolist()
         return 10.0 - torch.tensor([sum(self.saved.get(pair, 0.0) for pair in enumerate(row)) for row in rows]).double()
 
 
 def test_swaps_that_help_are_made_together_the_best_of_each_place() -> None:
     judge, tokens = Table({(0, 7): 3.0, (0, 8): 2.0, (1, 9): 1.0}), torch.tensor([1, 2])
-    found = joint(judge, tokens, 10.0, [(0, 8), (1, 5), (1, 9), (0, 7)])
+    found = outcome_of(joint(judge, tokens, 10.0, [(0, 8), (1, 5), (1, 9), (0, 7)]))
     assert found is not None and found.tolist() == [7, 9] and tokens.tolist() == [1, 2]
-    assert joint(judge, tokens, 10.0, [(1, 5)]) is None and joint(judge, tokens, 10.0, []) is None
+    assert (
+        outcome_of(joint(judge, tokens, 10.0, [(1, 5)])) is None and outcome_of(joint(judge, tokens, 10.0, [])) is None
+    )
+
+
+@pytest.mark.slow
+def test_the_closest_words_of_minilm(minilm):
+    """Pairs of words with the closest embeddings: the wrong one is never certified, the right one always."""
+    text = "we saw the {} there ."
+    W = torch.nn.functional.normalize(minilm.W_E.detach()[1996:7000], dim=1)
+    likeness = (W @ W.T).fill_diagonal_(-1)
+    pairs = [(1996 + int(i) // len(W), 1996 + int(i) % len(W)) for i in likeness.flatten().topk(60).indices]
+    names = minilm.tokenizer.convert_ids_to_tokens
+    tried = 0
+    for one, other in dict.fromkeys(tuple(sorted(pair)) for pair in pairs):
+        right, wrong = (text.format(names(token)) for token in (one, other))
+        if len({len(minilm.tokenizer(t)["input_ids"]) for t in (right, wrong)} | {8}) > 1:
+            continue
+        for layer in (0, 5):
+            target = raw(minilm, right, "block_out", layer)
+            assert td.certify(minilm, right, target, layer=layer, rivals=2).certified
+            assert not td.certify(minilm, wrong, target, layer=layer, rivals=2).matched
+        tried += 1
+        if tried == 4:
+            break
+    assert tried == 4

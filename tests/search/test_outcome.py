@@ -6,11 +6,12 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.search import GOAL, METHODS, START, batch_of
+from tests.support.search import GOAL, METHODS, START, UNIT, batch_of
 from tl_dream.models.host import Host
+from tl_dream.search.batch import Ask, Search
 from tl_dream.search.best_seen import BestSeen
 from tl_dream.search.engine import run as run_search
-from tl_dream.search.outcome import Outcome, finish
+from tl_dream.search.outcome import Outcome, finish, side_by_side
 
 
 def hidden_root(acts: dict[str, Tensor]) -> Tensor:
@@ -60,3 +61,30 @@ def test_an_optimum_is_that_of_the_best_row(host: Host, texts: list[str]) -> Non
         outcome = Outcome(runs, "budget", None, (row == 0, row == 1))
         result = finish(host, GOAL, batch, outcome, settings={}, seed=0, before=before)
         assert result.best == runs[best].best and result.optimum is (row == best)
+
+
+def test_jobs_are_handed_out_as_they_end_and_read_as_room_gets_free(encoder: torch.nn.Module) -> None:
+    begun: list[int] = []
+
+    def task(host: Host, rounds: int) -> Search[int]:
+        begun.append(rounds)
+        batch = batch_of(host, [START])
+        for _ in range(rounds):
+            yield Ask(host, batch, (UNIT,), [(0, batch.sentences[0].ids)])
+        if rounds == 3:
+            raise ValueError("three")
+        return rounds
+
+    found = side_by_side(
+        encoder,
+        iter([5, 1, 3, 2]),
+        task,
+        lambda number, job, result, error: (number, job, result, str(error)),
+        what="number",
+        width=2,
+        on_cpu=1,
+        ends=None,
+        progress=False,
+    )
+    assert not begun and next(found) == (1, 1, 1, "None") and begun == [5, 1]
+    assert sorted(found) == [(0, 5, 5, "None"), (2, 3, None, "three"), (3, 2, 2, "None")]

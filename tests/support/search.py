@@ -1,6 +1,7 @@
 """What the tests of searches and dreams share: a sentence, units, methods, and searches set up by hand."""
 
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from tl_dream.search.batch import Batch
 from tl_dream.search.budgets import Budget
 from tl_dream.search.engine import Ask, Search, run
 from tl_dream.search.swap_search import SwapSearch
+
+T = TypeVar("T")
 
 START = "i do see the sun"
 TEXTS = [START, "the dog", "a small cat is here ."]
@@ -76,3 +79,12 @@ def answered(value: object) -> Search[object]:
     """A search that asks nothing and comes to a value."""
     return value
     yield
+
+
+def outcome_of(search: Search[T]) -> T:
+    """What a search comes to that asks nothing."""
+    try:
+        next(search)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("it asks for something")

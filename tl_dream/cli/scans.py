@@ -99,7 +99,13 @@ def predict(given: Given) -> Any:
     method=choice("method", "auto|article", "how to search", "auto"),
     patience=option(int, 2, "rounds without a gain before it settles; 0 is quick"),
     budget=option(int, 10_000, "sentences through the model, a layer"),
-    rivals=option(Any, "12", 'other tokens measured a position; "all" takes minutes', "N", parser=rivals),
+    rivals=option(
+        Any,
+        None,
+        'other tokens measured a position (12, fewer in long sentences); "all" takes minutes',
+        "N",
+        parser=rivals,
+    ),
     figure=drawn("read_back", "Figure 5"),
 )
 def reconstruct(given: Given) -> Any:

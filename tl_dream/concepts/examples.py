@@ -152,6 +152,11 @@ def read_pairs(path: str | os.PathLike[str]) -> Examples:
 
     Raises:
         DreamError: a file that can't be read or holds nothing, or lines without exactly one {negative|positive}.
+
+    Example:
+        >>> written = Path("pairs.txt").write_text("{he|she} is here\\n{he|she} was there\\n")
+        >>> len(td.read_pairs("pairs.txt").items)
+        4
     """
     return Examples.of(_pairs(read_lines(path), str(path)))
 

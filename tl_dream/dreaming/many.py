@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tqdm.auto import tqdm
-
-from tl_dream._arguments import Number, Whole, whole_number
+from tl_dream._arguments import Number, Whole
 from tl_dream._errors import require
 from tl_dream.dreaming.task import DreamTask, Method
-from tl_dream.models import Host, attached
+from tl_dream.models import Host
 from tl_dream.results import Dream
-from tl_dream.search import Search, run_many
+from tl_dream.search import Search, side_by_side
 from tl_dream.text import DEFAULT_ALLOWED, Allowed
 
-SIDE_BY_SIDE = {"cpu": 64}
-"""Dreams under way at once, by the kind of device; elsewhere 256. Each takes 10 MB with MiniLM and 12 free words."""
+SIDE_BY_SIDE = 64
+"""Dreams under way at once on a CPU; elsewhere 256. Each takes 10 MB with MiniLM and 12 free words."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +96,9 @@ def dream_many(
         retokenize=retokenize,
         seed=seed,
     )
-    count = None if width is None else whole_number("width", width)
-    require(
-        isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes),
-        f"jobs is a {type(jobs).__name__}: give (objective, prompt) pairs",
-    )
-    total = len(jobs) if isinstance(jobs, Sized) else None
-    require(total != 0, "there is no job: give at least one (objective, prompt) pair")
-    with attached(model) as host:  # a model that is none is told at once
-        count = count or SIDE_BY_SIDE.get(host.device.type, 256)
     timed = replace(every.timed(), seconds=None)  # one clock for all
 
     def task(host: Host, job: Any) -> Search[Dream]:
-        """A job's search. Whatever is wrong with the job is raised when the search begins."""
         require(
             isinstance(job, tuple | list) and len(job) == 2,
             f"a job is {job!r:.80}: give an (objective, prompt) pair",
@@ -120,48 +107,18 @@ def dream_many(
         require(prompt is not None, "no sentence to start from: give (objective, prompt) pairs")
         return (yield from timed.search(host, objective, prompt))
 
-    return _finished(model, host, jobs, task, count, total, timed.ends, progress)
+    def made(number: int, job: Any, dream: Dream | None, error: BaseException | None) -> Finished:
+        objective, prompt = job if isinstance(job, tuple | list) and len(job) == 2 else (job, None)
+        return Finished(number, objective, prompt, dream, error)
 
-
-def _finished(
-    model: Any,
-    host: Host,
-    jobs: Iterable[Any],
-    task: Callable[[Host, Any], Search[Dream]],
-    width: int,
-    total: int | None,
-    ends: float | None,
-    progress: bool | None,
-) -> Iterator[Finished]:
-    under_way: dict[int, Any] = {}
-
-    def searches() -> Iterator[tuple[int, Search[Dream]]]:
-        for number, job in enumerate(jobs):
-            if ends is not None and time.perf_counter() >= ends:
-                return
-            under_way[number] = job
-            yield number, task(host.apart(), job)
-
-    results = run_many(host, searches(), width)
-    disable = None if progress is None else not progress
-    with tqdm(total=total, disable=disable, desc="dreams", unit="dream", leave=False) as bar:
-        interrupted: list[Finished] = []
-        while True:
-            with attached(model):  # only while it runs: what the user does between two results is not isolated
-                ended = next(results, None)
-            if ended is None:
-                break
-            number, result = ended
-            job = under_way.pop(number)
-            objective, prompt = job if isinstance(job, tuple | list) and len(job) == 2 else (job, None)
-            bar.update()
-            if isinstance(result, KeyboardInterrupt):
-                interrupted.append(Finished(number, objective, prompt, getattr(result, "partial", None), None))
-            elif isinstance(result, BaseException):
-                yield Finished(number, objective, prompt, None, result)
-            else:
-                yield Finished(number, objective, prompt, result, None)
-    if interrupted:
-        stop: Any = KeyboardInterrupt()
-        stop.partial = tuple(interrupted)
-        raise stop
+    return side_by_side(
+        model,
+        jobs,
+        task,
+        made,
+        what="(objective, prompt) pair",
+        width=width,
+        on_cpu=SIDE_BY_SIDE,
+        ends=timed.ends,
+        progress=progress,
+    )

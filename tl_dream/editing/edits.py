@@ -18,6 +18,7 @@ from tl_dream.editing.sentence_pool import MovedTarget, SentencePool
 from tl_dream.editing.sentence_search import WIDTH, search
 from tl_dream.models import Host, attached, forward
 from tl_dream.results import WITH_CONCEPT, Change, ConceptEdit, EditRow
+from tl_dream.search import Search, run
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Positions, Prompt, Sentence
 
 MAGNITUDES = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -176,9 +177,7 @@ def edit_concept(
             look = lambda: search(  # noqa: E731
                 pool, starts=starts, width=width, seed=seed, tick=lambda: bar.update(len(pool.rows) - bar.n) and None
             )
-            look()
-            if least:
-                _close_in(pool, moves, look)
+            run(host, _close_in(pool, moves, look) if least else look())
             return edit()
 
 
@@ -219,13 +218,14 @@ def _starting(
     return [[_default(vector)[0 if sides[vector.layer] > 0 else -1]] for vector in vectors]
 
 
-def _close_in(pool: SentencePool, moves: list[_Move], look: Callable[[], object]) -> None:
+def _close_in(pool: SentencePool, moves: list[_Move], look: Callable[[], Search[None]]) -> Search[None]:
     """Scale the moves to the least magnitude at which another text is the nearest, and a little past it.
 
     Where a text is found to be the first, the search goes on at that magnitude: any text that is nearer there is first
     at a smaller one. So it ends where the search finds none that is nearer (Dinkelbach's way to minimise a ratio).
     """
     for rounds in range(CLOSER + 1):
+        yield from look()
         turning = pool.turning()
         done = rounds == CLOSER or all(factor == torch.inf or abs(factor - 1) <= CONVERGED for factor in turning)
         factors = [1.0 if factor == torch.inf else factor * (PAST if done else 1.0) for factor in turning]
@@ -233,7 +233,6 @@ def _close_in(pool: SentencePool, moves: list[_Move], look: Callable[[], object]
         moves[:] = [move.times(factor) for move, factor in zip(moves, factors, strict=True)]
         if done:
             return
-        look()
 
 
 def _moves(

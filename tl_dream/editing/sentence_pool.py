@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +11,8 @@ from torch import Tensor
 
 from tl_dream._errors import require
 from tl_dream.models import Host, forward, in_float32, units_of
+from tl_dream.search import Ids, Look, Search
 from tl_dream.text import Sentence
-
-BATCH_TOKENS = 1024
-"""Tokens run in one forward pass."""
-
-Row = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,15 +68,16 @@ class SentencePool:
             )
         self.aims = [MovedTarget(aim.name, aim.change.to(self.origin[aim.name])) for aim in aims]
         self._restack()
-        self.rows: list[Row] = []
+        self.rows: list[Ids] = []
         self.near = 0
-        self._known: dict[Row, int] = {}
+        self._known: dict[Ids, int] = {}
         self._losses: list[Float[Tensor, "rows aim"]] = []
         self._moved: dict[str, list[Tensor]] = {name: [] for name in self.names}
         self._real: list[bool] = []
         self._alone: dict[int, dict[str, Tensor]] = {}
         self._whole = host.vocabulary.retokenizes([sentence.ids])[0]
-        self.add([sentence.ids])
+        with torch.no_grad():
+            self._take([sentence.ids], self._numbers(self._read(ids)).tolist())
 
     def _restack(self) -> None:
         self._changes = {
@@ -90,34 +87,50 @@ class SentencePool:
 
     def _read(self, ids: Tensor) -> dict[str, Float[Tensor, "batch pos unit"]]:
         found = forward(self.host, ids, self.names)
-        units = {name: units_of(found[name], name, None) for name in self.names}
-        return {name: in_float32(x) for name, x in units.items()}
+        return {name: self.units(found, name) for name in self.names}
 
-    @torch.no_grad()
-    def add(self, rows: Sequence[Row]) -> None:
+    @staticmethod
+    def units(found: Mapping[str, Tensor], name: str) -> Float[Tensor, "batch pos unit"]:
+        """Of an activation, in float32 or wider."""
+        return in_float32(units_of(found[name], name, None))
+
+    def add(self, rows: Sequence[Ids]) -> Search[None]:
         """Measure sentences that were not measured yet and whose text tokenizes back to them."""
         fresh = [row for row in dict.fromkeys(rows) if row not in self._known]
-        if self._whole and self.rows:
+        if self._whole:
             fresh = [row for row, back in zip(fresh, self.host.vocabulary.retokenizes(fresh), strict=True) if back]
-        size = max(1, BATCH_TOKENS // len(self.sentence))
-        for first in range(0, len(fresh), size):
-            part = fresh[first : first + size]
-            found = self._read(self._ids(part))
-            losses = torch.zeros(len(part), len(self.aims), dtype=torch.float64)
-            for name in self.names:
-                change = (found[name] - self.origin[name]).flatten(1)
-                wanted = self._changes[name]
-                square, aimed = change.square().sum(1), wanted.square().sum(1)
-                gap = square[:, None] - 2 * change @ wanted.T + aimed
-                losses[:, self._columns[name]] = (gap.clamp_min(0) / change.shape[1]).double().cpu()
-                self._moved[name].append((square / change.shape[1]).sqrt().double().cpu())
-            self._losses.append(losses)
-            for row in part:
-                self._known[row] = len(self.rows)
-                self.rows.append(row)
-                self._real.append(self._is_real(row))
+        if not fresh:
+            return
 
-    def _is_real(self, row: Row) -> bool:
+        def read(found: Mapping[str, Tensor], _: object) -> Float[Tensor, "some number"]:
+            return self._numbers({name: self.units(found, name) for name in self.names})
+
+        answer = yield Look(self.host, tuple(self.names), fresh, read)
+        self._take(fresh, answer.values)
+
+    def _numbers(self, found: Mapping[str, Tensor]) -> Float[Tensor, "rows number"]:
+        """Of every sentence the loss from every aim, and how far every hook's activation moved."""
+        losses, moved = dict[int, Tensor](), list[Tensor]()
+        for name, columns in self._columns.items():
+            change = (found[name] - self.origin[name]).flatten(1)
+            wanted = self._changes[name]
+            square, aimed = change.square().sum(1), wanted.square().sum(1)
+            gap = (square[:, None] - 2 * change @ wanted.T + aimed).clamp_min(0) / change.shape[1]
+            losses |= zip(columns, gap.unbind(1), strict=True)
+            moved.append((square / change.shape[1]).sqrt())
+        return torch.stack([*(losses[aim] for aim in range(len(self.aims))), *moved], 1)
+
+    def _take(self, rows: Sequence[Ids], numbers: Sequence[Sequence[float]]) -> None:
+        found = torch.tensor(numbers, dtype=torch.float64)
+        self._losses.append(found[:, : len(self.aims)])
+        for name, moved in zip(self.names, found[:, len(self.aims) :].unbind(1), strict=True):
+            self._moved[name].append(moved)
+        for row in rows:
+            self._known[row] = len(self.rows)
+            self.rows.append(row)
+            self._real.append(self._is_real(row))
+
+    def _is_real(self, row: Ids) -> bool:
         """Whether every token is allowed or the original's own: a start may hold [MASK], a result may not."""
         return all(a == b or bool(self.allowed[a]) for a, b in zip(row, self.sentence.ids, strict=True))
 
@@ -136,7 +149,7 @@ class SentencePool:
         """Root mean square distance of every sentence from the original at a hook."""
         return torch.cat(self._moved[name])
 
-    def find(self, row: Row) -> int | None:
+    def find(self, row: Ids) -> int | None:
         """The number of a sentence, None where it was not measured (its text does not tokenize back to it)."""
         return self._known.get(row)
 
@@ -198,7 +211,7 @@ class SentencePool:
             found = self._read(self._ids([row, *back]))[name]
         return {at: found[0, at] - found[1 + i, at] for i, at in enumerate(places)}
 
-    def _ids(self, rows: Sequence[Row]) -> Tensor:
+    def _ids(self, rows: Sequence[Ids]) -> Tensor:
         return torch.tensor(rows, device=self.host.device)
 
     def exact(self, number: int, aim: int) -> float:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._errors import require
-from tl_dream.editing.sentence_pool import BATCH_TOKENS, Row, SentencePool
-from tl_dream.models import forward, units_of
+from tl_dream.editing.sentence_pool import SentencePool
+from tl_dream.search import Ids, Look, Search
 
 Swap = tuple[int, int]
 """A position and the token put there."""
@@ -35,11 +36,11 @@ class _Start:
     """One aim's way from one sentence."""
 
     aim: int
-    row: Row
+    row: Ids
     done: bool = False
 
 
-def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, tick: Callable[[], None]) -> None:
+def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, tick: Callable[[], None]) -> Search[None]:
     """Fill the pool with the most promising sentences for every aim; `pool.best()` then tells the nearest.
 
     Every aim starts at the original sentence, at the sentence with [MASK] where the aim differs most from it, and at
@@ -56,7 +57,7 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
         DreamError: no single-word neighbour.
     """
     draw = torch.Generator().manual_seed(seed)
-    _surround(pool, draw)
+    yield from _surround(pool, draw)
     require(
         pool.near > 0,
         f"there is nothing to compare {pool.sentence.text!r} with: no sentence that differs from it in one word may be "
@@ -65,28 +66,30 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
     tick()
     model = _Model(pool)
     running = [_Start(aim, row) for aim in range(len(pool.aims)) for row in _starts(pool, aim, starts, draw)]
-    pool.add([start.row for start in running])
+    yield from pool.add([start.row for start in running])
     for _ in range(ROUNDS):
         running = [start for start in running if not start.done and pool.find(start.row) is not None]
         if not running:
             break
-        swaps = model.propose(running, width)
-        pool.add([_with(start.row, *swap) for start, some in zip(running, swaps, strict=True) for swap in some])
+        swaps = yield from model.propose(running, width)
+        yield from pool.add(
+            [_with(start.row, *swap) for start, some in zip(running, swaps, strict=True) for swap in some]
+        )
         tick()
         singles = [_ranked(pool, start, some) for start, some in zip(running, swaps, strict=True)]
         more = [_together(pool, start, ranked) for start, ranked in zip(running, singles, strict=True)]
-        pool.add([row for rows in more for row in rows])
+        yield from pool.add([row for rows in more for row in rows])
         tick()
         for start, ranked, rows in zip(running, singles, more, strict=True):
             _advance(pool, start, [_with(start.row, *swap) for _, swap in ranked[:1]] + rows)
 
 
-def _surround(pool: SentencePool, draw: torch.Generator) -> None:
+def _surround(pool: SentencePool, draw: torch.Generator) -> Search[None]:
     """Measure sentences that differ in one word: near tokens first, random ones after."""
     W, ids = pool.W, pool.sentence.ids
     pick = pool.allowed.nonzero()[:, 0]
-    near: list[Row] = []
-    far: list[Row] = []
+    near: list[Ids] = []
+    far: list[Ids] = []
     for at in pool.sentence.free:
         away = (W[pick.to(W.device)] - W[ids[at]]).norm(dim=1).cpu()
         away[pick == ids[at]] = torch.inf
@@ -94,16 +97,16 @@ def _surround(pool: SentencePool, draw: torch.Generator) -> None:
         close = pick[away.topk(count, largest=False).indices].tolist() if count > 0 else []
         near += [_with(ids, at, token) for token in close]
         far += [_with(ids, at, int(pick[i])) for i in torch.randint(len(pick), (RANDOM,), generator=draw)]
-    pool.add(near)
+    yield from pool.add(near)
     pool.near = len(pool.rows) - 1
-    pool.add(far)
+    yield from pool.add(far)
 
 
-def _with(row: Row, at: int, token: int) -> Row:
+def _with(row: Ids, at: int, token: int) -> Ids:
     return (*row[:at], token, *row[at + 1 :])
 
 
-def _starts(pool: SentencePool, aim: int, count: int, draw: torch.Generator) -> list[Row]:
+def _starts(pool: SentencePool, aim: int, count: int, draw: torch.Generator) -> list[Ids]:
     """The sentences one aim starts from."""
     ids, free = pool.sentence.ids, pool.sentence.free
     found = [ids]
@@ -137,32 +140,31 @@ class _Model:
         ]
         self._curvature: dict[int, float] = {}
 
-    def propose(self, starts: Sequence[_Start], width: int) -> list[list[Swap]]:
+    def propose(self, starts: Sequence[_Start], width: int) -> Search[list[list[Swap]]]:
         """For every start the most promising swaps (position, token), best first."""
         wanted = {(start.aim, start.row) for start in starts}
         wanted |= {(start.aim, self.pool.sentence.ids) for start in starts if start.aim not in self._curvature}
-        pulls = self._gradients(sorted(wanted))
+        pulls = yield from self._gradients(sorted(wanted))
         for aim in {start.aim for start in starts} - self._curvature.keys():
             self._curvature[aim] = self._fit(aim, pulls[aim, self.pool.sentence.ids])
         return [self._top(start, pulls[start.aim, start.row], width) for start in starts]
 
-    def _gradients(self, wanted: Sequence[tuple[int, Row]]) -> dict[tuple[int, Row], Float[Tensor, "free d_model"]]:
-        """Of the loss with respect to the free words' embeddings."""
+    def _gradients(self, wanted: Sequence[tuple[int, Ids]]) -> Search[dict[tuple[int, Ids], Tensor]]:
+        """Of the loss with respect to the free words' embeddings, Float[free, d_model]."""
         pool, free = self.pool, list(self.pool.sentence.free)
-        found: dict[tuple[int, Row], Tensor] = {}
+        found: dict[tuple[int, Ids], Tensor] = {}
         for name in pool.names:
             mine = [key for key in wanted if pool.aims[key[0]].name == name]
-            size = max(1, BATCH_TOKENS // len(pool.sentence))
-            for first in range(0, len(mine), size):
-                part = mine[first : first + size]
-                ids = torch.tensor([row for _, row in part], device=pool.host.device)
-                change = torch.stack([pool.aims[aim].change for aim, _ in part])
-                with torch.enable_grad():
-                    embeddings = pool.W[ids].requires_grad_()
-                    units = units_of(forward(pool.host, ids, [name], embeddings=embeddings)[name], name, None)
-                    error = (units.to(change) - pool.origin[name] - change).square().mean((1, 2))
-                    (pull,) = torch.autograd.grad(error.sum(), embeddings)
-                found.update(zip(part, pull[:, free], strict=True))
+
+            def read(got: Mapping[str, Tensor], which: list[int], name: str = name, mine: Any = mine) -> Tensor:
+                change = torch.stack([pool.aims[mine[i][0]].change for i in which])
+                return (pool.units(got, name) - pool.origin[name] - change).square().mean((1, 2))[:, None]
+
+            rows = [row for _, row in mine]
+            soft = [pool.W[list(row)] for row in rows]
+            if rows:
+                answer = yield Look(pool.host, (name,), rows, read, soft=soft)
+                found.update(zip(mine, [pull[free] for pull in answer.pulls], strict=True))
         return found
 
     def _fit(self, aim: int, pull: Float[Tensor, "free d_model"]) -> float:
@@ -206,7 +208,7 @@ def _ranked(pool: SentencePool, start: _Start, swaps: Sequence[Swap]) -> list[tu
     return sorted(zip(losses, [swap for _, swap in known], strict=True))
 
 
-def _together(pool: SentencePool, start: _Start, ranked: Sequence[tuple[float, Swap]]) -> list[Row]:
+def _together(pool: SentencePool, start: _Start, ranked: Sequence[tuple[float, Swap]]) -> list[Ids]:
     """The best swap together with each of the best swaps elsewhere, and all of those that help at once."""
     if not ranked:
         return []
@@ -224,7 +226,7 @@ def _together(pool: SentencePool, start: _Start, ranked: Sequence[tuple[float, S
     return [*pairs, row]
 
 
-def _advance(pool: SentencePool, start: _Start, rows: Sequence[Row]) -> None:
+def _advance(pool: SentencePool, start: _Start, rows: Sequence[Ids]) -> None:
     """Move a start to the best of what was measured from it, or end it."""
     numbers = [number for row in (start.row, *rows) if (number := pool.find(row)) is not None]
     losses = pool.of(start.aim, numbers)

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_dream.models import Host
-from tl_dream.reconstruction.targets import Differences, Target
-from tl_dream.reconstruction.token_space import TokenSpace, closest
+from tl_dream._arguments import Whole, plain, seed_number, whole_number
+from tl_dream._errors import require
+from tl_dream.models import Host, attached
+from tl_dream.reconstruction.problem import read_target
+from tl_dream.reconstruction.targets import Differences, Target, masked
+from tl_dream.reconstruction.token_swaps import TokenSpace, closest
 from tl_dream.results import Certificate, Swap
+from tl_dream.search import Search, run
+from tl_dream.text import Allowed, Positions, Prompt
 
 SPARE = 4.0
 """How many times the information in a sentence a target must hold for a match to be no accident."""
 
 EXCHANGES = 64
 """Exchanges of two tokens that are measured: all of 11 positions, of more those that should change the least."""
+
+RIVALS, LEAST, IN_ALL = 12, 2, 320
+"""Other tokens tried at every position where nobody says how many: on MiniLM the five cheapest of the vocabulary are
+nearly always among so many. From 27 positions on fewer, down to the least, for about so many in all: what they cost
+would else grow with the square of the length."""
 
 KEPT = 64
 """Other tokens that are kept for every position, the cheapest."""
@@ -31,6 +42,54 @@ CHUNK = 4096
 
 Edit = tuple[tuple[int, int], ...]
 """Free slots and the tokens put there."""
+
+
+def read_rivals(rivals: Any) -> int | str | None:
+    rivals = plain(rivals)
+    return rivals if rivals is None or rivals == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
+
+
+def certify(
+    model: Any,
+    candidate: str | Prompt,
+    target: Any,
+    *,
+    hook: str = "block_out",
+    layer: Whole | None = None,
+    positions: Positions = None,
+    units: Whole | Iterable[Any] | None = None,
+    rivals: Whole | str | None = None,
+    allowed: Allowed = "no_unused",
+    seed: Whole = 0,
+) -> Certificate:
+    """Whether a text is the one a target was recorded from, as far as it can be told; nothing is searched.
+
+    Args:
+        candidate: the text (or ids, as a Prompt) to check.
+        target, hook, layer, positions, units: as in `reconstruct`.
+        rivals: other tokens measured at every position, as in `reconstruct`.
+        allowed: what they may be.
+        seed: of the choice of rivals.
+
+    Raises:
+        DreamError: as in `reconstruct`, and a candidate of another length than the target.
+
+    Example:
+        >>> goal = 0.5 * torch.ones(5, bert.cfg.d_model)  # of [CLS], three words and [SEP]
+        >>> td.certify(bert, "the red dog", goal, layer=0, rivals=2).matched
+        False
+    """
+    number, draw = read_rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
+    with attached(model) as host:
+        question = read_target(host, target, hook, layer, positions, units)
+        sentence = host.vocabulary.read(candidate)
+        require(
+            question.length in (None, len(sentence)),
+            f"the candidate has {len(sentence)} tokens, the target {question.length} positions: it can't be it",
+        )
+        goal = question.target(host, masked(host, sentence))
+        space, tokens = TokenSpace(host, goal, host.vocabulary.allowed(allowed)), goal.searched(host, sentence)
+        return run(host, examine(host, goal, space, tokens, number, draw, keep=True)).certificate
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +114,12 @@ def examine(
     target: Target,
     space: TokenSpace,
     tokens: Int[Tensor, " free"],
-    rivals: int | str,
+    rivals: int | str | None,
     generator: torch.Generator,
     *,
     keep: bool = False,
     budget: float = math.inf,
-) -> Examined:
+) -> Search[Examined]:
     """Measure tokens and their rivals; where a rival fits better, go on from it, unless told to `keep` them.
 
     The rivals of a sentence differ from it in one token, or have two of its tokens exchanged: a position that
@@ -69,19 +128,20 @@ def examine(
     Args:
         tokens: at the free positions.
         rivals: tokens tried a position: those the target tells apart least, and a quarter as many of the closest
-            embeddings; "all" tries every allowed one.
+            embeddings; "all" tries every allowed one, None `RIVALS`, or fewer of a long sentence.
         budget: forwards (the meter's) after which it does not go on: a better rival is then measured without its own.
     """
     visited: set[tuple[int, ...]] = set()
     while True:
         visited.add(tuple(tokens.tolist()))
-        found = _measure(host, target, tokens, _edits(host, space, tokens, rivals, generator))
+        edits = yield from _edits(host, space, tokens, rivals, generator)
+        found = yield from _measure(host, target, tokens, edits)
         # a gain within the arithmetic's own differences, measured the other way round, may be a loss
         if keep or found.matched or found.gain <= target.tolerance or tuple(found.best.tolist()) in visited:
             break
         tokens = found.best
         if host.meter.forwards >= budget:
-            found = _measure(host, target, tokens, iter(()))
+            found = yield from _measure(host, target, tokens, iter(()))
             break
     vocabulary, free = host.vocabulary, target.sentence.free
 
@@ -137,8 +197,9 @@ class _Measured:
     gain: float
 
 
-def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: Iterator[Edit]) -> _Measured:
-    """The tokens are measured in the batch of every chunk of rivals: batches of other sizes differ by rounding."""
+def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: Iterator[Edit]) -> Search[_Measured]:
+    """The tokens are measured with every chunk of rivals. They can wait: other layers' certificates of the same text
+    ask for many of the same rivals."""
     first: Differences | None = None
     rival: _Rival | None = None
     groups: list[list[_Rival]] = [[] for _ in tokens]
@@ -148,8 +209,8 @@ def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: It
         for i, edit in enumerate(chunk):
             for slot, token in edit:
                 rows[1 + i, slot] = token
-        found = target.compare(host, target.fill(host, rows))
-        losses = found.errors.double().square().mean(1)
+        found = yield from target.compare(host, rows, patient=True)
+        losses = found.errors.square().mean(1)
         first = first or Differences(found.errors[:1], found.beyond[:1], found.peak[:1])
         costs = (losses[1:] - losses[0]).tolist()
         for edit, error, cost in zip(chunk, found.beyond[1:].tolist(), costs, strict=True):
@@ -168,13 +229,15 @@ def _measure(host: Host, target: Target, tokens: Int[Tensor, " free"], edits: It
 
 
 def _edits(
-    host: Host, space: TokenSpace, tokens: Int[Tensor, " free"], rivals: int | str, generator: torch.Generator
-) -> Iterator[Edit]:
+    host: Host, space: TokenSpace, tokens: Int[Tensor, " free"], rivals: int | str | None, generator: torch.Generator
+) -> Search[Iterator[Edit]]:
     """The rivals of tokens, those most likely to go unnoticed where not all are tried."""
     if rivals == 0:
         return iter(())
+    if rivals is None:
+        rivals = min(RIVALS, max(LEAST, IN_ALL // len(tokens)))
     here = host.W_E[tokens].to(space.identity)
-    metric = space.metric(here, generator)
+    metric = yield from space.metric(here, generator)
     if isinstance(rivals, str):
         choices = [space.allowed.nonzero()[:, 0].tolist()] * len(tokens)
     else:
@@ -200,7 +263,7 @@ def _exchanges(host: Host, space: TokenSpace, tokens: Int[Tensor, " free"]) -> l
     there = pulls @ host.W_E[tokens].to(pulls).T
     stays = there.diagonal(dim1=1, dim2=2)
     change = (there + there.transpose(1, 2) - stays[:, :, None] - stays[:, None, :]).square().sum(0)
-    return sorted(pairs, key=lambda pair: float(change[pair]))[: max(EXCHANGES, 2 * len(own))]
+    return sorted(pairs, key=lambda pair: float(change[pair]))[:EXCHANGES]
 
 
 def _tells(target: Target, space: TokenSpace, rival: float) -> bool:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, layers_of, listed, plain, seed_number
 from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models import Host, attached, isolated
 from tl_dream.reconstruction.certificates import examine
 from tl_dream.reconstruction.problem import Problem, read_target
-from tl_dream.reconstruction.reconstruction import RIVALS, SearchSettings, solve
+from tl_dream.reconstruction.reconstruction import SearchSettings, solve
 from tl_dream.reconstruction.targets import masked, record
-from tl_dream.reconstruction.token_space import TokenSpace
+from tl_dream.reconstruction.token_swaps import TokenSpace
 from tl_dream.results import Cost, Kept, KeptTokens, LayerReconstructions, Reconstruction
+from tl_dream.search import Search, side_by_side
 from tl_dream.text import Allowed, Prompt, Sentence, prompts_of
 
 DAMAGES = ("noise", "bf16", "int8", "top")
@@ -71,6 +71,10 @@ def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -
 
     Raises:
         DreamError: an unknown damage, more units than there are, a target that is not floating-point, or not finite.
+
+    Example:
+        >>> td.damaged(torch.tensor([[0.1, -2.0, 1.0]]), "top 1")
+        tensor([[ 0., -2.,  0.]])
     """
     kind, amount = read_damage(damage)
     require(
@@ -97,6 +101,9 @@ def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -
     return torch.zeros_like(flat).scatter(1, kept, flat.gather(1, kept)).reshape(target.shape)
 
 
+SIDE_BY_SIDE = 128
+"""Searches at once."""
+
 CHEAPEST = 5
 """Other tokens that a record keeps for every position."""
 
@@ -116,7 +123,7 @@ def reconstruct_layers(
     starts: Whole = 1,
     patience: Whole = 2,
     allowed: Allowed = "no_unused",
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     budget: Whole = 10_000,
     seed: Whole = 0,
     progress: bool | None = None,
@@ -134,6 +141,9 @@ def reconstruct_layers(
     Raises:
         DreamError: as in `reconstruct`, and an unknown damage.
         DreamError, KeyboardInterrupt: `error.partial` holds the layers so far, as in `reconstruct`.
+
+    Example:
+        >>> layers = td.reconstruct_layers(bert, "the red dog", layers=[0])
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     allowed = plain(allowed)
@@ -141,17 +151,65 @@ def reconstruct_layers(
         read_damage(damage)
     with attached(model) as host:
         sentence = host.vocabulary.read(text)
-        found: list[Reconstruction] = []
+        tasks = {
+            layer: pose_damaged(host, sentence, hook, layer, damage, search.seed)
+            for layer in read_layers(host, hook, layers)
+        }
+        found: dict[int, Reconstruction] = {}
 
-        def so_far(last: Reconstruction | None, why: str) -> LayerReconstructions | None:
-            layers = [*found, last] if last is not None else found
-            return LayerReconstructions(sentence.text, damage, tuple(layers), why) if layers else None
+        def so_far(stopped: str = "complete") -> LayerReconstructions | None:
+            order = [found[layer] for layer in tasks if layer in found]
+            return LayerReconstructions(sentence.text, damage, tuple(order), stopped) if order else None
 
-        with keeping(so_far):
-            for layer in read_layers(host, hook, layers):
-                task = pose_damaged(host, sentence, hook, layer, damage, search.seed)
-                found.append(solve(host, task, search, allowed, progress=progress))
-    return LayerReconstructions(sentence.text, damage, tuple(found))
+        def task(own: Host, layer: int) -> Search[Reconstruction]:
+            return solve(own, tasks[layer], search, allowed)
+
+        result = gathered(host, list(tasks), task, found, so_far, progress)
+    assert result is not None
+    return result
+
+
+R = TypeVar("R")
+
+
+def gathered(
+    host: Host,
+    jobs: Sequence[Any],
+    task: Callable[[Host, Any], Search[Any]],
+    found: dict[Any, Any],
+    so_far: Callable[..., R],
+    progress: bool | None,
+) -> R:
+    """Fill `found` with what jobs come to that run side by side, and give what is made of it.
+
+    Raises:
+        DreamError, KeyboardInterrupt: what ended one of them, with `so_far` as its partial.
+    """
+
+    def partial(inner: Any, reason: str) -> R:
+        ended = inner if isinstance(inner, tuple) else ()  # of Ctrl-C, every job that was under way
+        found.update((job, result) for job, result, _ in ended if result is not None)
+        return so_far(reason)
+
+    results = side_by_side(
+        host,
+        jobs,
+        task,
+        lambda _, job, result, error: (job, result, error),
+        what="job",
+        width=None,
+        on_cpu=SIDE_BY_SIDE,
+        ends=None,
+        progress=progress,
+    )
+    with keeping(partial):
+        for job, result, error in results:
+            result = result if error is None else getattr(error, "partial", None)
+            if result is not None:
+                found[job] = result
+            if error is not None:
+                raise error
+    return so_far()
 
 
 def read_layers(host: Host, hook: str, layers: Any) -> list[int]:
@@ -193,7 +251,7 @@ def kept_tokens(
         "top 32",
     ),
     allowed: Allowed = "no_unused",
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     budget: Whole = 10_000,
     seed: Whole = 0,
     callback: Callable[[Kept], object] | None = None,
@@ -220,52 +278,57 @@ def kept_tokens(
     Raises:
         DreamError: no text, no damage, an unknown one, and as in `reconstruct`.
         DreamError, KeyboardInterrupt: `error.partial` holds the records so far.
+
+    Example:
+        >>> kept = td.kept_tokens(bert, "the red dog", layers=[0], damages=["int8"])
     """
     given, damages, allowed = prompts_of(texts, "text to read back"), listed(damages), plain(allowed)
     require(bool(damages), "no damage given: name at least one, such as 'noise 0.05'")
     search = SearchSettings(patience=1, rivals=plain(rivals), budget=plain(budget), seed=plain(seed))
     for damage in damages:
         read_damage(damage)
-    records: list[Kept] = []
     with attached(model) as host:
         sentences = [host.vocabulary.read(text) for text in given]
         chosen = read_layers(host, hook, layers)
         jobs = [(i, layer, damage) for i in range(len(sentences)) for layer in chosen for damage in damages]
+        found: dict[tuple[int, int, str], Kept] = {}
 
-        def kept(stopped: str = "complete") -> KeptTokens | None:
+        def so_far(stopped: str = "complete") -> KeptTokens | None:
+            records = tuple(found[job] for job in jobs if job in found)
             cost = Cost(host.meter.forwards, host.meter.forward_tokens, sum(record.seconds for record in records))
             told = tuple(sentence.text for sentence in sentences)
-            return KeptTokens(host.name, hook, told, tuple(records), search.seed, cost, stopped) if records else None
+            return KeptTokens(host.name, hook, told, records, search.seed, cost, stopped) if records else None
 
-        bar = tqdm(jobs, disable=None if progress is None else not progress, desc="kept_tokens", leave=False)
-        with keeping(lambda _, why: kept(why)), bar:
-            for i, layer, damage in bar:
-                draw = (search.seed * 1_000_003 + i) % 2**63
-                task = pose_damaged(host, sentences[i], hook, layer, damage, draw)
-                records.append(_keep(host, task, i, layer, damage, allowed, search))
-                if callback is not None:
-                    callback(records[-1])
-        found = kept()
-    assert found is not None
-    return found
+        def task(own: Host, job: tuple[int, int, str]) -> Search[Kept]:
+            i, layer, damage = job
+            draw = (search.seed * 1_000_003 + i) % 2**63
+            posed = pose_damaged(host, sentences[i], hook, layer, damage, draw)
+            kept = yield from _keep(own, posed, i, layer, damage, allowed, search)
+            if callback is not None:
+                callback(kept)
+            return kept
+
+        result = gathered(host, jobs, task, found, so_far, progress)
+    assert result is not None
+    return result
 
 
 def _keep(
     host: Host, task: Problem, text: int, layer: int, damage: str, allowed: Allowed, search: SearchSettings
-) -> Kept:
+) -> Search[Kept]:
     truth, began = task.truth, time.perf_counter()
     assert truth is not None
     near, far = replace(search, patience=0, rivals=0), replace(search, rivals=0)
-    best = solve(host, replace(task, start=truth), near, allowed, progress=False)
+    best = yield from solve(host, replace(task, start=truth), near, allowed)
     assert best.truth is not None
     enough = -best.truth.score * (1 + EQUAL)
-    blind = solve(host, task, far, allowed, progress=False, enough=enough)
+    blind = yield from solve(host, task, far, allowed, enough=enough)
     found = min(best, blind, key=lambda result: result.loss)
     target = task.question.target(host, task.frames[0])
     tokens = torch.tensor([found.best.ids[i] for i in target.sentence.free], device=host.device)
     space = TokenSpace(host, target, host.vocabulary.allowed(allowed))
     draw = torch.Generator().manual_seed(search.seed)
-    around = examine(host, target, space, tokens, search.rivals, draw, keep=True)
+    around = yield from examine(host, target, space, tokens, search.rivals, draw, keep=True)
     return Kept(
         text=text,
         layer=layer,

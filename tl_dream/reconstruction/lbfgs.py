@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Function = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Points [batch, n] -> their values [batch] and gradients [batch, n]."""
+from tl_dream.search import Search
+
+Function = Callable[[Tensor], Search[tuple[Tensor, Tensor]]]
+"""Points [batch, n] -> their values [batch] and gradients [batch, n], which a search asks for."""
 
 MEMORY = 50
 ARMIJO = 1e-4
@@ -34,18 +36,21 @@ class Minimizer:
     def __init__(self, function: Function, x: Float[Tensor, "batch n"]) -> None:
         self._function = function
         self.x = x.detach().clone()
-        self.value, self._gradient = function(self.x)
+        self.value = self._gradient = torch.empty(0)
         self.iterations = 0
         self.stuck = False
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def run(self, iterations: int, before: Callable[[], object] = lambda: None) -> None:
-        """Iterate, or stop where no row moves any more; `before` is called ahead of every iteration."""
+    def run(self, iterations: int, before: Callable[[], object] = lambda: None) -> Search[None]:
+        """Iterate, or stop where no row moves any more; `before` is called ahead of every iteration. 0 iterations give
+        the value where the rows start."""
+        if not self.value.numel():
+            self.value, self._gradient = yield from self._function(self.x)
         for _ in range(iterations):
             if self.stuck:
                 return
             before()
-            self._step()
+            yield from self._step()
 
     def _direction(self) -> Tensor:
         q = self._gradient.clone()
@@ -66,7 +71,7 @@ class Minimizer:
         s, y, rho = self._pairs[-1]
         return torch.where(rho > 0, (s * y).sum(1) / y.square().sum(1).clamp_min(1e-30), unit)
 
-    def _step(self) -> None:
+    def _step(self) -> Search[None]:
         x, value, gradient = self.x, self.value, self._gradient
         direction = self._direction()
         slope = (direction * gradient).sum(1)
@@ -76,7 +81,7 @@ class Minimizer:
         length = torch.ones_like(value)
         for _ in range(HALVINGS):
             new = x + length[:, None] * direction
-            new_value, new_gradient = self._function(new)
+            new_value, new_gradient = yield from self._function(new)
             good = torch.isfinite(new_value) & (new_value <= value + ARMIJO * length * slope)
             if bool(good.all()):
                 break

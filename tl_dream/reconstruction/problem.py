@@ -17,6 +17,7 @@ from tl_dream.models import Host, check_index, user_hooks
 from tl_dream.objectives import Read, match
 from tl_dream.reconstruction.targets import Target, frame, masked, record, shape_at
 from tl_dream.results import ScoredText
+from tl_dream.search import Search
 from tl_dream.text import Allowed, Positions, Prompt, Sentence
 
 FINE, COARSE = 64, 4
@@ -329,8 +330,8 @@ def check_allowed(task: Problem, mask: Bool[Tensor, " vocab"], allowed: Allowed)
             )
 
 
-def measured(host: Host, task: Problem, sentence: Sentence) -> ScoredText:
+def measured(host: Host, task: Problem, sentence: Sentence) -> Search[ScoredText]:
     """A sentence with minus its mean squared error; the truth's is 0 but for rounding, if the target is as recorded."""
     target = task.question.target(host, sentence)
-    errors = target.compare(host, torch.tensor([sentence.ids], device=host.device)).errors[0]
-    return host.scored_text(sentence.ids, -target.loss(errors))
+    found = yield from target.compare(host, target.searched(host, sentence)[None])
+    return host.scored_text(sentence.ids, -float(target.loss(found.errors[0])))

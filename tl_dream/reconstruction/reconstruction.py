@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,24 +13,20 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields, whole_number
-from tl_dream._errors import DreamError, keeping, require
+from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields
+from tl_dream._errors import DreamError, keeping, require, why
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
-from tl_dream.reconstruction.certificates import Examined, examine
+from tl_dream.reconstruction.certificates import Examined, examine, read_rivals
 from tl_dream.reconstruction.inversion import invert
-from tl_dream.reconstruction.problem import Problem, check_allowed, measured, read_problem, read_target
-from tl_dream.reconstruction.targets import Target, masked
-from tl_dream.reconstruction.token_space import TokenSpace
-from tl_dream.reconstruction.token_swaps import TokenLedger
-from tl_dream.results import Certificate, Cost, History, Reconstruction
-from tl_dream.search import Batch, run
+from tl_dream.reconstruction.problem import Problem, check_allowed, measured, read_problem
+from tl_dream.reconstruction.targets import Target
+from tl_dream.reconstruction.token_swaps import TokenLedger, TokenSpace
+from tl_dream.results import Cost, History, Reconstruction, ScoredText
+from tl_dream.search import Batch, Budget, Search, run
 from tl_dream.text import Allowed, Positions, Prompt
 
 METHODS = ("auto", "article")
-
-RIVALS = 12
-"""Other tokens tried at every position. On MiniLM the five cheapest of the vocabulary are nearly always among them."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +37,14 @@ class SearchSettings:
     steps: int | None = None
     starts: int = 1
     patience: int = 2
-    rivals: int | str = RIVALS
+    rivals: int | str | None = None
     budget: int = 10_000
     seed: int = 0
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
-        object.__setattr__(self, "rivals", _rivals(self.rivals))
+        object.__setattr__(self, "rivals", read_rivals(self.rivals))
         object.__setattr__(self, "seed", seed_number(self.seed))
         require(
             self.steps is None or self.method == "article",
@@ -61,10 +59,6 @@ class SearchSettings:
         if self.method == "article":
             given["steps"] = self.steps or ARTICLE.steps
         return {key: value for key, value in given.items() if key not in ("method", "seed", *unused)}
-
-
-def _rivals(rivals: Any) -> int | str:
-    return "all" if plain(rivals) == "all" else whole_number("rivals", rivals, 0, advice=', or "all"')
 
 
 def reconstruct(
@@ -83,7 +77,7 @@ def reconstruct(
     patience: Whole = 2,
     allowed: Allowed = "no_unused",
     truth: str | Prompt | None = None,
-    rivals: Whole | str = RIVALS,
+    rivals: Whole | str | None = None,
     budget: Whole = 10_000,
     seed: Whole = 0,
     progress: bool | None = None,
@@ -118,8 +112,9 @@ def reconstruct(
         allowed: tokens that may be chosen.
         truth: the sentence, where it is known: then the result counts the right tokens. It is never used to search.
         rivals: other tokens measured at every position, for the certificate and the cheapest swaps (`alternatives`):
-            those that the target tells apart least, and a quarter as many of the closest embeddings. 0 for none, and no
-            certificate; "all" for every allowed token, which takes minutes.
+            those that the target tells apart least, and a quarter as many of the closest embeddings. None for 12, and
+            for fewer (2 at least) in a sentence of more than 26 words, so that they are about 320 in all. 0 for none,
+            and no certificate; "all" for every allowed token, which takes minutes.
         budget: forwards of the search of "auto" (a sentence through the model; with its gradient it counts as two).
             The certificate's come on top of it.
         seed: of the local random generator.
@@ -133,6 +128,11 @@ def reconstruct(
             impossible length, a truth or start that can't be it.
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings the best tokens so far,
             without rivals, as its `partial`.
+
+    Example:
+        >>> back = td.reconstruct(bert, "the red dog", layer=0)
+        >>> back.best.text
+        'the red dog'
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
     with attached(model) as host:
@@ -147,45 +147,20 @@ def reconstruct(
             length=length,
             truth=truth,
         )
-        return solve(host, task, search, allowed, progress=progress)
+        with tqdm(disable=None if progress is None else not progress, desc="reconstruct", leave=False) as bar:
+
+            def tick(loss: float) -> None:
+                bar.update(host.meter.forwards - bar.n)
+                bar.set_postfix(loss=f"{loss:.2e}")
+
+            return run(host, solve(host, task, search, allowed, tick=tick))
 
 
-def certify(
-    model: Any,
-    candidate: str | Prompt,
-    target: Any,
-    *,
-    hook: str = "block_out",
-    layer: Whole | None = None,
-    positions: Positions = None,
-    units: Whole | Iterable[Any] | None = None,
-    rivals: Whole | str = RIVALS,
-    allowed: Allowed = "no_unused",
-    seed: Whole = 0,
-) -> Certificate:
-    """Whether a text is the one a target was recorded from, as far as it can be told; nothing is searched.
-
-    Args:
-        candidate: the text (or ids, as a Prompt) to check.
-        target, hook, layer, positions, units: as in `reconstruct`.
-        rivals: other tokens measured at every position, as in `reconstruct`.
-        allowed: what they may be.
-        seed: of the choice of rivals.
-
-    Raises:
-        DreamError: as in `reconstruct`, and a candidate of another length than the target.
-    """
-    number, draw = _rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
-    with attached(model) as host:
-        question = read_target(host, target, hook, layer, positions, units)
-        sentence = host.vocabulary.read(candidate)
-        require(
-            question.length in (None, len(sentence)),
-            f"the candidate has {len(sentence)} tokens, the target {question.length} positions: it can't be it",
-        )
-        goal = question.target(host, masked(host, sentence))
-        space, tokens = TokenSpace(host, goal, host.vocabulary.allowed(allowed)), goal.searched(host, sentence)
-        return examine(host, goal, space, tokens, number, draw, keep=True).certificate
+def ended(error: Any, partial: Search[Any] | None) -> Search[None]:
+    """Give an error that ended a search what it has so far, as its `partial`."""
+    error.partial = None
+    with suppress(Exception):
+        error.partial = None if partial is None else (yield from partial)
 
 
 @dataclass(frozen=True)
@@ -199,7 +174,7 @@ class _Attempt:
 
     @property
     def loss(self) -> float:
-        return self.target.loss(self.found.errors)
+        return float(self.target.loss(self.found.errors))
 
 
 def solve(
@@ -208,13 +183,15 @@ def solve(
     search: SearchSettings,
     allowed: Allowed,
     *,
-    progress: bool | None = None,
-    enough: float = -float("inf"),
-) -> Reconstruction:
+    tick: Callable[[float], object] = lambda loss: None,
+    enough: float = -math.inf,
+    ends: float = math.inf,
+) -> Search[Reconstruction]:
     """Answer a task.
 
     Args:
         enough: a loss that ends the search, as a match does.
+        ends: when it ends at the latest, by `time.perf_counter()`.
 
     Raises:
         DreamError: see `reconstruct`.
@@ -223,28 +200,26 @@ def solve(
     mask = host.vocabulary.allowed(allowed)
     check_allowed(task, mask, allowed)
     attempts: list[_Attempt] = []
+    given: list[ScoredText | None] = []
+    for sentence in (task.start, task.truth):
+        given.append(None if sentence is None else (yield from measured(host, task, sentence)))
     settings = {**search.settings, "allowed": allowed if isinstance(allowed, str) else f"{int(mask.sum())} tokens"}
 
     def result(attempts: list[_Attempt]) -> Reconstruction:
         best = min(attempts, key=lambda one: one.loss)
         lengths = tuple((len(one.target.sentence), one.loss) for one in attempts)
-        return _result(host, task, best, search, settings, lengths, host.meter.now() - before)
+        return _result(host, best, search, settings, given, lengths, host.meter.now() - before)
 
-    kept = keeping(lambda last, why: replace(result(attempts + ([last] if last else [])), stopped=why))
-    with tqdm(disable=None if progress is None else not progress, desc="reconstruct", leave=False) as bar, kept:
-
-        def tick(loss: float) -> None:
-            bar.update(host.meter.forwards - before.forwards - bar.n)
-            bar.set_postfix(loss=f"{loss:.2e}")
-
+    with keeping(lambda last, reason: replace(result(attempts + ([last] if last else [])), stopped=reason)):
         for sentence in task.frames:
             target = task.question.target(host, sentence)
             start = None if task.start is None else target.searched(host, task.start)
             if search.method == "article":
-                attempt = _anneal(host, target, mask, search, start, tick)
+                attempt = yield from _anneal(host, target, mask, search, start, ends, tick)
             else:
-                budget = search.budget // len(task.frames)
-                attempt = _invert(host, target, mask, search, budget, start, enough, tick)
+                limit = host.meter.forwards + search.budget // len(task.frames)
+                judge = TokenLedger(host, target, limit, enough, ends, tick)
+                attempt = yield from _invert(judge, mask, search, start)
             attempts.append(attempt)
             if attempt.found.certificate.matched:
                 break
@@ -252,28 +227,24 @@ def solve(
 
 
 def _invert(
-    host: Host,
-    target: Target,
-    mask: Bool[Tensor, " vocab"],
-    search: SearchSettings,
-    budget: int,
-    start: Int[Tensor, " free"] | None,
-    enough: float,
-    tick: Callable[[float], object],
-) -> _Attempt:
+    judge: TokenLedger, mask: Bool[Tensor, " vocab"], search: SearchSettings, start: Int[Tensor, " free"] | None
+) -> Search[_Attempt]:
     """Method "auto"."""
+    host, target = judge.host, judge.target
     space = TokenSpace(host, target, mask)
     draw = torch.Generator().manual_seed(search.seed)
-    judge = TokenLedger(host, target, host.meter.forwards + budget, enough, tick)
 
-    def attempt(rivals: int | str, stopped: str) -> _Attempt:
+    def attempt(rivals: int | str | None, stopped: str) -> Search[_Attempt]:
         tokens = target.searched(host) if judge.best is None else judge.best
-        found = examine(host, target, space, tokens, rivals, draw, budget=judge.budget)
+        found = yield from examine(host, target, space, tokens, rivals, draw, budget=judge.budget)
         return _Attempt(target, found, None, "matched" if found.certificate.matched else stopped)
 
-    with keeping(lambda _, why: None if judge.best is None else attempt(0, why)):
-        stopped = invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
-        return attempt(search.rivals, stopped)
+    try:
+        stopped = yield from invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
+        return (yield from attempt(0 if judge.late else search.rivals, stopped))
+    except (KeyboardInterrupt, DreamError) as error:
+        yield from ended(error, None if judge.best is None else attempt(0, why(error)))
+        raise
 
 
 def _anneal(
@@ -282,15 +253,18 @@ def _anneal(
     mask: Bool[Tensor, " vocab"],
     search: SearchSettings,
     start: Int[Tensor, " free"] | None,
+    ends: float,
     tick: Callable[[float], object],
-) -> _Attempt:
+) -> Search[_Attempt]:
     """Method "article"."""
     batch = Batch.of(host, [target.sentence] * search.starts, mask, retokenize=False)
     settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
-    ascent = ascend(host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best))
-    outcome = run(host, ascent)
+    budget = Budget(host.meter, None, ends)
+    outcome = yield from ascend(
+        host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best), budget=budget
+    )
     advice = "the target or the model holds numbers too large for its dtype"
-    ended = outcome.ended if outcome.failure is None else DreamError(f"{outcome.failure}: {advice}")
+    error = outcome.ended if outcome.failure is None else DreamError(f"{outcome.failure}: {advice}")
     # `run.best` will not do: it counts the frame as the start, which is no text that the soft sentence ever stood at
     number = host.vocabulary.tokenizer.convert_tokens_to_ids
     found = [
@@ -299,27 +273,28 @@ def _anneal(
         for score, tokens in zip(run.history.hard_score, run.history.tokens, strict=True)
     ]
 
-    def attempt(rivals: int | str) -> _Attempt:
+    def attempt(rivals: int | str | None) -> Search[_Attempt]:
         _, tokens, history = max(found, key=lambda one: one[0])
         if start is not None:
             rows = torch.stack([tokens, start])
-            tokens = rows[int(target.score(host, target.fill(host, rows)).argmax())]
+            both = yield from target.compare(host, rows)
+            tokens = rows[int(target.loss(both.errors).argmin())]
         draw, space = torch.Generator().manual_seed(search.seed), TokenSpace(host, target, mask)
-        examined = examine(host, target, space, tokens, rivals, draw, keep=True)
+        examined = yield from examine(host, target, space, tokens, rivals, draw, keep=True)
         return _Attempt(target, examined, history, "matched" if examined.certificate.matched else outcome.stopped)
 
-    with keeping(lambda *_: attempt(0)):
-        if ended is not None:
-            raise ended
-        return attempt(search.rivals)
+    if error is not None:
+        yield from ended(error, attempt(0))
+        raise error
+    return (yield from attempt(search.rivals))
 
 
 def _result(
     host: Host,
-    task: Problem,
     attempt: _Attempt,
     search: SearchSettings,
     settings: dict[str, Any],
+    given: Sequence[ScoredText | None],
     lengths: tuple[tuple[int, float], ...],
     cost: Cost,
 ) -> Reconstruction:
@@ -337,8 +312,8 @@ def _result(
         seed=search.seed,
         scale=target.scale,
         best=host.scored_text(ids, -attempt.loss),
-        start=None if task.start is None else measured(host, task, task.start),
-        truth=None if task.truth is None else measured(host, task, task.truth),
+        start=given[0],
+        truth=given[1],
         free=target.sentence.free,
         errors=tuple(attempt.found.errors.tolist()),
         certificate=attempt.found.certificate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import require
-from tl_dream.models import BATCH_TOKENS, Host, forward, units_of
-from tl_dream.objectives import BatchContext, Objective, evaluate
+from tl_dream.models import Host, forward, units_of
+from tl_dream.objectives import Objective
+from tl_dream.search import Look, Search
 from tl_dream.text import Sentence
 
 
@@ -65,11 +67,14 @@ class Target:
         """Free positions without a row in the target."""
         return tuple(i for i in self.sentence.free if i not in self.pos)
 
-    def chosen(self, activation: Tensor) -> Float[Tensor, "batch n unit"]:
-        """What of an activation the target covers, in float32 or wider."""
+    def columns(self, activation: Tensor) -> Float[Tensor, "batch pos unit"]:
+        """Of an activation the units that the target covers, in float32 or wider."""
         found = units_of(activation, self.name, None)
-        found = found if self.units is None else found[..., list(self.units)]
-        return found[:, list(self.pos)].to(self.values.dtype)
+        return (found if self.units is None else found[..., list(self.units)]).to(self.values.dtype)
+
+    def chosen(self, activation: Tensor) -> Float[Tensor, "batch n unit"]:
+        """The same at the positions that the target covers."""
+        return self.columns(activation)[:, list(self.pos)]
 
     def fill(self, host: Host, tokens: Int[Tensor, "batch free"]) -> Int[Tensor, "batch pos"]:
         """The sentence with these tokens at its free positions."""
@@ -82,50 +87,62 @@ class Target:
         ids = (sentence or self.sentence).ids
         return torch.tensor([ids[i] for i in self.sentence.free], device=host.device)
 
-    def loss(self, errors: Float[Tensor, " n"]) -> float:
+    def loss(self, errors: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows"]:
         """The mean squared error, in the hook's units, from every position's share of the scale."""
-        return float((errors.double() * self.scale).square().mean())
+        return (errors.double() * self.scale).square().mean(-1)
 
     def matched(self, found: Differences) -> Bool[Tensor, " batch"]:
         """Whether differences from the target are numerical precision."""
         return (found.beyond <= self.tolerance) & (found.peak <= self.single)
 
-    def rows(self, host: Host, count: int) -> BatchContext:
-        """What an objective must know of `count` such sentences."""
-        return BatchContext.of(host, [self.sentence] * count)
+    def compare(self, host: Host, tokens: Int[Tensor, "batch free"], *, patient: bool = False) -> Search[Differences]:
+        """How far the activations of real tokens at the free positions are from the target."""
+        texts = list(map(tuple, self.fill(host, tokens).tolist()))
+        answer = yield Look(host, (self.name,), texts, self._differences, patient=patient)
+        found = torch.tensor(answer.values, dtype=torch.float64)
+        return Differences(found[:, :-2], found[:, -2], found[:, -1])
 
-    def score(
+    def _differences(self, found: Mapping[str, Tensor], _: object) -> Float[Tensor, "batch number"]:
+        gaps = (self.chosen(found[self.name]) - self.values) / self.scale
+        errors = gaps.square().mean(2).sqrt()
+        beyond, largest = errors, self.values.abs()
+        if self.rounded:
+            # whatever was rounded to the target lies within half a step of every number
+            gaps = (gaps.abs() - self.rounded * largest / self.scale).clamp_min(0)
+            beyond = gaps.square().mean(2).sqrt()
+        peak = (gaps.abs() * self.scale / largest.clamp_min(self.scale)).flatten(1).amax(1)
+        return torch.cat([errors, beyond.amax(1, keepdim=True), peak[:, None]], 1)
+
+    def slopes(
         self,
         host: Host,
-        ids: Int[Tensor, "batch pos"],
-        embeddings: Float[Tensor, "batch pos d_model"] | None = None,
-    ) -> Float[Tensor, " batch"]:
-        """Minus the mean squared error of rows, in batches of bounded size; soft rows in one, with their graph."""
-        if embeddings is not None:
-            return evaluate(host, self.goal, ids, self.rows(host, len(ids)), embeddings=embeddings)
-        size = max(1, BATCH_TOKENS // ids.shape[1])
-        with torch.no_grad():
-            parts = [evaluate(host, self.goal, part, self.rows(host, len(part))) for part in ids.split(size)]
-        return torch.cat(parts)
+        embeddings: Float[Tensor, "batch free d_model"],
+        value: Callable[[Float[Tensor, "some n unit"], list[int]], Float[Tensor, " some"]],
+    ) -> Search[tuple[Float[Tensor, " batch"], Float[Tensor, "batch free d_model"]]]:
+        """A value of the numbers that soft sentences have where the target has its own, and its gradient.
 
-    @torch.no_grad()
-    def compare(self, host: Host, ids: Int[Tensor, "batch pos"]) -> Differences:
-        """How far rows of tokens are from the target, in batches of bounded size."""
-        size = max(1, BATCH_TOKENS // ids.shape[1])
-        largest = self.values.abs()
-        floor = largest.clamp_min(self.scale)
-        parts = []
-        for part in ids.split(size):
-            gaps = (self.chosen(forward(host, part, [self.name])[self.name]) - self.values) / self.scale
-            errors = gaps.square().mean(2).sqrt()
-            beyond = errors
-            if self.rounded:
-                # whatever was rounded to the target lies within half a step of every number
-                gaps = (gaps.abs() - self.rounded * largest / self.scale).clamp_min(0)
-                beyond = gaps.square().mean(2).sqrt()
-            peak = (gaps.abs() * self.scale / floor).flatten(1).amax(1)
-            parts.append((errors, beyond.amax(1), peak))
-        return Differences(*(torch.cat(some) for some in zip(*parts, strict=True)))
+        Args:
+            embeddings: at the free positions.
+            value: of some of the rows, and their numbers.
+        """
+        free = list(self.sentence.free)
+        frame = host.W_E[list(self.sentence.ids)].to(self.values.dtype)
+        rows = frame.repeat(len(embeddings), 1, 1)
+        rows[:, free] = embeddings.to(rows)
+
+        def read(found: Mapping[str, Tensor], which: list[int]) -> Float[Tensor, "some 1"]:
+            return value(self.chosen(found[self.name]), which)[:, None]
+
+        answer = yield Look(host, (self.name,), [self.sentence.ids] * len(rows), read, soft=list(rows))
+        values = torch.tensor([some[0] for some in answer.values]).to(self.values)
+        return values, torch.stack(answer.pulls)[:, free]
+
+    def error(
+        self, found: Float[Tensor, "batch n unit"], stretch: Float[Tensor, "unit unit"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """The mean squared error, as a share of the scale's square; under a map of the units if there is one."""
+        gaps = (found - self.values) / self.scale
+        return (gaps if stretch is None else gaps @ stretch).square().mean((1, 2))
 
 
 def record(host: Host, sentence: Sentence, name: str) -> Tensor:
@@ -172,6 +189,9 @@ def shape_at(host: Host, name: str, least: int = 0) -> tuple[int, ...]:
     Raises:
         DreamError: a hook without positions, or one that does not depend on the tokens.
     """
+    key = f"shape {name} {least}"
+    if key in host.tables:
+        return host.tables[key]
     length = max(len(host.vocabulary.encode("")) + 2, min(least, host.n_ctx - 1))
     shapes = []
     for size in (length, length + 1):
@@ -192,4 +212,5 @@ def shape_at(host: Host, name: str, least: int = 0) -> tuple[int, ...]:
         f"the hook {name!r} (shape {first} for {length} tokens) has no row of units for every position: give a hook of "
         "shape [batch, pos, units] or [batch, pos, head, units], such as block_out, attn_out, z or mlp_post",
     )
-    return first[2:]
+    host.tables[key] = first[2:]
+    return host.tables[key]

@@ -52,8 +52,7 @@ def token_search(
     Exact: the same tokens in the same order as a loop that scores one sentence at a time in the model's own precision,
     equal scores by id. The vocabulary is screened in large batches, in bf16 where that is faster, reusing the rows that
     a changed token leaves as they were, and at first holding those still that it hardly changes; what comes near the
-    cut is scored one at a time. Where memory runs out, batches
-    get smaller.
+    cut is scored one at a time.
 
     What "near" is: a token is left out only if its screened score lies below the cut by more than the screen's error
     bound, four times the largest error on 256 random tokens and on all that came near (an offset common to all is no
@@ -68,8 +67,7 @@ def token_search(
             it names is found in the sentence as given.
         prompt: the sentence.
         pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
-        top: tokens to return.
-        allowed: tokens to search.
+        top, allowed: tokens to return, and to search.
         precision: of the screen: "auto", "bf16", or "full" for the model's own and all rows. The result is the same,
             but for scores that jump: there "bf16", which takes you at your word, may miss tokens.
         batch_tokens: tokens a forward pass at most; None fits the device. Only speed and memory depend on it.
@@ -82,7 +80,7 @@ def token_search(
             table of the tokens that were screened so far.
 
     Example:
-        >>> goal = td.neuron("block_out", layer=1, unit=3, pos="red")
+        >>> goal = td.neuron("block_out", layer=1, unit=3)
         >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "old"])
     """
     with attached(model) as host:
@@ -194,16 +192,15 @@ def similar_tokens(
     several that score the same at the cut, those with the lowest ids are.
 
     Args:
-        model: a HookedEncoder, HookedTransformer or TransformerBridge.
-        objective: what to measure.
+        model, objective: as in `token_search`.
         prompt, pos: the sentence and the place, as in `token_search`.
         k: neighbours to return, the token itself not counted; None takes 30, or all where fewer are allowed.
         metric: "euclidean", or "cosine" (1 - cosine similarity).
         search: a `token_search` of the same place and allowed tokens with at least `best` tokens, to compare with;
             True runs it, False leaves the comparison out.
-        best: how many of the search's tokens to compare with; None takes 30, or all where fewer are allowed.
+        best: how many of the search's tokens to compare with; None as `k`.
         allowed: tokens that count as neighbours.
-        progress: show a progress bar for the search; None shows it on a terminal only.
+        progress: as in `token_search`.
 
     Raises:
         DreamError: an unknown metric, too many neighbours, a search of another place or of other tokens.
@@ -315,6 +312,9 @@ def predict_masked(model: Any, text: str | Prompt, *, top: Whole = 5) -> MaskedP
 
     Raises:
         DreamError: the head is not trained, the model has no mask token, or the text has none or is none.
+
+    Example:
+        >>> table = td.predict_masked(bert, "the [MASK] dog", top=3)
     """
     with attached(model) as host, torch.no_grad():
         before = host.meter.now()

@@ -1,6 +1,6 @@
 """What all searches over tokens share: the rows, the best seen, budgets, slopes, swaps."""
 
-from tl_dream.search.batch import Batch, Ids, Start, make_batch, row_generators
+from tl_dream.search.batch import Answer, Ask, Batch, Ids, Look, Search, Soft, Start, make_batch, row_generators
 from tl_dream.search.best_seen import BestSeen
 from tl_dream.search.budgets import (
     Budget,
@@ -12,9 +12,9 @@ from tl_dream.search.budgets import (
     run_settings,
     search_budget,
 )
-from tl_dream.search.engine import Ask, BrokenGradient, Search, Soft, run, run_many
+from tl_dream.search.engine import BrokenGradient, run, run_many
 from tl_dream.search.exhaustive import best_words, every_text
 from tl_dream.search.hotflip import token_slopes
 from tl_dream.search.other_starts import OtherStarts
-from tl_dream.search.outcome import Outcome, finish
+from tl_dream.search.outcome import Outcome, finish, side_by_side
 from tl_dream.search.swap_search import SwapSearch, Walker

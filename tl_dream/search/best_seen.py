@@ -14,8 +14,7 @@ from torch import Tensor
 from tl_dream.models import BertTrunk, Host
 from tl_dream.objectives import Objective, climbed, trunk_of
 from tl_dream.results import History, Run, ScoredText
-from tl_dream.search.batch import Batch, Ids
-from tl_dream.search.engine import Ask, Search
+from tl_dream.search.batch import Ask, Batch, Ids, Search
 
 
 class BestSeen:

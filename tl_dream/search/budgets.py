@@ -117,6 +117,12 @@ class Progress:
         soft_scores: of the soft sentences; empty where there are none.
         hard_scores, best_scores: of the tokens a row stands at, of the best real tokens so far.
         texts: the tokens a row stands at, as text.
+
+    Example:
+        >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
+        >>> done = td.dream(bert, goal, "the red dog", budget=3_000, callback=lambda now: now.best_scores[0] > -9)
+        >>> done.stopped
+        'callback'
     """
 
     step: int

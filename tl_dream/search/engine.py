@@ -9,9 +9,8 @@ alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -19,98 +18,28 @@ import torch
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
-from tl_dream.models import BertTrunk, Host, default_batch_tokens, in_batches, layers_run
-from tl_dream.objectives import TOKENS, Objective, Part, evaluate_parts, positions_known
-from tl_dream.search.batch import Batch, Ids
+from tl_dream.models import BertTrunk, Host, default_batch_tokens, forward, in_batches, user_hooks
+from tl_dream.objectives import Part, evaluate_parts, positions_known
+from tl_dream.search.batch import Answer, Ask, Ids, Look, Search
 from tl_dream.search.hotflip import token_slopes
 
 SLOPES_AT_ONCE = 50_000_000
 """Slopes of tokens (positions x vocabulary) in one pass: 200 MB."""
+
+PADDED = 8
+"""Soft texts that are looked at share passes where their lengths round up to the same multiple of this: what they come
+to is no result, so that their last bits may feel the filling."""
+
+Item = list[tuple[int, int]]
+"""One text of a pass: the numbers of those that ask for it, and its number there."""
 
 
 class BrokenGradient(DreamError):
     """Slopes that are NaN or infinite, where the score itself is a number; a search ends on them and keeps its best."""
 
 
-@dataclass(frozen=True, eq=False)
-class Soft:
-    """Soft sentences in place of the tokens of an `Ask`.
-
-    Attributes:
-        embeddings: of every sentence, Float[pos, d_model].
-        weights: of every sentence the weight of every token, Float[pos, vocab], where words are read; else None.
-        narrow: the pass may run in bf16.
-    """
-
-    embeddings: Sequence[Tensor]
-    weights: Sequence[Tensor] | None = None
-    narrow: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Ask:
-    """What a search wants to know of some texts.
-
-    Attributes:
-        host: whose meter it is charged to.
-        batch: what the texts' rows are numbers of.
-        objectives: what scores them.
-        texts: (row, tokens) of each.
-        trunk: what runs in place of the model.
-        slopes: of the first objective, the slope of every token at every free position is wanted as well.
-        soft: sentences in place of the tokens; the gradient of the first objective is wanted as well.
-    """
-
-    host: Host
-    batch: Batch
-    objectives: tuple[Objective, ...]
-    texts: Sequence[tuple[int, Ids]]
-    trunk: BertTrunk | None = None
-    slopes: bool = False
-    soft: Soft | None = None
-
-    @property
-    def steep(self) -> bool:
-        """Whether a gradient is wanted."""
-        return self.slopes or self.soft is not None
-
-    @property
-    def reads_words(self) -> bool:
-        return any(TOKENS in objective.reads for objective in self.objectives)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The hooks that are read."""
-        reads = dict.fromkeys(read for objective in self.objectives for read in objective.reads)
-        return tuple(name for read in reads for name in read.resolve(self.host))
-
-    @property
-    def layers(self) -> int:
-        """That run for it, none where only words are read."""
-        return layers_run(self.names, self.host.n_layers) if self.names else 0
-
-
-@dataclass(eq=False)
-class Answer:
-    """One entry a text.
-
-    Attributes:
-        values: what each objective gives.
-        slopes: of every token at the free positions, Float[free, vocab].
-        pulls: the gradient with respect to the soft embeddings, Float[pos, d_model].
-        direct: the gradient with respect to the weights, Float[pos, vocab], where words are read.
-    """
-
-    values: list[tuple[float, ...]]
-    slopes: list[Tensor]
-    pulls: list[Tensor]
-    direct: list[Tensor]
-
-
 T = TypeVar("T")
 K = TypeVar("K")
-Search = Generator[Ask, Answer, T]
-"""A search that comes to a T."""
 
 
 @dataclass(eq=False)
@@ -119,7 +48,7 @@ class _Live:
 
     key: Any
     search: Search[Any]
-    ask: Ask | None = None
+    ask: Ask | Look | None = None
     result: Any = None
 
     def go_on(self, answer: Answer | BaseException | None = None) -> None:
@@ -152,25 +81,31 @@ def run_many(
     in its own way (with what it has so far); no other begins.
 
     Args:
-        width: searches side by side; the others wait.
+        width: searches side by side; the others wait. Those that wait themselves are not counted, up to as many.
     """
-    engine, waiting, live, interrupted = Engine(host), iter(searches), list[_Live](), False
+    engine, waiting, live, patient, interrupted = Engine(host), iter(searches), list[_Live](), list[_Live](), False
     while True:
-        for key, search in islice(waiting, width - len(live)):
+        for key, search in islice(waiting, max(0, width - len(live))):
             live.append(_Live(key, search))
             live[-1].go_on()
-        if not live:
-            return
         ended, live = [one for one in live if one.ask is None], [one for one in live if one.ask is not None]
+        patient += [one for one in live if one.ask is not None and one.ask.patient]
+        live = [one for one in live if one.ask is not None and not one.ask.patient]
+        if interrupted or len(patient) >= width or not live and not ended:
+            live, patient = [*live, *patient], []
+        if not live and not ended:
+            return
         yield from ((one.key, one.result) for one in ended)
         answers: Sequence[Answer | BaseException]
         if not interrupted and any(isinstance(one.result, KeyboardInterrupt) for one in ended):
-            interrupted, answers = True, [KeyboardInterrupt() for _ in live]
+            live, patient, interrupted = [*live, *patient], [], True
+            answers = [KeyboardInterrupt() for _ in live]
         else:
             try:
                 answers = engine.answer([one.ask for one in live if one.ask is not None])
             except KeyboardInterrupt as pressed:
-                interrupted, answers = True, [pressed if len(live) == 1 else KeyboardInterrupt() for _ in live]
+                live, patient, interrupted = [*live, *patient], [], True
+                answers = [pressed if len(live) == 1 else KeyboardInterrupt() for _ in live]
             except Exception as error:
                 answers = [error] * len(live)
         if interrupted:
@@ -184,18 +119,14 @@ class Engine:
 
     def __init__(self, host: Host) -> None:
         self._host = host.apart(whole=False)  # each search is charged for its own
+        self._pads = (host.causal or host.masks) and not user_hooks(host.model)
 
-    def answer(self, asks: Sequence[Ask]) -> list[Answer | Exception]:
+    def answer(self, asks: Sequence[Ask | Look]) -> list[Answer | Exception]:
         """The answers, or what went wrong with one; it spoils no other."""
-        found = [_blank(ask) for ask in asks]
+        found = [Answer.blank(ask) for ask in asks]
         failed: dict[int, Exception] = {}
-        groups: dict[Hashable, list[tuple[int, int]]] = {}
-        for number, ask in enumerate(asks):
-            kind = _kind(ask)
-            for i, (_, ids) in enumerate(ask.texts):
-                groups.setdefault((kind, len(ids)), []).append((number, i))
-        for items in groups.values():
-            numbers = list(dict.fromkeys(number for number, _ in items))
+        for items in self._groups(asks):
+            numbers = list(dict.fromkeys(number for item in items for number, _ in item))
             try:
                 self._run(items, asks, found)
             except Exception as error:
@@ -203,23 +134,80 @@ class Engine:
                     failed[numbers[0]] = error
                     continue
                 for number in numbers:
+                    mine = [[member for member in item if member[0] == number] for item in items]
                     try:
-                        self._run([item for item in items if item[0] == number], asks, found)
+                        self._run([item for item in mine if item], asks, found)
                     except Exception as own:
                         failed[number] = own
         for ask in asks:  # once, whatever had to be run again
-            for length, count in Counter(len(ids) for _, ids in ask.texts).items():
+            for length, count in Counter(map(len, ask.tokens)).items():
                 ask.host.meter.add(count, length, max(1, ask.layers), ask.steep)  # what is free would never end
         return [failed.get(number, answer) for number, answer in enumerate(found)]
 
-    def _run(self, items: Sequence[tuple[int, int]], asks: Sequence[Ask], found: Sequence[Answer]) -> None:
+    def _groups(self, asks: Sequence[Ask | Look]) -> list[list[Item]]:
+        """What can share passes. A text that several look at is one item."""
+        wanted: dict[Ids, frozenset[str]] = {}
+        for ask in asks:
+            if isinstance(ask, Look) and ask.soft is None:
+                wanted |= {ids: wanted.get(ids, frozenset()) | {*ask.names} for ids in ask.tokens}
+        groups: dict[Hashable, dict[Hashable, Item]] = {}
+        for number, ask in enumerate(asks):
+            kind = None if isinstance(ask, Look) else _kind(ask)
+            for i, ids in enumerate(ask.tokens):
+                same: Hashable = (number, i)
+                if isinstance(ask, Ask):
+                    group: Hashable = (kind, len(ids))
+                elif ask.soft is None:
+                    group, same = (wanted[ids], len(ids)), ids
+                else:
+                    inside = all(name.startswith("blocks.") for name in ask.names)
+                    length = -(-len(ids) // PADDED) if self._pads else -len(ids)
+                    group = (ask.layers if inside else ask.names, length)
+                groups.setdefault(group, {}).setdefault(same, []).append((number, i))
+        return [list(items.values()) for items in groups.values()]
+
+    def _run(self, items: Sequence[Item], asks: Sequence[Any], found: Sequence[Answer]) -> None:
         """Texts that can share passes, in passes that fit."""
-        number, i = items[0]
-        ask, length = asks[number], len(asks[number].texts[i][1])
+        ask, length = asks[items[0][0][0]], max(len(asks[number].tokens[i]) for ((number, i), *_) in items)
         size = max(1, default_batch_tokens(self._host, None) // length)
+        if isinstance(ask, Look):
+            in_batches(items, size, lambda part: self._look(part, asks, found))
+            return
         if ask.slopes:
             size = max(1, min(size, SLOPES_AT_ONCE // (length * self._host.d_vocab)))
-        in_batches(items, size, lambda part: self._pass(part, asks, found))
+        in_batches([own for (own,) in items], size, lambda part: self._pass(part, asks, found))
+
+    def _look(self, items: Sequence[Item], looks: Sequence[Look], found: Sequence[Answer]) -> None:
+        """One forward pass, in which every text is run once for all that look at it."""
+        host = self._host
+        rows: dict[int, list[int]] = {}
+        which: dict[int, list[int]] = {}
+        for row, item in enumerate(items):
+            for number, i in item:
+                rows.setdefault(number, []).append(row)
+                which.setdefault(number, []).append(i)
+        ids, mask = host.pad([looks[number].tokens[i] for ((number, i), *_) in items])
+        names = dict.fromkeys(name for number in rows for name in looks[number].names)
+        soft = None
+        if looks[items[0][0][0]].soft is not None:
+            embeddings = [looks[number].soft[i] for ((number, i),) in items]  # type: ignore[index]
+            soft = torch.nn.utils.rnn.pad_sequence(embeddings, batch_first=True).detach().requires_grad_()
+        with torch.set_grad_enabled(soft is not None):
+            got = forward(host, ids, list(names), embeddings=soft, mask=None if bool(mask.all()) else mask)
+            values = {}
+            for number, own in rows.items():
+                look = looks[number]
+                mine = {name: got[name][own][:, : len(look.tokens[0])] for name in look.names}
+                values[number] = look.read(mine, which[number])
+            if soft is not None:
+                total = sum(numbers[:, 0].sum() for numbers in values.values())
+                (pulls,) = torch.autograd.grad(total, soft)  # type: ignore[arg-type]
+        for number, numbers in values.items():
+            answer, length = found[number], len(looks[number].tokens[0])
+            for row, i, some in zip(rows[number], which[number], numbers.tolist(), strict=True):
+                answer.values[i] = tuple(some)
+                if soft is not None:
+                    answer.pulls[i] = pulls[row, :length]
 
     def _pass(self, items: Sequence[tuple[int, int]], asks: Sequence[Ask], found: Sequence[Answer]) -> None:
         """One forward pass, and the gradient where it is wanted."""
@@ -284,11 +272,6 @@ class Engine:
                 climb = asks[number].objectives[0]
                 raise BrokenGradient(f"the gradient of {climb} became NaN or infinite where the score is {value:.4f}")
             found[number].slopes[i] = parts[n]
-
-
-def _blank(ask: Ask) -> Answer:
-    count, nothing = len(ask.texts), torch.empty(0)
-    return Answer([()] * count, [nothing] * count, [nothing] * count, [nothing] * count)
 
 
 def _listed(scores: Sequence[tuple[Tensor, ...]]) -> list[list[tuple[float, ...]]]:

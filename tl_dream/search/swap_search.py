@@ -16,10 +16,9 @@ from torch import Tensor
 
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
-from tl_dream.search.batch import Batch, Ids, row_generators
+from tl_dream.search.batch import Ask, Batch, Ids, Search, row_generators
 from tl_dream.search.best_seen import BestSeen, score_starts
 from tl_dream.search.budgets import Budget, Callback, Progress
-from tl_dream.search.engine import Ask, Search
 
 
 @dataclass

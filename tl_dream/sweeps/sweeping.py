@@ -148,7 +148,12 @@ def sweep(
                 find_starts(host, units, corpus, column=column, sentences=sentences, folder=folder, progress=progress)
                 left = started_from(left, read_starts(folder))
         work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), settings, width)
-        with keeping(lambda _, why: replace(sweep_status(folder, notices=notices), running=False)):
+
+        def so_far(partial: Any, why: str) -> SweepStatus | None:
+            status = replace(sweep_status(folder, notices=notices), running=False)
+            return status if status.done else None
+
+        with keeping(so_far):
             with _bar(folder, len(todo), progress, watched=not here) as ended:
                 if here:
                     run_here(work, loaded, left, folder, ended)
