@@ -38,7 +38,7 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
         return 0.0, 1.0
     share = hits / count
     middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+    return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))
 
 
 def told(hits: int, count: int) -> str:
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--unit", type=int, default=291)
     parser.add_argument("--units", type=int, default=30)
     parser.add_argument("--directions", type=int, default=120)
-    parser.add_argument("--budget", type=int, default=6_000, help="forward-tokens a dream, of placebo")
+    parser.add_argument("--budget", type=int, default=4_000, help="forward-tokens a dream, of placebo")
     parser.add_argument("--corpus", help="WikiText-2's validation split; default: ../shared/data/corpus")
     parser.add_argument("--out")
     parser.add_argument("--threads", type=int, default=2)

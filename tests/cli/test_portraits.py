@@ -40,7 +40,7 @@ def test_essential(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_an_atlas(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "atlas"
-    units = ["--hook", "block_out", "--layer", "0:2", "--unit", "3", "--out", str(out), "--quiet"]
+    units = ["--units", "block_out:0-1:3", "--out", str(out), "--quiet"]
     app.parse(["atlas", *words, *units, *QUICK])()
     assert capsys.readouterr().out.strip() == str(out / "index.html")
     assert {file.stem for file in (out / "units").glob("*.json")} == {"block_out-0-3", "block_out-1-3"}
@@ -50,5 +50,5 @@ def test_mistakes(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
     unit = ["--hook", "block_out", "--layer", "1", "--unit", "3"]
     assert "there is no file" in complaint(capsys, ["portrait", *unit, "--corpus", str(tmp_path / "none.txt")])
     assert "this command takes one" in complaint(capsys, ["portrait", *words, *unit[:-1], "3,4"])
-    full = complaint(capsys, ["atlas", *words, *unit, "--out", str(tmp_path)])
+    full = complaint(capsys, ["atlas", *words, "--units", "block_out:1:3", "--out", str(tmp_path)])
     assert "holds something else than an atlas" in full

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import typer
 
-from tl_dream._errors import require
-from tl_dream.cli.options import Given, command, drawn, numbers, option
+from tl_dream.cli.options import Given, command, drawn, option
+from tl_dream.cli.sweeps import PATTERN
 
 UNIT = "--hook mlp_post --layer 2 --unit 291"
 CORPUS = (str, typer.Option(..., help="a text (UTF-8), a sentence a line", metavar="FILE"), "read")
@@ -66,10 +65,8 @@ def essential(given: Given) -> Any:
 @command(
     "atlas",
     "Model quiet allowed seed",
-    "tl-dream atlas --hook mlp_post --layer 0:6 --unit 0:64 --corpus wiki.txt --out atlas",
-    hook=option(str, ..., "short name (mlp_post, ...)", "HOOK"),
-    layer=option(Any, ..., "layers, from 0", "N", parser=numbers),
-    unit=option(Any, ..., "units of the hook's last axis", "N", parser=numbers),
+    "tl-dream atlas --units mlp_post:0-5:0-63 --corpus wiki.txt --out atlas",
+    units=option(list[str], ..., PATTERN, "PATTERN"),
     corpus=CORPUS,
     out=option(str, ..., "the folder for the pages; a call that was interrupted goes on there", "DIR"),
     seeds=SEEDS,
@@ -81,14 +78,14 @@ def essential(given: Given) -> Any:
 def atlas(given: Given) -> None:
     """Portraits of many units as pages: an index, a page a unit, their JSON. Open index.html in a browser."""
     from tl_dream.portraits import atlas
+    from tl_dream.sweeps import units
     from tl_dream.text import Corpus
 
-    units = [(given.hook, layer, unit) for layer, unit in product(given.layer, given.unit)]
-    require(bool(units), "no unit is named: give --layer and --unit")
     Corpus.of(given.corpus)
+    model = given.load()
     index = atlas(
-        given.load(),
-        units,
+        model,
+        units(model, given.units, seed=given.seed),
         given.corpus,
         out=given.out,
         fluent=given.fluent,

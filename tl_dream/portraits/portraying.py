@@ -37,7 +37,7 @@ from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
 Unit = tuple[str, int, int]
 """A unit by hook, layer and number: ("mlp_post", 4, 414)."""
 
-BUDGET, COMPARED = 30_000, 6_000
+BUDGET, COMPARED = 30_000, 4_000
 """Forward-tokens a dream; of those that are compared with random directions."""
 
 STARTS = 2
@@ -106,7 +106,7 @@ def portrait(
         placebos: random directions, at least 2; 0 leaves the comparison out.
         fluent: dream of fluent text too, by bigrams of the corpus.
         tokens: search the vocabulary for the best tokens.
-        budget: forward-tokens a dream. A comparison takes 6,000 each, or as many as that.
+        budget: forward-tokens a dream. A comparison takes 4,000 each, or as many as that.
         column: of a data set, as in `corpus_search`.
         allowed: tokens that dreams may write.
         seed: of the directions, the sample of the corpus and the dreams.
