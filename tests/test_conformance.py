@@ -177,7 +177,7 @@ def many(jobs: Iterator[Any]) -> list[object]:
 
 
 NO_MODEL = {
-    *("attention", "custom", "direction", "logit", "match", "neuron", "normalized"),  # make an objective
+    *("attention", "custom", "direction", "latent", "logit", "match", "neuron", "normalized"),  # make an objective
     *("load_templates", "read_examples", "read_pairs"),  # read text
     "damaged",  # computes on a tensor
     *("read_sweep", "sweep_result", "sweep_status"),  # read a folder

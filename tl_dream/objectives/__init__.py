@@ -4,6 +4,7 @@ from tl_dream.objectives.bigrams import BigramModel, count_bigrams
 from tl_dream.objectives.derived import custom, normalized
 from tl_dream.objectives.factories import attention, direction, logit, match, neuron
 from tl_dream.objectives.judges import fluency
+from tl_dream.objectives.latents import latent
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
 from tl_dream.objectives.scoring import (
     Part,

@@ -16,6 +16,9 @@ from tl_dream._files import read_json, write_json
 
 VERSION = 1
 
+DOWN, ACROSS = 20, 120
+"""Lines, and letters a line, of what a result shows of itself: less than a screen."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -61,7 +64,8 @@ def cut_short(stopped: str) -> str:
 
 
 def free_spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
-    style = "background:#fde0a8;text-decoration:underline"
+    """Tokens as HTML in the page's own colours, light or dark; the marked ones bold and underlined."""
+    style = "font-weight:bold;text-decoration:underline;background:transparent;color:inherit"
     return " ".join(
         f'<span style="{style}">{html.escape(t)}</span>' if m else f"<span>{html.escape(t)}</span>"
         for t, m in zip(tokens, marked, strict=True)
@@ -89,6 +93,21 @@ class SavedResult:
     """A frozen dataclass that goes to versioned JSON and back; `kind` is its name in the file."""
 
     kind: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = SavedResult.__repr__  # type: ignore[method-assign]  # which `dataclass` then leaves alone
+
+    def __repr__(self) -> str:
+        """The head of what it prints; a dataclass's own would be all of its data."""
+        lines = str(self).splitlines()
+        shown = [line if len(line) <= ACROSS else f"{line[: ACROSS - 4]} ..." for line in lines[:DOWN]]
+        rest = [f"... {len(lines) - DOWN} more lines: print() shows them"] if len(lines) > DOWN else []
+        return "\n".join([f"<{type(self).__name__}>", *shown, *rest])
+
+    def _repr_html_(self) -> str:
+        """What it prints, in the page's own colours."""
+        style = "background:transparent;color:inherit;overflow-x:auto"
+        return f'<pre style="{style}">{html.escape(str(self))}</pre>'
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the keys are part of the file format, whose version is `version`."""

@@ -139,13 +139,17 @@ class CorpusResult(SavedResult):
         )
 
 
+SHADE = 0.35
+"""Of the deepest shade: letters in the page's own colour keep a contrast of 6 to 1 on it, on light pages and dark."""
+
+
 def _shaded(hit: CorpusHit, highest: float) -> str:
     values = [value or 0.0 for value in hit.activations or [None] * len(hit.tokens)]
     spans = []
     for i, (token, value) in enumerate(zip(hit.tokens, values, strict=True)):
         depth = min(1.0, max(0.0, value / highest)) if highest > 0 else 0.0
         line = ";text-decoration:underline" if i == hit.pos else ""
-        style = f"background:rgba(86,180,233,{depth:.2f}){line}"
+        style = f"background:rgba(86,180,233,{SHADE * depth:.2f}){line}"
         spans.append(f'<span style="{style}" title="{value:.4f}">{html.escape(token)}</span>')
     return " ".join(spans)
 

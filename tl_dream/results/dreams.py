@@ -195,7 +195,7 @@ class Dream(SavedResult):
         return "\n".join(notes)
 
     def _repr_html_(self) -> str:
-        """Start and best as tokens; the ones that changed are shaded and underlined."""
+        """Start and best as tokens; the ones that changed are bold and underlined."""
         changed = [a != b for a, b in zip(self.start.tokens, self.best.tokens, strict=True)]
         rows = "".join(
             f"<tr><td>{name}</td><td>{scored.score:.4f}</td><td>{free_spans(scored.tokens, changed)}</td></tr>"

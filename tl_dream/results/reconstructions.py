@@ -290,7 +290,7 @@ class Reconstruction(SavedResult):
         return "\n".join(notes)
 
     def _repr_html_(self) -> str:
-        """The tokens; wrong ones are shaded and underlined."""
+        """The tokens; wrong ones are bold and underlined."""
         wrong = set(self.wrong or ())
         marked = [i in wrong for i in range(len(self.tokens))]
         checked = html.escape(str(self.certificate or "no certificate"))
