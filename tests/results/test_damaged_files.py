@@ -32,7 +32,8 @@ def test_every_kind_is_here() -> None:
         use(result)
     kinds, new = set(), [SavedResult]
     while new:
-        new = [kind for parent in new for kind in parent.__subclasses__() if kind.__module__.startswith("tl_dream.results.")]
+        below = [kind for parent in new for kind in parent.__subclasses__()]
+        new = [kind for kind in below if kind.__module__.startswith("tl_dream.results.")]
         kinds |= {kind.kind for kind in new}
     assert kinds == set(NAMES)
 

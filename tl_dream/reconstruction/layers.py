@@ -101,7 +101,7 @@ def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -
     return torch.zeros_like(flat).scatter(1, kept, flat.gather(1, kept)).reshape(target.shape)
 
 
-DAMAGES = ("noise 0.01", "noise 0.05", "noise 0.2", "noise 0.5", "noise 1", "bf16", "int8", "top 32")
+DEFAULT_DAMAGES = ("noise 0.01", "noise 0.05", "noise 0.2", "noise 0.5", "noise 1", "bf16", "int8", "top 32")
 SIDE_BY_SIDE = 128
 """Searches at once."""
 
@@ -241,7 +241,7 @@ def kept_tokens(
     *,
     hook: str = "block_out",
     layers: str | Whole | Iterable[Any] = "all",
-    damages: str | Iterable[str] = DAMAGES,
+    damages: str | Iterable[str] = DEFAULT_DAMAGES,
     allowed: Allowed = "no_unused",
     rivals: Whole | str | None = None,
     budget: Whole = 10_000,
