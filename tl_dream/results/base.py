@@ -65,7 +65,7 @@ def cut_short(stopped: str) -> str:
 
 def free_spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
     """Tokens as HTML in the page's own colours, light or dark; the marked ones bold and underlined."""
-    style = "font-weight:bold;text-decoration:underline;background:transparent;color:inherit"
+    style = "font-weight:bold;background:transparent;color:inherit;text-decoration:underline"
     return " ".join(
         f'<span style="{style}">{html.escape(t)}</span>' if m else f"<span>{html.escape(t)}</span>"
         for t, m in zip(tokens, marked, strict=True)
