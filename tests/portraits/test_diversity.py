@@ -17,7 +17,7 @@ TEXT = "the dog and a cat are here ."
 
 @pytest.mark.parametrize(
     ("unit", "tokens", "budget"),
-    [(TOKEN, {A}, 3000), (EITHER, {A, C}, 4000), (COUNT, {A}, 3000), (FOLLOWED, {A, B}, 8000)],
+    [(TOKEN, {A}, 3000), (EITHER, {A, C}, 4000), (COUNT, {A}, 3000), (FOLLOWED, {A, B}, 3000)],
 )
 def test_what_planted_units_ask_for(known: torch.nn.Module, unit: int, tokens: set[str], budget: int) -> None:
     fakes = td.placebo(known, goal(unit), CORPUS, count=14)

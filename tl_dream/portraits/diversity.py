@@ -35,7 +35,7 @@ def diverse_dreams(
     prompt: str | Prompt,
     *,
     count: Whole = 6,
-    penalty: Number = 0.1,
+    penalty: Number = 0.05,
     placebos: Iterable[Objective] = (),
     budget: Whole = BUDGET,
     allowed: Allowed = DEFAULT_ALLOWED,
