@@ -105,9 +105,8 @@ def test_a_sample_is_drawn_evenly_from_all_lines(encoder: torch.nn.Module) -> No
         texts = [one.text for one in sampled(host, lines, 10, seed=0)]
         assert len(set(texts)) == 10 and texts == sorted(texts, key=lines.index)
         assert texts == [one.text for one in sampled(host, iter(lines), 10, seed=0)]
-        counts = [
-            sum(line in [one.text for one in sampled(host, lines, 5, s)] for s in range(60)) for line in lines[:25]
-        ]
+        drawn = [{one.text for one in sampled(host, lines[:50], 5, seed)} for seed in range(60)]
+        counts = [sum(line in some for some in drawn) for line in lines[:25]]
         assert 2 <= min(counts) and max(counts) <= 26  # 12 of 60 in the mean
         assert [one.text for one in sampled(host, ["", *CORPUS[:3], CORPUS[0]], 10, 0)] == CORPUS[:3]
 
