@@ -136,7 +136,7 @@ def load_templates(name: str = "he_she") -> Examples:
     Raises:
         DreamError: an unknown name.
 
-    Example:
+    Examples:
         >>> len(td.load_templates("he_she").items)
         468
     """
@@ -153,7 +153,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Examples:
     Raises:
         DreamError: a file that can't be read or holds nothing, or lines without exactly one {negative|positive}.
 
-    Example:
+    Examples:
         >>> written = Path("pairs.txt").write_text("{he|she} is here\\n{he|she} was there\\n")
         >>> len(td.read_pairs("pairs.txt").items)
         4
@@ -184,7 +184,7 @@ def read_examples(
         DreamError: a file that can't be read, an empty or identical set, a sentence in both, or sentences in which the
             concept word is missing or repeated (they are listed).
 
-    Example:
+    Examples:
         >>> sets = td.read_examples(["the {dog} runs", "my {dog} is old"], ["the {cat} runs", "my {cat} is old"])
         >>> len(sets.items)
         4

@@ -59,7 +59,7 @@ def fit_concept(
             or repeated (listed), activations that are constant or the same in both sets, an estimator that finds
             nothing on them or on any bootstrap sample.
 
-    Example:
+    Examples:
         >>> verbs = ("sees", "hates", "loves", "is", "was", "had")
         >>> dogs, moons = ([f"the {{{word}}} {verb} a star" for verb in verbs] for word in ("dog", "moon"))
         >>> sets = td.read_examples(dogs, moons)
@@ -101,7 +101,7 @@ def fit_concepts(
     Raises:
         DreamError: as in `fit_concept`.
 
-    Example:
+    Examples:
         >>> verbs = ("sees", "hates", "loves", "is", "was", "had")
         >>> dogs, moons = ([f"the {{{word}}} {verb} a star" for verb in verbs] for word in ("dog", "moon"))
         >>> sets = td.read_examples(dogs, moons)

@@ -32,7 +32,7 @@ def classify(
         DreamError: a concept of another model (while hooks of your own are on the model it is known by its word
             embeddings alone), a position or word that is not there.
 
-    Example:
+    Examples:
         >>> reading = td.classify(bert, concept, "the dog sees a star", pos="dog")
     """
     vectors = vectors_of(concept)
@@ -77,7 +77,7 @@ def sensitivity(
         DreamError: an objective that does not depend on the concept's hook, a concept of several layers or of another
             model (see `classify`), a position or word that a text has not got.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("mlp_post", layer=2, unit=3)
         >>> answer = td.sensitivity(bert, goal, "the dog sees a star", concept=concept, pos="dog")
     """

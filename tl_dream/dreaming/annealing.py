@@ -42,7 +42,7 @@ class Annealing:
         normalize: climb the objective divided by the word's norm over all layers, as the article does; scores stay in
             the objective's own units.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
         >>> td.dream(bert, goal, "the red dog", method=td.Annealing(steps=5)).history.step
         (0, 5)

@@ -43,7 +43,7 @@ class Auto:
         swept: sentences a sweep scores at once.
         exhausted: starts anew in a row that score no new text, after which there is nothing left to look at.
 
-    Example:
+    Examples:
         >>> td.Auto(wide=32).wide
         32
     """

@@ -33,7 +33,7 @@ class GCG:
         swaps: words exchanged in one candidate during the first `early` of the budget; one after that.
         early: share of the budget, 0 to 1.
 
-    Example:
+    Examples:
         >>> td.GCG(candidates=32, swaps=1)
         GCG(candidates=32, top_k=64, swaps=1, early=0.1)
     """
@@ -91,7 +91,7 @@ class EPO:
         top_k: tokens a position that are proposed.
         restart_every: generations between two restarts from one member.
 
-    Example:
+    Examples:
         >>> td.EPO(population=4).size
         4
     """

@@ -83,7 +83,7 @@ def dream(
         DreamError, KeyboardInterrupt: what ends a run after some work (Ctrl-C too) brings the `Dream` so far as its
             `partial`, with the best real tokens seen; `stopped` is "failure" or "interrupted".
 
-    Example:
+    Examples:
         >>> goal = td.neuron("mlp_post", layer=1, unit=3, pos=2)
         >>> found = td.dream(bert, goal, "i hate kickshaws .", method=td.GCG(candidates=16), budget=2_000)
         >>> found.best.score >= found.start.score
@@ -124,7 +124,7 @@ def gcg(
 ) -> Dream:
     """`dream` by greedy coordinate gradient (see `GCG` for its settings); arguments and errors are its own.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
         >>> td.gcg(bert, goal, "the red dog", method=td.GCG(candidates=16), budget=1_000).stopped
         'budget'
@@ -178,7 +178,7 @@ def epo(
         DreamError: bad input, or scores, fluency or a gradient that became NaN or infinite.
         DreamError, KeyboardInterrupt: `error.partial` is the `Frontier` so far, as in `dream`.
 
-    Example:
+    Examples:
         >>> judge = td.fluency(td.count_bigrams(bert, ["the red dog hates me .", "i hate the sun ."]))
         >>> goal = td.neuron("mlp_post", layer=1, unit=3)
         >>> front = td.epo(bert, goal, "the red dog hates me .", method=td.EPO(fluency=judge), budget=5_000)

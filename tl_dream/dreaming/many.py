@@ -79,7 +79,7 @@ def dream_many(
         KeyboardInterrupt: after Ctrl-C; `error.partial` holds a `Finished` for every job that was under way, with its
             `Dream` so far.
 
-    Example:
+    Examples:
         >>> units = [td.neuron("block_out", layer=1, unit=unit, pos=2) for unit in range(3)]
         >>> jobs = [(unit, "i hate kickshaws .") for unit in units]
         >>> sorted(one.number for one in td.dream_many(bert, jobs, budget=2_000))

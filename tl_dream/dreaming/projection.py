@@ -40,7 +40,7 @@ class PEZ:
         momentum: share of the last step that goes on in the next, 0 to below 1.
         patience: steps in which no row gets a new lead, after which it ends; None: never.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
         >>> found = td.dream(bert, goal, "the red dog", method=td.PEZ(steps=5), budget=1_000)
     """

@@ -88,7 +88,7 @@ class GumbelSoftmaxInput(nn.Module):
     Raises:
         DreamError: shapes that do not fit, or a position without an allowed token.
 
-    Example:
+    Examples:
         >>> ids = torch.tensor([[5, 6, 7]])  # three free positions of one sentence
         >>> soft = td.GumbelSoftmaxInput.from_ids(ids, bert.cfg.d_vocab, sharpness=3.0)
         >>> weights = soft(1.0)  # at a temperature of 1

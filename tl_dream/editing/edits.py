@@ -108,7 +108,7 @@ def edit_concept(
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             nearest texts so far.
 
-    Example:
+    Examples:
         >>> edit = td.edit_concept(bert, concept, "the moon sees a star", pos="moon", magnitudes=[1.25])
         >>> edit.rows[0].magnitude
         1.25
@@ -322,7 +322,7 @@ def replaced_activation(
     Raises:
         DreamError: a word of several tokens, a position that is not there, several positions, an unknown hook.
 
-    Example:
+    Examples:
         >>> goal = td.replaced_activation(bert, "the red dog", "blue", pos="red", layer=1)
         >>> goal.shape == (5, bert.cfg.d_model)
         True

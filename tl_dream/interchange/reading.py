@@ -66,7 +66,7 @@ def read_text_dream(source: str | os.PathLike[str] | Mapping[str, Any], *, show:
     Raises:
         DreamError: no JSON, a type that is none of these (it is named), or parts that are missing or wrong.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=5, pos=2)
         >>> found = td.token_search(bert, goal, "the red dog", pos=2, top=3)
         >>> td.write_text_dream(found, "3_top_words.json")

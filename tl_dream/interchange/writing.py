@@ -58,7 +58,7 @@ def write_text_dream(result: Any, path: str | os.PathLike[str], *, pos: Whole | 
         DreamError: a result that the article has no file for, a position that keeps no weights, or a file that can't be
             written.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=5, pos=2)
         >>> result = td.dream(bert, goal, "the red dog", method=td.Annealing(steps=5))
         >>> td.write_text_dream(result, "3_dream.json")

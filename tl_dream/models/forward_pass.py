@@ -131,7 +131,7 @@ def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
     """Every hook of a model in the order they fire, with its shape for `text` and its short name; those that did not
     fire come last. Aliases of one hook point are listed once, by the name the short names use.
 
-    Example:
+    Examples:
         >>> "mlp_post, layer=1" in [hook.short for hook in td.list_hooks(bert, "the red dog")]
         True
     """

@@ -56,7 +56,7 @@ def load_model(
         DreamError: an unknown name or backend, a checkpoint that is broken, incomplete or of another architecture, or
             one that no backend represents exactly.
 
-    Example:
+    Examples:
         >>> bert = td.load_model("minilm", device="cpu")
     """
     backends = ("auto", "hooked", "bridge")

@@ -110,7 +110,7 @@ def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength
     Raises:
         DreamError: no text in it, or bad input (see the message).
 
-    Example:
+    Examples:
         >>> bigrams = td.count_bigrams(bert, ["the red dog is good", "the cat is bad"])
         >>> td.score(bert, td.fluency(bigrams), "the red dog") < 0
         tensor([True])

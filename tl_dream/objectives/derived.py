@@ -22,7 +22,7 @@ def normalized(objective: Objective) -> Objective:
     Args:
         objective: one that has a value at every position (not your own function of activations).
 
-    Example:
+    Examples:
         >>> goal = td.normalized(td.neuron("block_out", layer=1, unit=5, pos=2))
         >>> td.score(bert, goal, "the red dog").abs() < 1
         tensor([True])
@@ -67,7 +67,7 @@ def custom(
         hooks: {your name: full hook name, or (short name, layer)}.
         name: how it prints; the default is the function's name.
 
-    Example:
+    Examples:
         >>> squared = td.custom(lambda acts: acts["h"][:, 1, 5] ** 2, {"h": ("block_out", 1)}, name="squared")
         >>> td.score(bert, squared, "the red dog") >= 0
         tensor([True])

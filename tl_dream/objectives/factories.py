@@ -79,7 +79,7 @@ def neuron(
     Raises:
         DreamError: (when scored) an unknown hook, layer, unit, head or position.
 
-    Example:
+    Examples:
         >>> td.neuron("z", layer=1, head=2, unit=3, pos="dog")
         neuron('z', layer=1, head=2, unit=3, pos='dog')
     """
@@ -128,7 +128,7 @@ def neuron(
 def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) -> Objective:
     """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1).
 
-    Example:
+    Examples:
         >>> td.score(bert, td.attention(layer=1, head=2, query="dog", key="red"), "the red dog").shape
         torch.Size([1])
     """
@@ -155,7 +155,7 @@ def direction(
             all heads together without).
         name: how it prints; the default tells width and norm.
 
-    Example:
+    Examples:
         >>> probe = td.direction([1.0] * bert.cfg.d_model, "block_out", layer=1, pos=0)
         >>> td.score(bert, probe, ["the red dog", "the cat"]).shape
         torch.Size([2])
@@ -220,7 +220,7 @@ def match(
         DreamError: a target that is not finite numbers; (when scored) another number of positions or units than the
             hook has, an unknown hook, layer, unit or position.
 
-    Example:
+    Examples:
         >>> target = [0.5] * bert.cfg.d_model
         >>> td.score(bert, td.match([target], "block_out", layer=1, pos=2), "the red dog") <= 0
         tensor([True])
@@ -275,7 +275,7 @@ def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: 
     Raises:
         DreamError: (when scored) the model's head is not trained, or the token is not in the vocabulary.
 
-    Example:
+    Examples:
         >>> td.logit("dog", pos=2)
         logit('dog', pos=2)
     """

@@ -33,7 +33,7 @@ def fluency(judge: Any = None, *, masked: bool = False) -> Objective:
         DreamError: no judge of these kinds; (when scored) a head that is not trained, another tokenizer, a causal judge
             and a sentence without its start-of-text token.
 
-    Example:
+    Examples:
         >>> judge = td.fluency(td.count_bigrams(bert, ["the red dog is good", "the cat is bad"]))
         >>> goal = td.neuron("mlp_post", layer=1, unit=3) + 0.1 * judge
     """

@@ -51,7 +51,7 @@ def latent(
         DreamError: no encoder, one that normalizes its input in a way that is not known, no hook, no such latent, or
             (when scored) another width than the hook's.
 
-    Example:
+    Examples:
         >>> encoder = torch.eye(bert.cfg.d_model), torch.zeros(bert.cfg.d_model)
         >>> goal = td.latent(encoder, 3, hook="block_out", layer=1, pos="dog")
         >>> td.score(bert, goal, "the red dog") >= 0

@@ -223,7 +223,7 @@ def score(
     Raises:
         DreamError: no text, an empty or over-long one, a position or word that one of them has not got.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
         >>> td.score(bert, goal, ["the red dog", "the cat"]).shape
         torch.Size([2])

@@ -91,7 +91,7 @@ def atlas(
         DreamError: a folder that holds something else, or another atlas; no unit, or one given twice; a corpus that is
             empty; bad input (see the message). A unit that never varies over the corpus has no page; the index says so.
 
-    Example:
+    Examples:
         >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
         >>> units = [("block_out", 1, unit) for unit in range(2)]
         >>> td.atlas(bert, units, lines, out="atlas", placebos=2, seeds=1, budget=300).name

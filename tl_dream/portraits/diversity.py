@@ -64,7 +64,7 @@ def diverse_dreams(
     Raises:
         DreamError: bad input (see the message).
 
-    Example:
+    Examples:
         >>> unit = td.neuron("block_out", layer=1, unit=3)
         >>> len(td.diverse_dreams(bert, unit, "a small cat is here", count=2, budget=1_000).dreams)
         2

@@ -57,7 +57,7 @@ def essential(
     Raises:
         DreamError: no free word, a score that is no number, or bad input (see the message).
 
-    Example:
+    Examples:
         >>> goal = td.neuron("mlp_post", layer=1, unit=3, pos="dog")
         >>> found = td.essential(bert, goal, "the red dog is here .")
         >>> len(found.drops) == len(found.free) and set(found.kept) <= set(found.free)

@@ -59,7 +59,7 @@ def minimal_dream(
         DreamError: a share of a score that is not above 0, an objective that reads a word where there is no sentence,
             or bad input (see the message).
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
         >>> found = td.minimal_dream(bert, goal, "the red dog is a cat", above=0.5, budget=2_000)
         >>> found.reached == (found.best.score >= 0.5)

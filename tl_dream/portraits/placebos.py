@@ -61,7 +61,7 @@ def placebo(
         DreamError: an objective on several hooks, on words, on an attention pattern or of your own; one that never
             varies over the corpus; an empty corpus.
 
-    Example:
+    Examples:
         >>> unit = td.neuron("block_out", layer=1, unit=3)
         >>> fakes = td.placebo(bert, unit, ["the red dog .", "i hate my house", "a cat"], count=4)
         >>> len(fakes), td.dream(bert, fakes[0], "a small cat", budget=1_000).best.text != ""

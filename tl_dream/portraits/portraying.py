@@ -115,7 +115,7 @@ def portrait(
         DreamError: an empty corpus, a unit that never varies over it, an objective that has no placebo (see `placebo`),
             or bad input (see the message).
 
-    Example:
+    Examples:
         >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
         >>> page = td.portrait(bert, ("block_out", 1, 3), lines, placebos=4, seeds=1, fluent=False, budget=600)
         >>> page.dreams[0].kind, page.standing.distinguished in (True, False)

@@ -74,7 +74,7 @@ def certify(
     Raises:
         DreamError: as in `reconstruct`, and a candidate of another length than the target.
 
-    Example:
+    Examples:
         >>> goal = 0.5 * torch.ones(5, bert.cfg.d_model)  # of [CLS], three words and [SEP]
         >>> td.certify(bert, "the red dog", goal, layer=0, rivals=2).matched
         False

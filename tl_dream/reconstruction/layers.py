@@ -72,7 +72,7 @@ def damaged(target: Tensor, damage: str, *, seed: Whole | torch.Generator = 0) -
     Raises:
         DreamError: an unknown damage, more units than there are, a target that is not floating-point, or not finite.
 
-    Example:
+    Examples:
         >>> td.damaged(torch.tensor([[0.1, -2.0, 1.0]]), "top 1")
         tensor([[ 0., -2.,  0.]])
     """
@@ -143,7 +143,7 @@ def reconstruct_layers(
         DreamError: as in `reconstruct`, and an unknown damage.
         DreamError, KeyboardInterrupt: `error.partial` holds the layers so far, as in `reconstruct`.
 
-    Example:
+    Examples:
         >>> layers = td.reconstruct_layers(bert, "the red dog", layers=[0])
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
@@ -271,7 +271,7 @@ def kept_tokens(
         DreamError: no text, no damage, an unknown one, and as in `reconstruct`.
         DreamError, KeyboardInterrupt: `error.partial` holds the records so far.
 
-    Example:
+    Examples:
         >>> kept = td.kept_tokens(bert, "the red dog", layers=[0], damages=["int8"])
     """
     given, damages, allowed = prompts_of(texts, "text to read back"), listed(damages), plain(allowed)

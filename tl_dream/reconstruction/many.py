@@ -81,7 +81,7 @@ def reconstruct_many(
         KeyboardInterrupt: after Ctrl-C; `error.partial` holds a `ReadBack` for every job that was under way, with its
             `Reconstruction` so far.
 
-    Example:
+    Examples:
         >>> texts = ["i hate kickshaws .", "the old dog sleeps ."]
         >>> jobs = [(text, layer) for text in texts for layer in (0, 1)]
         >>> found = {one.number: one.reconstruction.exact for one in td.reconstruct_many(bert, jobs)}

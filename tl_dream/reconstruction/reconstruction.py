@@ -129,7 +129,7 @@ def reconstruct(
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings the best tokens so far,
             without rivals, as its `partial`.
 
-    Example:
+    Examples:
         >>> back = td.reconstruct(bert, "the red dog", layer=0)
         >>> back.best.text
         'the red dog'

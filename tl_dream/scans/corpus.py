@@ -65,7 +65,7 @@ def corpus_search(
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings what was found so far as
             its `partial`, as it would have been returned.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3)
         >>> found = td.corpus_search(bert, goal, ["the red dog", "a cat", "the moon is bright"], top=2)
         >>> len(found.top)

@@ -77,7 +77,7 @@ def token_search(
         DreamError, KeyboardInterrupt: what ends the search after some work (Ctrl-C too) brings as its `partial` the
             table of the tokens that were screened so far.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3)
         >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "old"])
     """
@@ -204,7 +204,7 @@ def similar_tokens(
         DreamError: an unknown metric, too many neighbours, a search of another place or of other tokens.
         KeyboardInterrupt: Ctrl-C in the search brings the neighbours without the comparison, as its `partial`.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3)
         >>> near = td.similar_tokens(bert, goal, "the red dog", pos="red", k=3, search=False)
     """
@@ -312,7 +312,7 @@ def predict_masked(model: Any, text: str | Prompt, *, top: Whole = 5) -> MaskedP
     Raises:
         DreamError: the head is not trained, the model has no mask token, or the text has none or is none.
 
-    Example:
+    Examples:
         >>> table = td.predict_masked(bert, "the [MASK] dog", top=3)
     """
     with attached(model) as host, torch.no_grad():

@@ -118,7 +118,7 @@ class Progress:
         hard_scores, best_scores: of the tokens a row stands at, of the best real tokens so far.
         texts: the tokens a row stands at, as text.
 
-    Example:
+    Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
         >>> done = td.dream(bert, goal, "the red dog", budget=3_000, callback=lambda now: now.best_scores[0] > -9)
         >>> done.stopped

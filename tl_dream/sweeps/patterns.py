@@ -57,7 +57,7 @@ def units(model: Any, patterns: str | Iterable[str], *, seed: Whole = 0) -> tupl
     Raises:
         DreamError: something else, a hook, layer, head or unit that the model has not got, or no unit.
 
-    Example:
+    Examples:
         >>> td.units(bert, "mlp_post:1:1,5,9-10")[-1]
         Unit(hook='mlp_post', layer=1, unit=10, head=None)
         >>> len(td.units(bert, ["z:2:head=3", "block_out:0-2:random=20"]))

@@ -55,7 +55,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     Raises:
         DreamError: no sweep, or a journal that is broken or of another sweep.
 
-    Example:
+    Examples:
         >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
         >>> frame = td.read_sweep("units")
         >>> bool((frame.score >= frame.start_score).all()), len(frame)
@@ -120,7 +120,7 @@ def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream:
     Raises:
         DreamError: no such job, one that has not ended yet, or one that failed (and why).
 
-    Example:
+    Examples:
         >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
         >>> td.sweep_result("units", "mlp_post:1:5@0").objective
         "neuron('mlp_post', layer=1, unit=5)"
@@ -222,7 +222,7 @@ def sweep_status(folder: str | os.PathLike[str], *, notices: Iterable[str] = ())
     Raises:
         DreamError: no sweep, or a journal that is broken or of another sweep.
 
-    Example:
+    Examples:
         >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
         >>> print(td.sweep_status("units"))  # doctest: +ELLIPSIS
         3 of 3 jobs are done in units on ... jobs an hour

@@ -93,7 +93,7 @@ def sweep(
             untouched, or that another process writes; a disk that is full; workers that keep dying.
         DreamError, KeyboardInterrupt: what ends it after some work brings the `SweepStatus` as its `partial`.
 
-    Example:
+    Examples:
         >>> status = td.sweep(bert, "mlp_post:1:1,5-6", out="units", prompt="i hate the red dog .", budget=2_000)
         >>> status.done, status.left, status.failures
         (3, 0, ())

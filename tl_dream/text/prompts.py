@@ -33,7 +33,7 @@ class Prompt:
     Raises:
         DreamError: neither text nor ids or both, or what is none.
 
-    Example:
+    Examples:
         >>> prompt = td.Prompt("the red dog", free=["red"])
         >>> td.dream(bert, td.neuron("mlp_post", layer=1, unit=3), prompt, budget=500).prompt["free"]
         [2]
