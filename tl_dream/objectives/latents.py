@@ -14,7 +14,7 @@ from tl_dream._errors import DreamError, require
 from tl_dream.models import isolated, units_of
 from tl_dream.objectives.factories import numbers_of
 from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read
-from tl_dream.objectives.preactivations import REDUCTIONS, reduced
+from tl_dream.objectives.preactivations import REDUCTIONS, climbed_while_off, reduced
 from tl_dream.text import Positions
 
 Values = Callable[[Tensor], Tensor]
@@ -81,17 +81,7 @@ def latent(
         return torch.where(found > threshold, found, found - threshold)  # off: at most 0, so never above one that is on
 
     made = reduced(on, pos, reduce, (read,), formula)
-    name = f"{formula} from before its activation function"
-    uphill = reduced(climbed, pos, "max" if reduce == "mean" else reduce, (read,), name)
-    if reduce == "mean":  # of what is on; as long as no position is, the highest
-        highest = uphill
-
-        def score(acts: Activations, rows: BatchContext) -> Tensor:
-            top = highest(acts, rows)
-            return torch.where(top > 0, made(acts, rows), top)
-
-        uphill = Objective((read,), name, score)
-    return replace(made, uphill=uphill, off=0.0)
+    return replace(made, **climbed_while_off(on, climbed, pos, reduce, (read,), formula))
 
 
 def _hook_of(sae: Any) -> str | None:

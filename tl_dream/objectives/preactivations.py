@@ -47,17 +47,29 @@ def in_place_of(
         before = values(earlier, acts, rows)
         return torch.where(before > 0, values(read, acts, rows), before)
 
+    return climbed_while_off(lambda acts, rows: values(read, acts, rows), tokens, pos, reduce, (read, earlier), formula)
+
+
+def climbed_while_off(
+    on: Score, tokens: Score, pos: Positions, reduce: str, reads: tuple[Read, ...], formula: str
+) -> dict[str, Any]:
+    """What a search climbs in place of an objective that may be off, as options of `Objective`.
+
+    Args:
+        on: at every position what the objective is made of.
+        tokens: the same where it is on, and something at most 0 where it is off.
+    """
     name = f"{formula} from before its activation function"
     if reduce != "mean":
-        return {"uphill": reduced(tokens, pos, reduce, (read, earlier), name), "off": 0.0}
-    highest = reduced(tokens, pos, "max", (read, earlier), name)  # as long as no position is on
-    mean = reduced(lambda acts, rows: values(read, acts, rows), pos, "mean", (read,), name)
+        return {"uphill": reduced(tokens, pos, reduce, reads, name), "off": 0.0}
+    highest = reduced(tokens, pos, "max", reads, name)  # as long as no position is on
+    mean = reduced(on, pos, "mean", reads, name)
 
     def score(acts: Activations, rows: BatchContext) -> Tensor:
         top = highest(acts, rows)
         return torch.where(top > 0, mean(acts, rows), top)
 
-    return {"uphill": Objective((read, earlier), name, score), "off": 0.0}
+    return {"uphill": Objective(reads, name, score), "off": 0.0}
 
 
 def reduced(tokens: Score, pos: Positions, reduce: str, reads: tuple[Read, ...], formula: str) -> Objective:
