@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tl_dream._arguments import Number, Whole
@@ -96,7 +96,6 @@ def dream_many(
         retokenize=retokenize,
         seed=seed,
     )
-    timed = replace(every.timed(), seconds=None)  # one clock for all
 
     def task(host: Host, job: Any) -> Search[Dream]:
         require(
@@ -105,7 +104,7 @@ def dream_many(
         )
         objective, prompt = job
         require(prompt is not None, "no sentence to start from: give (objective, prompt) pairs")
-        return (yield from timed.search(host, objective, prompt))
+        return (yield from every.search(host, objective, prompt))
 
     def made(number: int, job: Any, dream: Dream | None, error: BaseException | None) -> Finished:
         objective, prompt = job if isinstance(job, tuple | list) and len(job) == 2 else (job, None)
@@ -119,6 +118,6 @@ def dream_many(
         what="(objective, prompt) pair",
         width=width,
         on_cpu=SIDE_BY_SIDE,
-        ends=timed.ends,
+        ends=every.ends,
         progress=progress,
     )

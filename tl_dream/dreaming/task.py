@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, Whole, finite_number, flag, one_of, plain, seed_number, whole_number
+from tl_dream._arguments import Number, Whole, flag, one_of, plain, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.ascent import ascend
@@ -21,6 +20,7 @@ from tl_dream.models import Host
 from tl_dream.objectives import Objective, check, normalized
 from tl_dream.results import Dream
 from tl_dream.search import (
+    BUDGET,
     Batch,
     BestSeen,
     Budget,
@@ -32,10 +32,10 @@ from tl_dream.search import (
     Tick,
     best_words,
     budget_bar,
+    deadline,
     finish,
     make_batch,
     run_settings,
-    search_budget,
 )
 from tl_dream.text import Allowed, Positions
 
@@ -67,21 +67,19 @@ class DreamTask:
         method: how to search.
         name: the method's.
         budget: forward-tokens; None as in `dream`.
-        seconds: a limit on the time from the first step.
-        ends: when it ends at the latest, by `time.perf_counter()`.
+        ends: when it ends at the latest, by `time.perf_counter()`; None: never.
         starts, allowed, banned, max_changes, retokenize, seed: as in `dream`.
     """
 
     method: Method
     budget: int | None
-    seconds: float | None
+    ends: float | None
     starts: int
     allowed: Allowed
     banned: Any
     max_changes: int | None
     retokenize: bool
     seed: int
-    ends: float | None = None
 
     @classmethod
     def of(
@@ -97,7 +95,7 @@ class DreamTask:
         retokenize: bool,
         seed: Whole,
     ) -> DreamTask:
-        """The arguments of a door, checked.
+        """The arguments of a door, checked; the clock begins to run.
 
         Raises:
             DreamError: bad input (see the message).
@@ -105,7 +103,7 @@ class DreamTask:
         return cls(
             method_of(method),
             None if budget is None else whole_number("budget", budget),
-            None if seconds is None else finite_number("seconds", seconds, "a number above 0", lambda some: some > 0),
+            deadline(seconds),
             whole_number("starts", starts),
             plain(allowed),
             plain(banned),
@@ -117,10 +115,6 @@ class DreamTask:
     @property
     def name(self) -> str:
         return next(name for name, known in METHODS.items() if type(known) is type(self.method))
-
-    def timed(self) -> DreamTask:
-        """The same, with its end on the clock, which begins to run now."""
-        return self if self.seconds is None else replace(self, ends=time.perf_counter() + self.seconds)
 
     def search(
         self,
@@ -150,7 +144,7 @@ class DreamTask:
             max_changes=self.max_changes,
             retokenize=self.retokenize,
         )
-        one = _Dreaming(host, objective, batch, self.timed(), callback, progress)
+        one = _Dreaming(host, objective, batch, self, callback, progress)
         return (yield from one.search(front))
 
 
@@ -257,8 +251,7 @@ class _Dreaming:
         Args:
             limit: forward-tokens; None takes the budget, or 400,000.
         """
-        limit = search_budget(self.task.budget) if limit is None else limit
-        budget = Budget(self.host.meter, limit, self.task.ends)
+        budget = Budget(self.host.meter, limit or self.task.budget or BUDGET, self.task.ends)
         with budget_bar(budget, self.progress, "dream") as tick:
             search = yield from SwapSearch.of(self.host, self.objective, self.batch, budget, self.task.seed)
             return (yield from Outcome.of(search, method(search, tick)))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tl_dream._arguments import Number, Whole, finite_number, is_whole, plain
+from tl_dream._arguments import Number, Whole, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.models import Host
 from tl_dream.reconstruction.problem import read_problem
 from tl_dream.reconstruction.reconstruction import SearchSettings, solve
 from tl_dream.results import Reconstruction
-from tl_dream.search import Search, side_by_side
+from tl_dream.search import Search, deadline, side_by_side
 from tl_dream.text import Allowed
 
 SIDE_BY_SIDE = 192
@@ -89,9 +88,7 @@ def reconstruct_many(
         (True, 4)
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
-    ends = math.inf
-    if seconds is not None:
-        ends = time.perf_counter() + finite_number("seconds", seconds, "a number above 0", lambda some: some > 0)
+    ends = deadline(seconds)
 
     def pair(job: Any) -> Any:
         good = isinstance(job, tuple | list) and len(job) == 2
@@ -103,7 +100,7 @@ def reconstruct_many(
         problem = read_problem(
             host, target, None, hook=hook, layer=layer, positions=None, units=None, length=None, truth=None
         )
-        return (yield from solve(host, problem, search, allowed, ends=ends))
+        return (yield from solve(host, problem, search, allowed, ends=math.inf if ends is None else ends))
 
     def made(number: int, job: Any, found: Reconstruction | None, error: BaseException | None) -> ReadBack:
         target, layer = pair(job)
@@ -117,6 +114,6 @@ def reconstruct_many(
         what="(target, layer) pair",
         width=width,
         on_cpu=SIDE_BY_SIDE,
-        ends=None if seconds is None else ends,
+        ends=ends,
         progress=progress,
     )

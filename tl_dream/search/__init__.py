@@ -3,14 +3,15 @@
 from tl_dream.search.batch import Answer, Ask, Batch, Ids, Look, Search, Soft, Start, make_batch, row_generators
 from tl_dream.search.best_seen import BestSeen
 from tl_dream.search.budgets import (
+    BUDGET,
     Budget,
     Callback,
     Progress,
     StepCosts,
     Tick,
     budget_bar,
+    deadline,
     run_settings,
-    search_budget,
 )
 from tl_dream.search.engine import BrokenGradient, run, run_many
 from tl_dream.search.exhaustive import best_words, every_text

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, whole_number
+from tl_dream._arguments import Number, finite_number
 from tl_dream.models import Host, Meter
 from tl_dream.objectives import Objective, depth
 from tl_dream.search.batch import Batch
@@ -93,13 +93,15 @@ BUDGET = 400_000
 """Forward-tokens that a search over real tokens may spend where no budget is given."""
 
 
-def search_budget(budget: Whole | None) -> int:
-    """The forward-tokens a search over real tokens may spend.
+def deadline(seconds: Number | None) -> float | None:
+    """When a search that begins now and takes `seconds` at most ends, by `time.perf_counter()`; None: never.
 
     Raises:
-        DreamError: a budget that is no whole number of at least 1.
+        DreamError: seconds that are no number above 0.
     """
-    return BUDGET if budget is None else whole_number("budget", budget)
+    if seconds is None:
+        return None
+    return time.perf_counter() + finite_number("seconds", seconds, "a number above 0", lambda some: some > 0)
 
 
 Tick = Callable[[], object]
