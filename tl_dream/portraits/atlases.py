@@ -21,13 +21,14 @@ from tl_dream._arguments import Whole
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check
-from tl_dream.portraits.placebos import Texts
-from tl_dream.portraits.portraying import BUDGET, Choices, Painter, as_objective, held, read_choices, settings_of
+from tl_dream.portraits.placebos import Texts, held
+from tl_dream.portraits.portraying import BUDGET, Choices, Painter, as_objective, read_choices, settings_of
 from tl_dream.results import Portrait, read_json, write_bytes, write_json
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Corpus
 
-AT_ONCE = 16
-"""Units whose dreams go on side by side; an interruption loses no more."""
+AT_ONCE, A_PASS = 16, 1024
+"""Units whose dreams go on side by side: an interruption loses no more of them; units that share a pass over the
+corpus."""
 
 MARKER = "atlas.json"
 
@@ -116,15 +117,18 @@ def atlas(
         silent: list[str] = []
         disable = None if progress is None else not progress
         with tqdm(total=len(given), initial=len(known), disable=disable, desc="atlas", unit="unit", leave=False) as bar:
-            while painter is not None and (some := list(islice(left, AT_ONCE))):
-                values = painter.values([one.goal for one in some])
-                alive = [one for one, own in zip(some, values, strict=True) if float(own.max() - own.min()) > 0]
-                silent += [one.label for one in some if one not in alive]
-                pages = painter.paint([one.goal for one in alive]) if alive else []
-                for one, page in zip(alive, pages, strict=True):
-                    page.save(folder / "units" / f"{one.slug}.json")
-                    known[one.slug] = page
-                bar.update(len(some))
+            while painter is not None and (some := list(islice(left, A_PASS))):
+                looked = list(zip(some, painter.look([one.goal for one in some]), strict=True))
+                alive = [(one, seen) for one, seen in looked if seen.corpus is not None]
+                silent += [one.label for one, seen in looked if seen.corpus is None]
+                bar.update(len(some) - len(alive))
+                for at in range(0, len(alive), AT_ONCE):
+                    part = alive[at : at + AT_ONCE]
+                    pages = painter.paint([seen for _, seen in part])
+                    for (one, _), page in zip(part, pages, strict=True):
+                        page.save(folder / "units" / f"{one.slug}.json")
+                        known[one.slug] = page
+                    bar.update(len(part))
         write_pages(folder, [(one, known[one.slug]) for one in given if one.slug in known], silent, about)
     return folder / "index.html"
 

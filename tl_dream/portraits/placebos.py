@@ -164,14 +164,24 @@ def calibrated(
     return tuple(found)
 
 
+def varies(values: Float[Tensor, " word"]) -> bool:
+    """Whether not all are the same."""
+    return float(values.max() - values.min()) > 0
+
+
 def check_varies(objective: Objective, values: Tensor) -> None:
     """Raise `DreamError` unless an objective varies over the words it was read at."""
-    spread = float(values.max() - values.min())
     require(
-        spread > 0,
+        varies(values),
         f"{objective} never varies: it is {float(values[0]):.4g} at each of the {len(values):,} words that were read; "
         "choose another unit, or a larger corpus",
     )
+
+
+def held(corpus: Any) -> Any:
+    """A corpus that can be read twice."""
+    again = isinstance(corpus, str | os.PathLike) or hasattr(corpus, "__len__") or hasattr(corpus, "column_names")
+    return corpus if again or not hasattr(corpus, "__iter__") else list(corpus)
 
 
 def sampled(host: Host, texts: Texts, count: int, seed: int, column: str | None = None) -> list[Sentence]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,20 +18,22 @@ from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron
 from tl_dream.portraits.commonalities import in_common
 from tl_dream.portraits.comparison import Compared, best_of, compare, standing, starts_of
 from tl_dream.portraits.diversity import HALF, dreams_of, essentials_of, reused
-from tl_dream.portraits.essentials import essential_of
+from tl_dream.portraits.essentials import essential_of, read_text
 from tl_dream.portraits.placebos import (
     LINES,
     Texts,
     check_comparable,
     check_varies,
     directions,
+    held,
     sampled,
     units_inside,
+    varies,
     word_values,
 )
 from tl_dream.results import CorpusResult, Cost, Dream, EssentialTokens, Portrait, PortraitDream, Standing, TokenTable
 from tl_dream.scans import token_search
-from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
+from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt
 
 Unit = tuple[str, int, int]
 """A unit by hook, layer and number: ("mlp_post", 4, 414)."""
@@ -126,7 +127,10 @@ def portrait(
         goal = as_objective(objective)
         check(host, goal)
         texts = held(corpus)
-        (page,) = Painter(host, texts, column, prompt, chosen).paint([goal])
+        painter = Painter(host, texts, column, prompt, chosen)
+        (seen,) = painter.look([goal])
+        check_varies(goal, seen.values)
+        (page,) = painter.paint([seen])
         return page
 
 
@@ -161,10 +165,21 @@ def as_objective(given: Any) -> Objective:
     return given.objective() if hasattr(given, "objective") else given  # a `Unit` of a sweep is not known here
 
 
-def held(corpus: Any) -> Any:
-    """A corpus that can be read twice."""
-    again = isinstance(corpus, str | os.PathLike) or hasattr(corpus, "__len__") or hasattr(corpus, "column_names")
-    return corpus if again or not hasattr(corpus, "__iter__") else list(corpus)
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A unit on a corpus.
+
+    Attributes:
+        goal: what it climbs.
+        values: what it gives at the words of a sample, Float[word].
+        corpus: its best sentences; None where it never varies.
+        cost: its share of that.
+    """
+
+    goal: Objective
+    values: Float[Tensor, " word"]
+    corpus: CorpusResult | None
+    cost: Cost
 
 
 class Painter:
@@ -179,20 +194,28 @@ class Painter:
         self._judge = fluency(count_bigrams(host, [one.text for one in self._sentences])) if chosen.fluent else None
         self._placebos: dict[str, list[Compared]] = {}
 
-    def values(self, goals: Sequence[Objective]) -> Float[Tensor, "goal word"]:
+    def _values(self, goals: Sequence[Objective]) -> Float[Tensor, "goal word"]:
         """What units give at the words of a sample of the corpus."""
-        for goal in goals:
-            check_comparable(goal)
         return word_values(self._host, goals, self._sentences).double()
 
-    def paint(self, goals: Sequence[Objective]) -> list[Portrait]:
-        """Portraits of units, whose dreams go on side by side."""
+    def look(self, goals: Sequence[Objective]) -> list[Seen]:
+        """Units on the corpus, which is gone through once for all of them."""
+        before = self._host.meter.now()
+        for goal in goals:
+            check_comparable(goal)
+        values = self._values(goals)
+        alive = [i for i, own in enumerate(values) if varies(own)]
+        best = best_of(self._host, [goals[i] for i in alive], self._texts, self._column) if alive else ()
+        corpora = dict(zip(alive, best, strict=True))
+        cost = _share(self._host.meter.now() - before, len(goals))
+        return [Seen(goal, values[i], corpora.get(i), cost) for i, goal in enumerate(goals)]
+
+    def paint(self, seen: Sequence[Seen]) -> list[Portrait]:
+        """Portraits of units that vary, whose dreams go on side by side."""
         host, chosen = self._host, self._chosen
         before = host.meter.now()
-        values = self.values(goals)
-        for goal, own in zip(goals, values, strict=True):
-            check_varies(goal, own)
-        corpora = best_of(host, goals, self._texts, self._column)
+        goals, values = [one.goal for one in seen], torch.stack([one.values for one in seen])
+        corpora = [one.corpus for one in seen if one.corpus is not None]
         starts = [self._starts(goal, corpus) for goal, corpus in zip(goals, corpora, strict=True)]
         others = [self._compared(goal) if chosen.placebos else [] for goal in goals]
         compared = self._compare(goals, values) if chosen.placebos else []
@@ -210,9 +233,8 @@ class Painter:
             placed = standing(compared[i], others[i]) if chosen.placebos else None
             chance = [dream for one in others[i] for dream in one.dreams]
             pages.append(self._page(goal, corpora[i], values[i], starts[i][0], dreams[i], placed, chance))
-        spent = host.meter.now() - before
-        share = Cost(spent.forwards // len(goals), spent.forward_tokens // len(goals), spent.seconds / len(goals))
-        return [replace(page, cost=share) for page in pages]
+        cost = _share(host.meter.now() - before, len(goals))
+        return [replace(page, cost=cost + one.cost) for page, one in zip(pages, seen, strict=True)]
 
     def _page(
         self,
@@ -241,7 +263,7 @@ class Painter:
             edges=edges,
             counts=counts,
             dreams=tuple(shown),
-            best=essential_of(host, goal, self._read(dreams[at]), dreams[at].best.ids, seed=chosen.seed),
+            best=essential_of(host, goal, *read_text(host, dreams[at]), seed=chosen.seed),
             common=common,
             neighbourhoods=regions,
             chance=len(chance),
@@ -251,9 +273,6 @@ class Painter:
             seed=chosen.seed,
             cost=Cost(0, 0, 0.0),
         )
-
-    def _read(self, dream: Dream) -> Sentence:
-        return self._host.vocabulary.read(Prompt(ids=dream.start.ids, free=dream.prompt["free"]))
 
     def _starts(self, goal: Objective, best: CorpusResult) -> list[str | Prompt]:
         wanted = max(self._chosen.seeds, STARTS)
@@ -268,7 +287,7 @@ class Painter:
         key = repr((goal.reads, goal.where, units_inside(host, goal, self._sentences[0]).nonzero().tolist()))
         if key not in self._placebos:
             raw = directions(host, goal, self._sentences[0], chosen.placebos, "both", 3, chosen.seed)
-            self._placebos[key] = self._compare(raw, self.values(raw))
+            self._placebos[key] = self._compare(raw, self._values(raw))
         return self._placebos[key]
 
     def _compare(self, goals: Sequence[Objective], values: Float[Tensor, "goal word"]) -> list[Compared]:
@@ -317,6 +336,11 @@ class Painter:
         return token_search(
             self._host, goal, hit.text, pos=hit.pos, top=TOKENS, allowed=self._chosen.allowed, progress=False
         )
+
+
+def _share(cost: Cost, count: int) -> Cost:
+    """Of one unit among so many."""
+    return Cost(cost.forwards // count, cost.forward_tokens // count, cost.seconds / count)
 
 
 def _histogram(values: Tensor) -> tuple[tuple[float, ...], tuple[int, ...]]:

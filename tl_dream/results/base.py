@@ -44,6 +44,10 @@ class Cost:
             return "cost: not known"
         return f"cost: {self.forwards:,} forwards, {self.forward_tokens:,} forward-tokens, {self.seconds:.1f} s"
 
+    def __add__(self, other: Cost) -> Cost:
+        """What both cost."""
+        return Cost(*(one + more for one, more in zip(vars(self).values(), vars(other).values(), strict=True)))
+
     def __sub__(self, before: Cost) -> Cost:
         """What was spent since."""
         return Cost(*(now - then for now, then in zip(vars(self).values(), vars(before).values(), strict=True)))
