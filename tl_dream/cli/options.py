@@ -196,12 +196,16 @@ class Given(SimpleNamespace):
         from rich.console import Console
 
         with Console(stderr=True).status(f"loading {self.model}"):
-            import torch
+            return self.loader()()
 
-            from tl_dream.models import load_model
+    def loader(self) -> Callable[[], Any]:
+        """What loads the model, here or in another process."""
+        import torch
 
-            dtype = getattr(torch, self.dtype)
-            return load_model(self.model, backend=self.backend, device=self.device, dtype=dtype)
+        from tl_dream.models import load_model
+
+        dtype = getattr(torch, self.dtype)
+        return partial(load_model, self.model, backend=self.backend, device=self.device, dtype=dtype)
 
     def goals(self) -> list[Any]:
         """An objective for every layer, head and unit named."""

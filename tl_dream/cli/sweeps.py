@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from tl_dream._errors import require
@@ -56,16 +55,12 @@ def sweep(given: Given) -> Any:
 
 
 def _swept(given: Given) -> Any:
-    import torch
-
-    from tl_dream.models import load_model
     from tl_dream.sweeps import sweep
 
-    dtype = getattr(torch, given.dtype)
     options = given.take("corpus sentences method budget seeds seed max_changes")
     options |= given.take("engine workers scheduler threads width out")
     return sweep(
-        partial(load_model, given.model, backend=given.backend, device=given.device, dtype=dtype),
+        given.loader(),
         given.units,
         prompt=given.text or None,
         banned=given.banned or None,
