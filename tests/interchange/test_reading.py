@@ -1,6 +1,7 @@
 """The room interchange.reading: the article's own files, and files of every kind that are like them."""
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,50 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     wide["params"]["dream_end"] = 10**12
     with says("of type 'dream'", "not in 5 tokens"):
         td.read_text_dream(wide)
+
+
+def _without_iterations(data: dict[str, Any]) -> None:
+    data["results"]["iterations"] = []
+
+
+def _without_words(data: dict[str, Any]) -> None:
+    data |= {"iterations": []}
+
+
+def _of_nothing(data: dict[str, Any]) -> None:
+    data |= {"change_word": None, "word_id": None}
+
+
+def _of_two_sentences(data: dict[str, Any]) -> None:
+    data["layers"] = deepcopy(data["layers"])
+    data["layers"][0]["params"]["sentence"] = "the cat"
+
+
+def _without_moves(data: dict[str, Any]) -> None:
+    data["magnitudes"] = []
+
+
+def _of_two_targets(data: dict[str, Any]) -> None:
+    data["magnitudes"] = [*data["magnitudes"], deepcopy(data["magnitudes"][0])]
+    data["magnitudes"][1]["params"]["target"] = "moon"
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "told"),
+    [
+        ("dream", _without_iterations, "it holds no iterations"),
+        ("top_words", _without_words, "it holds no iterations"),
+        ("token_search", _of_nothing, "are both null: which word was exchanged?"),
+        ("layers", _of_two_sentences, "its layers are of several sentences: ['the cat', 'the red dog']"),
+        ("magnitudes", _without_moves, "it holds no magnitudes"),
+        ("magnitudes", _of_two_targets, "its runs differ in target, and should in layer_id and shift_magnitude alone"),
+    ],
+)
+def test_parts_that_do_not_fit_are_told(name: str, spoil: Callable[[dict[str, Any]], None], told: str) -> None:
+    data = deepcopy(FILES[name])
+    spoil(data)
+    with says(told):
+        td.read_text_dream(data)
 
 
 @pytest.mark.parametrize("name", KINDS)
