@@ -15,7 +15,7 @@ from tl_dream.search import Search, side_by_side
 from tl_dream.text import DEFAULT_ALLOWED, Allowed
 
 SIDE_BY_SIDE = 64
-"""Dreams under way at once on a CPU; elsewhere 256. Each takes 10 MB with MiniLM and 12 free words."""
+"""Dreams under way at once on a CPU; elsewhere 256. Each holds some numbers for every token at every free word."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tl_dream.search import Search, deadline, side_by_side
 from tl_dream.text import Allowed
 
 SIDE_BY_SIDE = 192
-"""Reconstructions under way at once on a CPU. Each takes 4 MB with MiniLM and 25 tokens, 10 MB in its later rounds."""
+"""Reconstructions under way at once on a CPU. Each holds the history of its L-BFGS, the longest in its later rounds."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tl_dream.sweeps.jobs import Job, Settings
 KIND = "sweep"
 FILE = "manifest.json"
 LARGEST = 1 << 32
-"""Bytes; a million jobs take 100 MB."""
+"""Bytes of a manifest, whose list of jobs may be long."""
 
 Manifest = Mapping[str, Any]
 
