@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -103,22 +105,30 @@ def placebo(given: argparse.Namespace) -> None:
     units = [td.neuron(given.hook, layer=given.layer, unit=i) for i in draw.sample(range(width), given.units)]
     with attached(model) as host:
         sentences = sampled(host, texts, LINES, given.seed)
-        # the judges of both kinds, and as many random directions again to be judged
-        every = directions(host, units[0], sentences[0], 20 + given.units, "both", 3, given.seed)
-        began = time.process_time()
-        found = compared(host, [*units, *every], texts, given.budget, given.seed)
-    own, fakes, judges = found[: given.units], found[given.units : 2 * given.units], found[2 * given.units :]
+        drawn = [
+            directions(host, units[0], sentences[0], count, kind, 3, given.seed + i)
+            for i, (count, kind) in enumerate(((given.units, "random"), (20, "random"), (20, "mixture")))
+        ]
+        goals, began = [*units, *(one for some in drawn for one in some)], time.process_time()
+        found = iter(compared(host, goals, texts, given.budget, given.seed))
+        own, fakes, judges, mixtures = (list(islice(found, len(some))) for some in (units, *drawn))
+    if given.out:  # to try other rules on the same dreams
+        values = {"units": own, "random directions": fakes, "judges": judges, "mixtures": mixtures}
+        plain = {name: [one.values for one in some] for name, some in values.items()}
+        Path(given.out).write_text(json.dumps(plain), "utf-8")
     print(
         f"{given.hook} {given.layer}: {given.units} units, {given.units} random directions, each among 20 others; "
         f"{given.budget:,} forward-tokens a dream; {time.process_time() - began:.0f} CPU s"
     )
-    for name, some in (("units", own), ("random directions", fakes)):
-        stand = [standing(one, judges) for one in some]
-        print(f"{name}: stand out: {told(sum(one.distinguished for one in stand), len(stand))}")
-        for i, (measure, _) in enumerate(MEASURES):
-            beyond = sum(one.measures[i].beyond == 0 for one in stand)
-            middle = sum(one.measures[i].unit for one in stand) / len(stand)
-            print(f"  {measure}: beyond all 20: {told(beyond, len(stand))}; mean {middle:.2f}")
+    for others, against in ((judges, "random directions"), (mixtures, "mixtures of three units")):
+        for name, some in (("units", own), ("random directions", fakes)):
+            stand = [standing(one, others) for one in some]
+            out = sum(one.distinguished for one in stand)
+            print(f"among 20 {against}, {name}: stand out: {told(out, len(stand))}")
+            for i, (measure, _) in enumerate(MEASURES):
+                beyond = sum(one.measures[i].beyond == 0 for one in stand)
+                middle = [fmean(one.values[i] for one in group) for group in (some, others)]
+                print(f"  {measure}: {middle[0]:.2f}, the 20 {middle[1]:.2f}; beyond them {told(beyond, len(stand))}")
 
 
 def corpus(given: argparse.Namespace) -> list[str]:

@@ -96,7 +96,7 @@ def test_the_page_of_a_unit() -> None:
     assert lines == pytest.approx([made.best.whole.score] * 4)
     unit = [line for line in panel(ax, "standing").lines if line.get_marker() == "D"]
     assert [float(line.get_xdata()[0]) for line in unit] == pytest.approx([0.625, 0.375, 0.625, 0.625])
-    assert "nothing distinguishes it from random directions" in panel(ax, "page").texts[0].get_text()
+    assert "nothing distinguishes this unit from a random direction" in panel(ax, "page").texts[0].get_text()
     assert len([text for text in words(panel(ax, "sentences")) if text == "[CLS]"]) == 4
 
 

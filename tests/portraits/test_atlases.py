@@ -77,7 +77,7 @@ def test_pages_are_small_and_need_no_network(tmp_path: Path) -> None:
 def test_a_page_says_what_the_portrait_says(tmp_path: Path) -> None:
     for named, page in made(12):
         text = unit_page(named.label, named.slug, page, before="mlp_post-0-0")
-        verdict = "Stands out from" if page.distinguished else "Nothing distinguishes this unit from"
+        verdict = "random directions by: " if page.distinguished else "Nothing distinguishes this unit"
         assert verdict in text and ("Stands out" in text) == page.distinguished
         assert (
             f"{page.standing.deviations:+.1f} deviations" in text and 'rel="prev"' in text and 'rel="next"' not in text

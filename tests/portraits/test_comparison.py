@@ -6,7 +6,7 @@ import torch
 import tl_dream as td
 from tests.support.portraits import CORPUS, TOKEN, A, B, C, goal
 from tl_dream.models import attached
-from tl_dream.portraits.comparison import Compared, Nearness, compare, peaks, standing
+from tl_dream.portraits.comparison import MEASURES, Compared, Nearness, compare, peaks, standing
 from tl_dream.portraits.placebos import directions, sampled, word_values
 
 
@@ -56,15 +56,14 @@ def test_a_random_direction_is_seldom_taken_for_a_unit(known: torch.nn.Module) -
 
 def test_a_standing_counts_every_measure_in_its_own_direction() -> None:
     others = [Compared((), (float(i), 5.0 + i, 0.1 * i, 0.0)) for i in range(5)]
-    placed = standing(Compared((), (9.0, 1.0, 0.9, 0.0)), others)
-    assert (
-        [one.beyond for one in placed.measures] == [0, 0, 0, 5]
-        and placed.distinguished
-        and placed.p == pytest.approx(1 / 6)
-    )
-    worse = standing(Compared((), (9.0, 12.0, 0.9, 0.0)), others)
-    assert worse.deviations < placed.deviations
-    among = standing(Compared((), (2.0, 7.0, 0.2, 0.0)), others)
-    assert not among.distinguished and abs(among.deviations) < 1 and "nothing distinguishes this unit" in str(among)
+    one_more = 1.2 * 2.5  # the variance of 0 to 4, of one more direction
+    placed = standing(Compared((), (2 + 4.1 * one_more**0.5, 1.0, 0.9, 0.0)), others)
+    assert [one.beyond for one in placed.measures] == [0, 0, 0, 5]
+    far = [one.deviations for one in placed.measures]
+    assert far == pytest.approx([4.1, 6 / one_more**0.5, 7 / one_more**0.5, 0]) and placed.deviations == max(far)
+    assert [one.name for one in placed.by] == [MEASURES[0][0], MEASURES[2][0]] and placed.distinguished
+    assert "stands out from 5 random directions by: best dream" in str(placed)
+    worse = standing(Compared((), (2 + 3.9 * one_more**0.5, 15.0, -0.9, 0.0)), others)
+    assert not worse.by and worse.measures[1].deviations < -4 and "nothing distinguishes this unit" in str(worse)
     same = standing(others[0], [others[0]] * 3)
     assert same.deviations == 0 and not same.distinguished

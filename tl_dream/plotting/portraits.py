@@ -214,8 +214,7 @@ def portrait(result: Any, *, sentences: Whole = 5, ax: Axes | None = None) -> Ax
 def _verdict(page: Portrait) -> str:
     parts = []
     if page.standing is not None:
-        told = "stands out from" if page.distinguished else "nothing distinguishes it from"
-        parts.append(f"{told} random directions ({page.standing.deviations:+.1f} deviations, p {page.standing.p:.2f})")
+        parts.append(f"{page.standing.verdict} ({page.standing.deviations:+.1f} deviations)")
     parts += [
         f"in common: {', '.join(one.tokens)} ({one.dreams} of {page.compared} dreams)"
         for one in (*page.common, *page.neighbourhoods)[:3]

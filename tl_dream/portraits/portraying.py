@@ -94,8 +94,9 @@ def portrait(
     The comparison: the unit and every random direction are dreamed of in the same way with the same small budget, once
     from the best sentence of the corpus and once from a sentence drawn at random. The measures are the best dream in
     deviations above the corpus, the tokens that carry half of a dream (few say more than many), how far its dreams
-    agree, and how far they agree with the corpus' best. Taken together they rank the unit among the directions; it
-    stands out where it lies beyond all, by 2.5 deviations. That nothing distinguishes it is a result.
+    agree, and how far they agree with the corpus' best. The unit stands out by a measure that puts it beyond all
+    directions, and by four deviations. That nothing distinguishes it is a result. (The directions are random, not
+    mixtures of units: one of a few units of an MLP is mostly one of them, which means something.)
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
@@ -286,7 +287,7 @@ class Painter:
         host, chosen = self._host, self._chosen
         key = repr((goal.reads, goal.where, units_inside(host, goal, self._sentences[0]).nonzero().tolist()))
         if key not in self._placebos:
-            raw = directions(host, goal, self._sentences[0], chosen.placebos, "both", 3, chosen.seed)
+            raw = directions(host, goal, self._sentences[0], chosen.placebos, "random", 0, chosen.seed)
             self._placebos[key] = self._compare(raw, self._values(raw))
         return self._placebos[key]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_that
@@ -131,15 +131,17 @@ class Measure:
         sign = 1 if self.higher else -1
         return sum(sign * other >= sign * self.unit for other in self.placebos)
 
+    @property
+    def deviations(self) -> float:
+        """How far the unit lies from the mean of the random directions, to the side that means something, in deviations
+        of one more of them; 0 where they are all the same."""
+        spread = stdev(self.placebos) * sqrt(1 + 1 / len(self.placebos))
+        return (1 if self.higher else -1) * (self.unit - fmean(self.placebos)) / spread if spread > 0 else 0.0
 
-def spread_of(values: Sequence[float]) -> float:
-    """The deviation of a sample of two numbers or more."""
-    middle = fmean(values)
-    return sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
 
-
-STANDS_OUT = 2.5
-"""Deviations of the random directions, from which on a unit that lies beyond all of them stands out."""
+STANDS_OUT = 4.0
+"""Deviations by which a unit stands out that lies beyond all random directions. By a margin, since of four measures one
+or another puts any direction beyond twenty others; agreement is uneven, so that less would not do."""
 
 
 @dataclass(frozen=True)
@@ -158,52 +160,42 @@ class Standing:
         check_that(len(counts) == 1 and min(counts) >= 2, "placebos", counts, "two or more, as many for each measure")
 
     @property
-    def combined(self) -> tuple[float, ...]:
-        """The mean over the measures of the unit, then of every random direction, each measure in deviations over all
-        of them, so that no place among them is special."""
-        columns = []
-        for one in self.measures:
-            values = [one.unit, *one.placebos]
-            middle, spread = fmean(values), spread_of(values)
-            sign = 1 if one.higher else -1
-            columns.append([sign * (value - middle) / spread if spread > 0 else 0.0 for value in values])
-        return tuple(fmean(row) for row in zip(*columns, strict=True))
-
-    @property
-    def p(self) -> float:
-        """Of a random direction standing as far out: the unit's rank among all, exact."""
-        own, *others = self.combined
-        return (1 + sum(other >= own for other in others)) / (1 + len(others))
-
-    @property
-    def deviations(self) -> float:
-        """How far the unit lies from the mean of the random directions, in deviations of one more of them."""
-        own, *others = self.combined
-        spread = spread_of(others) * sqrt(1 + 1 / len(others))
-        return (own - fmean(others)) / spread if spread > 0 else 0.0
+    def by(self) -> tuple[Measure, ...]:
+        """The measures by which the unit stands out: beyond all random directions, and by 4 deviations."""
+        return tuple(one for one in self.measures if one.beyond == 0 and one.deviations >= STANDS_OUT)
 
     @property
     def distinguished(self) -> bool:
-        """Whether something tells the unit from a random direction: it lies beyond all of them, and by far (2.5
-        deviations; a random direction does in one case of a hundred)."""
-        own, *others = self.combined
-        return own > max(others) and self.deviations >= STANDS_OUT
+        """Whether something tells the unit from a random direction."""
+        return bool(self.by)
+
+    @property
+    def deviations(self) -> float:
+        """How far it lies from the random directions by the measure that puts it farthest."""
+        return max(one.deviations for one in self.measures)
 
     def __str__(self) -> str:
         rows = [
-            (one.name, f"{one.unit:.2f}", f"{fmean(one.placebos):.2f} ± {spread_of(one.placebos):.2f}", f"{one.beyond}")
+            (
+                one.name,
+                f"{one.unit:.2f}",
+                f"{fmean(one.placebos):.2f} ± {stdev(one.placebos):.2f}",
+                f"{one.deviations:+.1f}",
+                f"{one.beyond}",
+            )
             for one in self.measures
         ]
         count = len(self.measures[0].placebos)
-        told = f"stands out from {count} random directions"
-        if not self.distinguished:
-            told = "nothing distinguishes this unit from a random direction"
-        return "\n".join(
-            (
-                table(("", "unit", "random directions", f"as far, of {count}"), rows),
-                f"{told}: {self.deviations:+.1f} deviations taken together, p {self.p:.2f}",
-            )
-        )
+        head = ("", "unit", "random directions", "deviations", f"as far, of {count}")
+        return f"{table(head, rows)}\n{self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """In a sentence."""
+        if not self.by:
+            return "nothing distinguishes this unit from a random direction"
+        names = "; ".join(one.name for one in self.by)
+        return f"stands out from {len(self.measures[0].placebos)} random directions by: {names}"
 
 
 @dataclass(frozen=True)
