@@ -1,13 +1,12 @@
 # %% [markdown]
 # # What does a unit look for?
 #
-# The article's dreams were words at random, and a search that works lifts any direction. So this page asks the question
-# anew: which words carry a dream, do other dreams and people's sentences agree, and would a random direction have looked
-# the same?
+# The article's dreams were words at random, and a search that works lifts any direction. So this page asks anew: which
+# words carry a dream, do other dreams and people's sentences agree, and would a random direction have looked the same?
 #
-# The unit was not taken at random. Of 64 units of one MLP drawn at random
-# (`python tests/benchmarks/portraits.py atlas --hook mlp_post --layer 2 --units 64 --out atlas`) 56 stood out from random
-# directions; of those whose four dreams all shared something, this one's best sentences agreed most with its dreams.
+# The unit was chosen by looking at many. Of 64 units of one MLP drawn at random
+# (`python tests/benchmarks/portraits.py atlas --hook mlp_post --layer 2 --units 64 --out atlas`) 56 stood out from
+# random directions; of those whose dreams all shared something, this is one whose best sentences say the same.
 
 # %%
 import os
@@ -53,9 +52,9 @@ print(page)
 plotting.save_figure(plotting.portrait(page).figure, OUT / "portrait.png")
 
 # %% [markdown]
-# It looks for *you*: being addressed. A form of the word carries every dream, though nobody asked for it; it is the word
-# at which people's sentences fire most; it and its forms are the vocabulary's best tokens at that place; dreams of random
-# directions do without it, and lie far lower.
+# It looks for *you*: being addressed. A form of the word carries every dream, though nobody asked for it; it is the
+# word at which people's sentences fire most; it and its forms are the vocabulary's best tokens at that place; dreams of
+# random directions do without it, and lie far lower.
 #
 # Beside it the article's dream of the same unit from the same sentence, with the article's own settings, and ours.
 
