@@ -63,6 +63,7 @@ CALLS: dict[str, Call] = {
     "score": Call(lambda m, g, c, **o: td.score(m, g, [TEXT, OTHER], **o), {"batch_tokens": 0}),
     "count_bigrams": Call(lambda m, g, c, **o: td.count_bigrams(m, [TEXT, OTHER], **o), {"strength": -1}),
     "fluency": Call(lambda m, g, c, **o: td.score(m, g + 0.1 * td.fluency(m, **o), TEXT)),
+    "difference": Call(lambda m, g, c, **o: td.score(m, td.difference(g, m, **o), TEXT), {"weight": 0}),
     "corpus_search": Call(lambda m, g, c, **o: td.corpus_search(m, g, [TEXT, OTHER], **o), {"top": 0}),
     "token_search": Call(
         lambda m, g, c, **o: td.token_search(m, g, TEXT, pos=2, **({"allowed": range(20, 60)} | o)),
@@ -302,6 +303,7 @@ class User:
         self.ids = ran(model)
         with attached(model) as host:
             names = {short: host.resolve(short, layer) for short, layer in (("embed", None), ("z", 0), ("mlp_post", 1))}
+        self.points = tuple(model.hook_dict[name].name for name in names.values())
         for short, name in names.items():
             point = model.hook_dict[name]
             point.add_hook(self.report(f"{short} plain"))
@@ -383,7 +385,9 @@ every_function = pytest.mark.parametrize("name", CALLS)
 def test_normal_use(user: User, concept: td.ConceptVector, name: str) -> None:
     user.fired.clear()
     with unchanged(user.model):
-        CALLS[name].run(user.model, GOAL, concept)
+        found = CALLS[name].run(user.model, GOAL, concept)
+    if type(found).__module__.startswith("tl_dream.results"):
+        assert found.provenance is not None and set(user.points) <= set(found.provenance.hooks)
     assert name == "count_bigrams" or set(user.order[:6]) <= set(user.fired), "the user's hooks did not fire inside"
     assert user.firing() == user.order
 

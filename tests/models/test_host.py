@@ -1,6 +1,8 @@
 """The room models.host."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from tests.conftest import HAS_HOOKED, says
 from tests.support.models import TEXTS, modules_of, run, switched_on
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import Host, attached
+from tl_dream.results.base import Provenance
 
 
 def test_causal_models_equal_hugging_face(tiny_causal: torch.nn.Module, tiny_causal_folder: Path) -> None:
@@ -274,3 +277,27 @@ def test_a_tokenizer_that_knows_no_word(fresh_encoder: Callable[..., torch.nn.Mo
     model.tokenizer = BertTokenizerFast()
     with says("knows no word but its special tokens", "copy these files from where the model is from"):
         td.score(model, td.neuron("block_out", layer=1, unit=3), "the red dog")
+
+
+def test_results_say_what_they_were_made_with(
+    fresh_encoder: Callable[..., torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, hashed = fresh_encoder(), []
+    whole = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda *given: hashed.append(1) or whole(*given))
+
+    def origin() -> Provenance | None:
+        return td.token_search(model, td.neuron("block_out", layer=1, unit=3), "a cat", pos=1, top=1).provenance
+
+    first = origin()
+    assert first is not None and (first.device, first.dtype, first.hooks) == ("cpu", "float32", ())
+    assert set(first.versions) == {"tl-dream", "transformer-lens", "transformers", "torch"}
+    assert first.versions["torch"] == torch.__version__
+    count = len(hashed)
+    assert origin() == first and len(hashed) == count, "hashed once"
+    with attached(model) as host:
+        name = host.resolve("mlp_post", 1)
+    model.hook_dict[name].add_hook(lambda value, hook: None)
+    assert origin() == replace(first, hooks=(name,))
+    next(iter(model.parameters())).data[0] += 1.0
+    assert origin().model != first.model

@@ -149,7 +149,7 @@ UNUSUAL: list[dict[str, object]] = [
 
 
 def check_against_hugging_face(
-    folder: Path, hf: torch.nn.Module, model: torch.nn.Module, texts: Sequence[str] = TEXTS
+    folder: Path, hf: torch.nn.Module, model: torch.nn.Module, texts: Sequence[str] = TEXTS, within: float = 1e-4
 ) -> None:
     hf.config.return_dict, hf.config.chunk_size_feed_forward = True, 0
     tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
@@ -158,7 +158,7 @@ def check_against_hugging_face(
     found = run(model, texts, {"block_out": 1, "logits": None})
     logits = out["prediction_logits"] if "prediction_logits" in out else out["logits"]
     for mine, theirs in ((found["block_out"], out["hidden_states"][2]), (found["logits"], logits)):
-        torch.testing.assert_close(*(x[tokens["attention_mask"].bool()] for x in (mine, theirs)), rtol=0, atol=1e-4)
+        torch.testing.assert_close(*(x[tokens["attention_mask"].bool()] for x in (mine, theirs)), rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("fields", UNUSUAL, ids=str)
@@ -202,9 +202,11 @@ def test_robertas(tmp_path: Path, kind: str) -> None:
         with says("the installed TransformerLens has no bridge for it: install transformer-lens 4.3 or later"):
             td.load_model(str(folder))
         return
-    hf = transformers.AutoModelForMaskedLM.from_pretrained(folder, attn_implementation="eager").eval()
-    model = td.load_model(str(folder))
-    check_against_hugging_face(folder, hf, model, ["a dog", "a dog sees the moon"])
+    hf = transformers.AutoModelForMaskedLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float64
+    ).eval()
+    model = td.load_model(str(folder), dtype=torch.float64)
+    check_against_hugging_face(folder, hf, model, ["a dog", "a dog sees the moon"], within=1e-9)
     result = td.dream(model, td.neuron("mlp_post", layer=1, unit=3, pos=2), "a red dog", method=td.Annealing(steps=3))
     assert result.best.score >= result.start.score
 

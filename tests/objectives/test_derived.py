@@ -1,14 +1,20 @@
 """The room objectives.derived."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 import tl_dream as td
-from tests.conftest import says
+from tests.conftest import VOCAB, load_every, says
 from tests.support.objectives import TEXTS, close, raw
+from tests.support.search import EVERY_METHOD, START, annealed, goal_of, slopes_of
+from tl_dream.models.host import attached
+from tl_dream.objectives.objective import BatchContext
+from tl_dream.objectives.scoring import climbed, evaluate
+from tl_dream.search.batch import Batch
 
 WORDS = [4, 7, 2]  # their tokens without [CLS] and [SEP]; one token a word
 
@@ -78,3 +84,139 @@ def test_an_error_in_your_function_is_yours(tiny_encoder: torch.nn.Module) -> No
 
     with pytest.raises(KeyError, match="mine"):
         td.score(tiny_encoder, td.custom(broken, {"x": ("block_out", 1)}), "a cat")
+
+
+# Differences: the planted model is the tiny one, fine-tuned as it were. Its unit 7 of layer 0 fires for "moon".
+
+PLANTED = goal_of(2)
+
+
+@pytest.fixture(scope="module")
+def tuned64(planted_folder: Path) -> torch.nn.Module:
+    return td.load_model(str(planted_folder), dtype=torch.float64)
+
+
+@pytest.fixture
+def base(encoder: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The original, as its user left it: in training mode, with a hook that listens."""
+    fired: list[int] = []
+    encoder.train()
+    encoder.blocks[0].mlp.hook_post.add_hook(lambda value, hook: fired.append(1))
+    before = list(encoder.blocks[0].mlp.hook_post.fwd_hooks)
+    yield encoder
+    assert fired and encoder.training and encoder.blocks[0].mlp.hook_post.fwd_hooks == before
+    encoder.reset_hooks()
+    encoder.eval()
+
+
+@pytest.mark.parametrize("weight", [1, 0.5])
+@pytest.mark.parametrize("reduce", ["max", "mean", "min"])
+def test_a_difference_is_taken_word_by_word(
+    tuned64: torch.nn.Module, tiny_encoder64: torch.nn.Module, reduce: str, weight: float
+) -> None:
+    """On a batch with padding, and over both backends."""
+    goal = td.neuron("mlp_post", layer=1, unit=5, reduce=reduce)
+    expected = []
+    for text in TEXTS:
+        mine, theirs = (raw(model, text, "mlp_post", 1)[1:-1, 5] for model in (tuned64, tiny_encoder64))
+        expected.append(getattr(mine - weight * theirs, reduce)())
+    close(td.score(tuned64, td.difference(goal, tiny_encoder64, weight=weight), TEXTS), expected)
+    close(
+        td.score(tuned64, -2 * td.difference(goal, tiny_encoder64, weight=weight) + 1, TEXTS),
+        [1 - 2 * e for e in expected],
+    )
+
+
+def test_a_difference_of_scores(tuned64: torch.nn.Module, encoder64: torch.nn.Module) -> None:
+    """Where there is no value at a position, and of what reads words itself."""
+    squared = td.custom(lambda acts: acts["x"][:, -1].square().sum(-1), {"x": ("block_out", 1)}, name="squared")
+    judged = td.neuron("block_out", layer=1, unit=3) + 0.3 * td.fluency()
+    for goal in (squared, judged):
+        apart = [td.score(model, goal, TEXTS) for model in (tuned64, encoder64)]
+        close(td.score(tuned64, td.difference(goal, encoder64), TEXTS), list(apart[0] - apart[1]))
+
+
+def test_a_normalized_difference(tuned64: torch.nn.Module, encoder64: torch.nn.Module) -> None:
+    goal = td.difference(td.neuron("mlp_post", layer=1, unit=5, pos=2), encoder64)
+    expected = [td.score(tuned64, goal, text)[0] / norms(tuned64, text)[2] for text in TEXTS]
+    close(td.score(tuned64, td.normalized(goal), TEXTS), expected)
+
+
+@pytest.mark.parametrize(
+    "goal", [PLANTED, td.neuron("z", layer=2, head=1, unit=2), -goal_of(3) + 0.3 * td.fluency()], ids=repr
+)
+def test_the_slope_of_a_difference(tuned64: torch.nn.Module, encoder64: torch.nn.Module, goal: td.Objective) -> None:
+    """Of what a search climbs, through both models, by finite differences of soft sentences."""
+    goal = td.difference(goal, encoder64)
+    with attached(tuned64) as host:
+        goal = climbed(host, goal)
+        sentence = host.vocabulary.read(td.Prompt("the red dog sees", [2, 4]))
+        ids, _ = host.pad([sentence.ids])
+        rows = BatchContext.of(host, [sentence])
+        (slope,) = slopes_of(host, goal, Batch.of(host, [sentence], host.vocabulary.allowed(), True))
+        one = torch.nn.functional.one_hot(ids, len(VOCAB)).double()
+        for slot, token in ((0, VOCAB.index("moon")), (1, VOCAB.index("dog"))):
+            sides = []
+            for sign in (1, -1):
+                weights = one.clone()
+                weights[0, sentence.free[slot], token] += sign * 1e-5
+                with torch.no_grad():
+                    soft = evaluate(host, goal, ids, rows, embeddings=weights @ host.W_E, weights=weights)
+                sides.append(soft.item())
+            assert slope[slot, token].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("method", EVERY_METHOD)
+def test_a_dream_of_what_fires_one_model_and_not_the_other(
+    seeded: torch.nn.Module, base: torch.nn.Module, method: str
+) -> None:
+    goal = td.difference(PLANTED, base)
+    assert repr(goal).startswith("difference(neuron('mlp_post', layer=0, unit=7, pos=2), ")
+    start = td.Prompt(START, free=[2])
+    if method == "anneal":
+        found = annealed(seeded, goal, start, steps=40, seed=1)
+    else:
+        found = td.dream(seeded, goal, start, method=method, budget=8_000)
+    assert found.best.tokens[2] == "moon"
+    apart = [td.score(model, PLANTED, td.Prompt(ids=found.best.ids)).item() for model in (seeded, base)]
+    assert found.best.score == pytest.approx(apart[0] - apart[1], abs=1e-4)
+
+
+def test_scans_of_a_difference(seeded: torch.nn.Module, base: torch.nn.Module) -> None:
+    goal = td.difference(goal_of(2), base)
+    table = td.token_search(seeded, goal, START, pos=2, top=3, allowed="no_special")
+    with attached(seeded) as host:
+        ids = host.vocabulary.encode(START)
+        tokens = host.vocabulary.allowed("no_special").nonzero()[:, 0].tolist()
+    swapped = [td.Prompt(ids=(*ids[:2], token, *ids[3:])) for token in tokens]
+    apart = td.score(seeded, goal_of(2), swapped) - td.score(base, goal_of(2), swapped)
+    assert [row.id for row in table.top] == [tokens[i] for i in apart.topk(3).indices] and table.top[0].token == "moon"
+    anywhere = td.difference(td.neuron("mlp_post", layer=0, unit=7), base)
+    found = td.corpus_search(seeded, anywhere, ["the red dog", "the sun and the moon", "a cat"], top=2)
+    best = found.top[0]
+    assert best.text == "the sun and the moon" and best.tokens[best.pos] == "moon"
+    assert best.activations[best.pos] == pytest.approx(best.score, abs=1e-5)
+
+
+def test_a_difference_that_can_not_be(
+    seeded: torch.nn.Module,
+    encoder: torch.nn.Module,
+    tiny_folder: Path,
+    tiny_causal_folder: Path,
+    tiny_checkpoint: Callable[..., Path],
+    unchecked: None,
+) -> None:
+    with says("str is not a model this library attaches to"):
+        td.difference(PLANTED, "minilm")
+    with says("an objective was expected, not str"):
+        td.difference("moon", encoder)
+    with says("weight = 0: give a number above 0"):
+        td.difference(PLANTED, encoder, weight=0)
+    with says("layer 5 does not exist"):
+        td.difference(td.neuron("mlp_post", layer=5, unit=7), encoder)
+    causal = load_every("causal bridge", tiny_folder, tiny_causal_folder)
+    with says(" tokens, the dreaming model ", "both must share one tokenizer"):
+        td.score(seeded, td.difference(PLANTED, causal), START)
+    short = td.load_model(str(tiny_checkpoint(context=6)))
+    with says("reads 6 tokens, a sentence has 7: shorten it"):
+        td.score(seeded, td.difference(PLANTED, short), START)

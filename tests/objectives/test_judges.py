@@ -192,7 +192,7 @@ def test_bigrams_of_another_vocabulary_are_refused(
     turned = td.load_model(str(folder))
     other = td.count_bigrams(turned, ["the red dog"])
     assert len(other.unigram) == len(bigrams.unigram) and other.vocabulary != bigrams.vocabulary
-    with says("bigrams of the texts given were counted with another vocabulary", "count_bigrams(model, texts)"):
+    with says("bigrams of the texts given has another vocabulary", "count_bigrams(model, texts)"):
         td.score(encoder64, td.fluency(other), TEXTS)
     assert td.score(turned, td.fluency(other), TEXTS).isfinite().all()
 
@@ -236,5 +236,5 @@ def test_what_is_no_judge(
     with says("there is no file"):
         td.count_bigrams(encoder64, str(tmp_path / "none.txt"))
     other = replace(bigrams, unigram=bigrams.unigram[:-1], missing=bigrams.missing[:-1])
-    with says("a judge must share its tokenizer"):
+    with says("both must share one tokenizer"):
         td.score(encoder64, td.fluency(other), TEXTS)

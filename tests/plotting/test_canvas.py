@@ -9,14 +9,27 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from tests.support.concepts import made_evidence
+from tests.support.hostile import RESULTS, in_bytes
 from tests.support.plotting import START, assert_nothing_is_cut_or_covered, made_dream, made_history, panel
 from tl_dream import DreamError, plotting
 from tl_dream.plotting import canvas
 
 
 def test_readable_leaves_plain_tokens_alone():
-    assert [canvas.readable(t) for t in ("##ing", "Ġthe", "α", "[MASK]")] == ["##ing", "Ġthe", "α", "[MASK]"]
+    assert [canvas.readable(t) for t in ("##ing", "the", "α", "[MASK]")] == ["##ing", "the", "α", "[MASK]"]
     assert canvas.readable("x" * 30) == "x" * 17 + "…"
+
+
+DRAWN = {kind: name for kind, name in plotting.OF_KIND.items() if kind != "word_weights"}
+DRAWN |= {"portrait": "portrait", "corpus_result": "corpus_sentences", "masked_predictions": "prediction_bars"}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_tokens_of_bytes_are_drawn_as_text(kind):
+    (result,) = [in_bytes(one) for one in RESULTS if one.kind == kind]
+    figure = getattr(plotting, DRAWN[kind])(result).figure
+    drawn = "".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+    assert "café" in drawn and "Ġ" not in drawn and "Ã" not in drawn
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])

@@ -14,7 +14,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import WORDS, says
-from tests.support.hostile import RESULTS
+from tests.support.hostile import RESULTS, in_bytes
 from tests.support.portraits import CORPUS, EITHER, TOKEN, A, goal
 from tl_dream.portraits.atlases import Named, unit_page, write_pages
 from tl_dream.results import Measure, PortraitDream, Standing
@@ -50,6 +50,12 @@ def folder_of(tmp_path: Path, count: int) -> tuple[Path, list[tuple[Named, td.Po
     (folder / "units").mkdir(parents=True)
     write_pages(folder, pages, ["mlp_post 9 / 9"], ABOUT)
     return folder, pages
+
+
+def test_tokens_of_bytes_are_shown_as_text() -> None:
+    (base,) = [in_bytes(one) for one in RESULTS if isinstance(one, td.Portrait)]
+    page = unit_page("one", "one", base)
+    assert "café" in page and "Ġ" not in page and "Ã" not in page
 
 
 def test_text_of_models_is_escaped(tmp_path: Path) -> None:

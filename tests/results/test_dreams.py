@@ -30,7 +30,7 @@ def test_the_file_format(tmp_path: Path) -> None:
     assert (data["kind"], data["version"], VERSION) == ("dream", 1, 1)
     assert set(data) == set(
         "kind version model objective prompt settings seed start best soft_score history forwards forward_tokens "
-        "seconds stopped optimum fired others".split()
+        "seconds stopped optimum fired others provenance".split()
     )
     assert set(data["start"]) == set("text tokens ids score step retokenizes".split())
     assert data["best"]["step"] == 10 and data["best"]["ids"] == [4, 30, 42, 5]

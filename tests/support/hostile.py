@@ -1,5 +1,6 @@
 """Small results of every kind, and what may become of a file: for property-based tests of everything that is read."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -87,6 +88,15 @@ RESULTS: list[SavedResult] = [
     DiverseDreams(*ABOUT, START, (ESSENTIAL,), (COMMON,), (COMMON,), 20, {"count": 1}, 0, COST),
     Steering("tiny", "he -> she", "block_out", "he ran", "erased", (ROW,), {"not steered": "he 0.5"}),
 ]
+
+
+def in_bytes(result: SavedResult) -> SavedResult:
+    """A result whose tokens are one of a byte-level vocabulary: " café"."""
+    data = json.dumps(result.to_json())
+    for token in ('"red"', '"dog"', '"cat"'):
+        data = data.replace(token, '"ĠcafÃ©"')
+    return type(result).from_json(json.loads(data.replace('"token": "he"', '"token": "ĠcafÃ©"')))
+
 
 COMPACT = settings(
     max_examples=25,

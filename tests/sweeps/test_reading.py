@@ -10,9 +10,12 @@ from typing import Any
 import pandas
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tl_dream as td
 from tests.conftest import says
+from tests.support.hostile import ANYTHING, COMPACT
 from tests.support.sweeps import CORPUS
 from tl_dream.sweeps import write_parquet
 from tl_dream.sweeps.journal import locked
@@ -134,6 +137,27 @@ def test_another_sweeps_journal(copied: Path) -> None:
     for read in (td.read_sweep, td.sweep_status, lambda folder: td.sweep_result(folder, "mlp_post:0:2@1")):
         with says("is of another sweep"):
             read(copied)
+
+
+@COMPACT
+@given(choices=st.data())
+def test_a_damaged_folder_is_refused_or_can_be_read(swept: Path, tmp_path: Path, choices: st.DataObject) -> None:
+    for path in swept.glob("*.json*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    name = choices.draw(st.sampled_from(["worker-0.jsonl", "starts.jsonl", "manifest.json"]))
+    lines = (tmp_path / name).read_text("utf-8").splitlines() if name != "manifest.json" else [""]
+    at = choices.draw(st.integers(0, len(lines) - 1))
+    data = json.loads(lines[at] or (tmp_path / name).read_text("utf-8"))
+    part = data.get("result", data) if choices.draw(st.booleans()) else data
+    key = choices.draw(st.sampled_from(sorted(part)))
+    part[key] = choices.draw(ANYTHING)
+    lines[at] = json.dumps(data) if choices.draw(st.booleans()) else "[" * 100_000
+    (tmp_path / name).write_text("\n".join(lines) + "\n", "utf-8")
+    for read in (td.read_sweep, td.sweep_status, lambda folder: td.sweep_result(folder, "mlp_post:0:2@1")):
+        try:
+            assert str(read(tmp_path))
+        except td.DreamError:
+            continue
 
 
 def test_no_sweep(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tl_dream.concepts import ConceptVector, ConceptVectors, classify
 from tl_dream.models import Host, attached, owned_hook
-from tl_dream.results import Steering
+from tl_dream.results import Steering, readable
 from tl_dream.scans import predict_masked
 from tl_dream.text import Positions
 
@@ -56,4 +56,6 @@ def read_steered(
 def _guess(host: Host, text: str) -> str:
     """The best predictions for every [MASK], in one line."""
     found = predict_masked(host, text, top=5)
-    return "; ".join(", ".join(f"{p.token} {p.probability:.3f}" for p in places) for places in found.predictions)
+    return "; ".join(
+        ", ".join(f"{readable(p.token)} {p.probability:.3f}" for p in places) for places in found.predictions
+    )

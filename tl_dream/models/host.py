@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -17,8 +20,8 @@ from tl_dream._arguments import is_whole, plain
 from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models.direction import CAUSAL, MASKED, direction_of, is_bert
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
-from tl_dream.models.isolation import in_evaluation, isolated, shared
-from tl_dream.results import Cost, ScoredText
+from tl_dream.models.isolation import in_evaluation, isolated, shared, user_hooks
+from tl_dream.results import Cost, Provenance, ScoredText, made_with
 from tl_dream.text import Vocabulary
 
 KINDS = {"encoder": "HookedEncoder", "transformer": "HookedTransformer", "bridge": "TransformerBridge"}
@@ -91,6 +94,12 @@ class Host:
         own = replace(self, meter=Meter(whole=self.meter if whole else None))
         own.__dict__["vocabulary"] = self.vocabulary
         return own
+
+    @property
+    def provenance(self) -> Provenance:
+        """What results of this call are made with."""
+        dtype = str(self.W_E.dtype).removeprefix("torch.")
+        return Provenance(versions(), model_hash(self), str(self.device), dtype, user_hooks(self.model))
 
     @property
     def device(self) -> torch.device:
@@ -181,6 +190,40 @@ class Host:
         return ids.to(self.device), mask.to(self.device)
 
 
+@cache
+def versions() -> dict[str, str]:
+    """Of everything that what is found depends on."""
+    found = {}
+    for name in ("tl-dream", "transformer-lens", "transformers", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a folder
+            found[name] = "not installed"
+    return found
+
+
+_HASHES: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def model_hash(host: Host) -> str:
+    """SHA-256 of a model's class, vocabulary and weights, wherever it is; computed anew when they have changed."""
+    named = host.model.state_dict().items()
+    tensors = {name: value.detach() for name, value in sorted(named) if isinstance(value, Tensor)}
+    state: list[Any] = [host.vocabulary.digest]
+    for name, value in tensors.items():
+        version = 0 if value.is_inference() else value._version
+        total = float(value.sum())  # an edit of `.data` leaves the version as it is
+        state.append((name, value.dtype, value.data_ptr(), version, total))
+    known = _HASHES.get(host.model)
+    if known is None or known[0] != state:
+        digest = hashlib.sha256(f"{host.kind} {host.vocabulary.digest}".encode())
+        for name, value in tensors.items():
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        known = _HASHES[host.model] = (state, digest.hexdigest())
+    return known[1]
+
+
 def _kind(model: Any) -> str | None:
     hooks = getattr(model, "hook_dict", {})
     if hasattr(model, "encoder_output") and "embed.hook_embed" in hooks:
@@ -239,7 +282,8 @@ def attached(model: Any) -> Iterator[Host]:
         yield model
         return
     with keeping(lambda partial, why: partial), isolated(), opened(model) as host:  # None where nobody made one
-        yield host
+        with made_with(lambda: host.provenance):
+            yield host
 
 
 @contextmanager

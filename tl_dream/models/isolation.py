@@ -173,17 +173,17 @@ def _is_users(hook: Any) -> bool:
     return not (passive if through_point else origin.startswith(("transformer_lens.", "transformers.")))
 
 
-def user_hooks(model: Any) -> bool:
-    """Whether a forward hook of the user's is on the model, or on all modules."""
+def user_hooks(model: Any) -> tuple[str, ...]:
+    """The names of the modules (hook points are some) that a forward hook of the user's is on; "every module" where
+    one is on all of them."""
     everywhere = torch.nn.modules.module
-    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
-        return True
-    return any(
-        _is_users(hook)
-        for module in model.modules()
-        for kind in KINDS_OF_HOOKS
-        for hook in tuple(getattr(module, kind).values())
-    )
+    found = ["every module"] * bool(everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
+    for name, module in model.named_modules():
+        hooks = [hook for kind in KINDS_OF_HOOKS for hook in tuple(getattr(module, kind).values())]
+        if any(map(_is_users, hooks)):
+            point = getattr(module, "name", None) if hasattr(module, "fwd_hooks") else None
+            found.append(point or name or type(module).__name__)  # a bridge's points are not where their names say
+    return tuple(found)
 
 
 @contextmanager

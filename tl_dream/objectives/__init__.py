@@ -1,7 +1,7 @@
 """What is climbed: named activations to one score a row."""
 
 from tl_dream.objectives.bigrams import BigramModel, count_bigrams
-from tl_dream.objectives.derived import custom, normalized
+from tl_dream.objectives.derived import custom, difference, normalized
 from tl_dream.objectives.factories import attention, direction, logit, match, neuron
 from tl_dream.objectives.judges import fluency
 from tl_dream.objectives.latents import latent

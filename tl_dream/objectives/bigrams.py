@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from tl_dream._arguments import Number, finite_number
 from tl_dream._errors import require
 from tl_dream.models import attached
 from tl_dream.objectives.objective import BatchContext, Tokens
-from tl_dream.text import Corpus, ShardReader, Vocabulary
+from tl_dream.text import Corpus, ShardReader
 
 SHARD_LINES = 256
 """Lines tokenized at once."""
@@ -93,12 +91,6 @@ class BigramModel:
         )
 
 
-def vocabulary_hash(vocabulary: Vocabulary) -> str:
-    """What tells one tokenizer's tokens from another's of as many."""
-    known = sorted(vocabulary.tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
-
-
 def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength: Number = 100.0) -> BigramModel:
     """Count a bigram model over a model's own tokens, a sentence a line.
 
@@ -146,5 +138,5 @@ def count_bigrams(model: Any, texts: Any, *, column: str | None = None, strength
             lines=lines,
             tokens=int(single.sum()),
             skipped=dict(skipped),
-            vocabulary=vocabulary_hash(host.vocabulary),
+            vocabulary=host.vocabulary.digest,
         ).on(host.device)

@@ -8,11 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
+from tl_dream._arguments import Number, finite_number
 from tl_dream._errors import require
-from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
+from tl_dream.models import Host, attached, opened
+from tl_dream.objectives.judges import check_vocabulary
+from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read, Score, Tokens
+from tl_dream.objectives.pickling import remembered
 from tl_dream.objectives.preactivations import reduced
+from tl_dream.objectives.scoring import check, climbed, read_activations
 
 
+@remembered
 def normalized(objective: Objective) -> Objective:
     """An objective divided, at every word, by that word's L2 norm over all layers (the article's "normalize").
 
@@ -28,7 +34,7 @@ def normalized(objective: Objective) -> Objective:
         tensor([True])
     """
     require(isinstance(objective, Objective), f"an objective was expected, not {type(objective).__name__}")
-    if TOKENS in objective.reads and not objective.terms:
+    if TOKENS in objective.reads and not objective.terms and {*objective.reads} <= {TOKENS, Read("logits")}:
         return objective  # fluency is no activation
     every = Read("block_out", "all")
     tokens = objective.per_token
@@ -53,6 +59,7 @@ def normalized(objective: Objective) -> Objective:
     return made if up is None or up.per_token is None else replace(made, uphill=normalized(up))
 
 
+@remembered
 def custom(
     function: Callable[[dict[str, Tensor]], Tensor],
     hooks: Mapping[str, Any],
@@ -87,3 +94,82 @@ def custom(
     require(callable(function), f"function = {function!r}: give a function of activations by name")
     label = str(getattr(function, "__name__", "custom") if name is None else name)
     return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)
+
+
+@remembered
+def difference(objective: Objective, other: Any, *, weight: Number = 1.0) -> Objective:
+    """How much more an objective is in the dreaming model than in another one that reads the same tokens: the way to
+    text that fires a unit of a fine-tuned model and not of its original.
+
+    Where the objective has a value at every position, the values are subtracted there, and then reduced as the
+    objective does it; else the scores are.
+
+    Args:
+        objective: what both have: `neuron("mlp_post", layer=4, unit=414)`.
+        other: the other model, of any size and backend, with the same tokenizer. Soft words are mixed from its own
+            embeddings.
+        weight: of the other model's value; dimensionless, > 0.
+
+    Raises:
+        DreamError: no model, or one without the hooks; (when scored) another vocabulary or device, a sentence that is
+            too long for it.
+
+    Examples:
+        >>> goal = td.difference(td.neuron("mlp_post", layer=1, unit=3), bert)  # of itself: 0
+        >>> td.score(bert, goal, "the red dog")
+        tensor([0.])
+    """
+    require(isinstance(objective, Objective), f"an objective was expected, not {type(objective).__name__}")
+    share = finite_number("weight", weight, "a number above 0", lambda number: number > 0)
+    with attached(other) as host:  # tells what is no model
+        check(host, objective)
+        replaced = climbed(host, objective) is not objective
+        name = host.name
+    up, down = (objective.uphill or objective, objective.downhill or objective) if replaced else (objective,) * 2
+    there = _Elsewhere(other, tuple(dict.fromkeys((*objective.reads, *up.reads, *down.reads))))
+    shown = "" if share == 1 else f", weight={weight!r}"
+    formula = f"difference({objective}, {name}{shown})"
+
+    def minus(mine: Objective, theirs: Objective) -> Objective:
+        def subtracted(own: Score, others: Score) -> Score:
+            return lambda acts, rows: own(acts, rows) - share * others(there(acts, rows), rows)
+
+        reads = tuple(dict.fromkeys((*mine.reads, TOKENS)))
+        if mine.per_token is None or theirs.per_token is None:
+            found = Objective(reads, formula, subtracted(mine, theirs))
+        else:
+            found = reduced(subtracted(mine.per_token, theirs.per_token), *objective.where, reads, formula)
+        return replace(found, equal_lengths=objective.equal_lengths, answers=objective.answers)
+
+    made = minus(objective, objective)
+    return replace(made, uphill=minus(up, down), downhill=minus(down, up)) if replaced else made
+
+
+class _Elsewhere:
+    """What another model's hooks give for the words of a batch."""
+
+    def __init__(self, model: Any, reads: tuple[Read, ...]) -> None:
+        self._model, self._reads = model, reads
+        self._checked: Any = None
+
+    def __call__(self, acts: Activations, rows: BatchContext) -> Activations:
+        tokens: Tokens = acts[TOKENS]
+        if id(self) not in tokens.judged:
+            with opened(self._model) as host:
+                self._check(host, rows)
+                given: dict[str, Any] = {"mask": None if bool(rows.mask.all()) else rows.mask}
+                if tokens.weights is not None:
+                    given |= {"embeddings": tokens.embed(host.W_E), "weights": tokens.weights}
+                own = replace(host, meter=tokens.meter)
+                tokens.judged[id(self)] = read_activations(own, self._reads, tokens.ids, **given)
+        return tokens.judged[id(self)]
+
+    def _check(self, host: Host, rows: BatchContext) -> None:
+        if self._checked is not rows.vocabulary.tokenizer:
+            check_vocabulary(host.name, host.d_vocab, host.vocabulary.digest, rows)
+            self._checked = rows.vocabulary.tokenizer
+        device, length = rows.mask.device, rows.mask.shape[1]
+        require(
+            host.device == device, f"{host.name} is on {host.device}, the dreaming model on {device}: move one of them"
+        )
+        require(length <= host.n_ctx, f"{host.name} reads {host.n_ctx} tokens, a sentence has {length}: shorten it")

@@ -16,6 +16,7 @@ from tl_dream._arguments import Whole, flag, is_whole, listed, one_of, plain, un
 from tl_dream._errors import DreamError, require
 from tl_dream.models import check_index, is_pattern, isolated, units_of
 from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read
+from tl_dream.objectives.pickling import remembered
 from tl_dream.objectives.preactivations import REDUCTIONS, in_place_of, preactivation, reduced
 from tl_dream.text import Positions
 
@@ -55,6 +56,7 @@ FAINT = 0.01
 """Probability below which attention is climbed by its logarithm."""
 
 
+@remembered
 def neuron(
     hook: str,
     *,
@@ -125,6 +127,7 @@ def neuron(
     return made
 
 
+@remembered
 def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) -> Objective:
     """How strongly a head's `query` position attends to the `key` position (a probability, 0 to 1).
 
@@ -137,6 +140,7 @@ def attention(*, layer: Whole, head: Whole, query: Positions, key: Whole | str) 
     return replace(objective, formula=f"attention(layer={layer}, head={head}, query={query!r}, key={key!r})")
 
 
+@remembered
 @isolated()
 def direction(
     vector: Any,
@@ -196,6 +200,7 @@ FEW = 16
 are always on."""
 
 
+@remembered
 @isolated()
 def match(
     target: Any,
@@ -263,6 +268,7 @@ def match(
     return Objective((read,), formula, lambda acts, rows: -errors(acts, rows)[0].mean(1), tokens, (pos, "mean"))
 
 
+@remembered
 def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: str = "max") -> Objective:
     """The model's own prediction of a token at a position (the article's MLM dreaming).
 

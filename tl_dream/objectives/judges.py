@@ -12,10 +12,12 @@ from torch.utils.checkpoint import checkpoint
 from tl_dream._arguments import flag
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host, Meter, attached, forward, opened
-from tl_dream.objectives.bigrams import BigramModel, vocabulary_hash
+from tl_dream.objectives.bigrams import BigramModel
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read, Tokens
+from tl_dream.objectives.pickling import remembered
 
 
+@remembered
 def fluency(judge: Any = None, *, masked: bool = False) -> Objective:
     """How readable a text is: the mean log-probability of its words under a judge, nats per token, at most 0.
 
@@ -88,15 +90,9 @@ class _Bigrams:
         return self._judge.log_probabilities(tokens, rows)
 
     def _check(self, rows: BatchContext) -> None:
-        if self._checked is rows.vocabulary.tokenizer:
-            return
-        _same_size(len(self._judge.unigram), rows, repr(self._judge))
-        require(
-            self._judge.vocabulary == vocabulary_hash(rows.vocabulary),
-            f"{self._judge!r} were counted with another vocabulary than the dreaming model's, of the same size: count "
-            "them with count_bigrams(model, texts) and this model",
-        )
-        self._checked = rows.vocabulary.tokenizer
+        if self._checked is not rows.vocabulary.tokenizer:
+            check_vocabulary(repr(self._judge), len(self._judge.unigram), self._judge.vocabulary, rows)
+            self._checked = rows.vocabulary.tokenizer
 
 
 def _own_head(acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
@@ -156,21 +152,21 @@ class _Judge:
         return values.new_zeros(tokens.ids.shape).index_put((row, pos), values)
 
     def _check(self, host: Host, rows: BatchContext) -> None:
-        if self._checked is rows.vocabulary.tokenizer:
-            return
-        _same_size(host.d_vocab, rows, host.name)
-        require(
-            host.vocabulary.tokenizer.get_vocab() == rows.vocabulary.tokenizer.get_vocab(),
-            f"{host.name} has another vocabulary than the dreaming model: a judge must share its tokenizer; bigrams "
-            "counted with count_bigrams(model, texts) always do",
-        )
-        self._checked = rows.vocabulary.tokenizer
+        if self._checked is not rows.vocabulary.tokenizer:
+            check_vocabulary(host.name, host.d_vocab, host.vocabulary.digest, rows)
+            self._checked = rows.vocabulary.tokenizer
 
 
-def _same_size(size: int, rows: BatchContext, judge: str) -> None:
+def check_vocabulary(name: str, size: int, digest: str, rows: BatchContext) -> None:
+    """Raise `DreamError` unless these tokens (see `Vocabulary.digest`) are the dreaming model's."""
     require(
         size == rows.vocabulary.d_vocab,
-        f"{judge} knows {size} tokens, the dreaming model {rows.vocabulary.d_vocab}: a judge must share its tokenizer",
+        f"{name} knows {size} tokens, the dreaming model {rows.vocabulary.d_vocab}: both must share one tokenizer",
+    )
+    require(
+        digest == rows.vocabulary.digest,
+        f"{name} has another vocabulary than the dreaming model's, of the same size: both must share one tokenizer; "
+        "bigrams counted with count_bigrams(model, texts) always do",
     )
 
 

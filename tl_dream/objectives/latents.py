@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._arguments import Whole, is_whole, one_of, plain
@@ -14,6 +16,7 @@ from tl_dream._errors import DreamError, require
 from tl_dream.models import isolated, units_of
 from tl_dream.objectives.factories import numbers_of
 from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read
+from tl_dream.objectives.pickling import remembered
 from tl_dream.objectives.preactivations import REDUCTIONS, climbed_while_off, reduced
 from tl_dream.text import Positions
 
@@ -64,10 +67,20 @@ def latent(
     require(hook is not None, told)
     assert hook is not None
     read = Read(hook, layer)
-    before, threshold = _encoder(sae, index)
     options = {"layer": layer, "pos": pos, **({} if reduce == "max" else {"reduce": reduce})}
     told = "".join(f", {key}={value!r}" for key, value in options.items() if value is not None)
     formula = f"latent({type(sae).__name__}, {index}, hook={hook!r}{told})"
+    return _one_latent(*_encoder(sae, index), read, pos, reduce, formula)
+
+
+@remembered
+def _one_latent(before: Values, threshold: float, read: Read, pos: Positions, reduce: str, formula: str) -> Objective:
+    """The latent alone, without the encoder that it is from.
+
+    Args:
+        before: gives what stands before its activation function, of an activation.
+        threshold: above which it is on.
+    """
 
     def values(acts: Activations, rows: BatchContext) -> Tensor:
         return before(units_of(acts[read], read.hook, None))
@@ -110,7 +123,7 @@ def _encoder(sae: Any, index: Any) -> tuple[Values, float]:
         shift = getattr(sae, "b_dec", None) if getattr(config, "apply_b_dec_to_input", True) else None
         threshold = getattr(sae, "threshold", None)
     elif callable(sae) and not hasattr(sae, "encode"):
-        return _called(sae, index), 0.0
+        return partial(_called, sae, index), 0.0
     else:
         raise DreamError(
             f"{type(sae).__name__} is no encoder: give an SAE of SAELens with W_enc and b_enc, such tensors, or a "
@@ -129,29 +142,29 @@ def _encoder(sae: Any, index: Any) -> tuple[Values, float]:
         offset = offset - moved.to(column) @ column
     level = 0.0 if threshold is None else max(0.0, float(numbers_of(threshold, "threshold").expand(len(bias))[index]))
 
-    def before(activation: Tensor) -> Tensor:
-        require(
-            activation.shape[-1] == column.shape[0],
-            f"the encoder reads {column.shape[0]} units, and the hook has {activation.shape[-1]}",
-        )
-        return activation @ column.to(activation) + offset.to(activation)
-
-    return before, level
+    return partial(_encoded, column, offset), level
 
 
-def _called(function: Callable[[Tensor], Any], index: Any) -> Values:
-    def before(activation: Tensor) -> Tensor:
-        found = function(activation)
-        given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        require(
-            isinstance(found, Tensor) and found.shape[:-1] == activation.shape[:-1],
-            "an encoder's function gives all latents of every position, [batch, pos, d_sae], of an activation "
-            f"{tuple(activation.shape)}; got {given}",
-        )
-        _check(index, found.shape[-1])
-        return found[..., index]
+def _encoded(
+    column: Float[Tensor, " d_in"], offset: Float[Tensor, ""], activation: Float[Tensor, "*rows unit"]
+) -> Float[Tensor, "*rows"]:
+    require(
+        activation.shape[-1] == column.shape[0],
+        f"the encoder reads {column.shape[0]} units, and the hook has {activation.shape[-1]}",
+    )
+    return activation @ column.to(activation) + offset.to(activation)
 
-    return before
+
+def _called(function: Callable[[Tensor], Any], index: Any, activation: Tensor) -> Tensor:
+    found = function(activation)
+    given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    require(
+        isinstance(found, Tensor) and found.shape[:-1] == activation.shape[:-1],
+        "an encoder's function gives all latents of every position, [batch, pos, d_sae], of an activation "
+        f"{tuple(activation.shape)}; got {given}",
+    )
+    _check(index, found.shape[-1])
+    return found[..., index]
 
 
 def _check(index: Any, count: int) -> None:

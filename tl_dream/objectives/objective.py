@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, SupportsFloat
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from tl_dream._arguments import LARGEST, as_number, is_whole, plain
 from tl_dream._errors import require
 from tl_dream.models import Host, Meter
+from tl_dream.objectives.pickling import remembered, repeated
 from tl_dream.text import Positions, Sentence, Vocabulary
 
 
@@ -168,6 +170,7 @@ class Objective:
         downhill: the same for its negative, which a search climbs by going down.
         off: the score at or below which a unit behind an activation function has not fired; None where that means
             nothing.
+        made: the call that made it, where a function of this package did.
     """
 
     reads: tuple[Read, ...]
@@ -182,9 +185,21 @@ class Objective:
     uphill: Objective | None = None
     downhill: Objective | None = None
     off: float | None = None
+    made: partial[Any] | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
         return self.formula
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What pickle keeps: the call that made it. One put together by hand is pickled as it is, if its functions can
+        be."""
+        return object.__reduce_ex__(self, protocol) if self.made is None else (repeated(self.made), ())
+
+    def __copy__(self) -> Objective:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Objective:
+        return self
 
     def __call__(self, activations: Activations, rows: BatchContext) -> Float[Tensor, " batch"]:
         """Score rows.
@@ -260,17 +275,20 @@ class Objective:
 
     __array_ufunc__ = None  # numpy leaves `2 * objective` to us, where it would make an array of objectives
 
+    @remembered
     def __add__(self, other: Any) -> Objective:
         return self._combine(other, "+")
 
     __radd__ = __add__
 
+    @remembered
     def __sub__(self, other: Any) -> Objective:
         return self._combine(other, "-")
 
     def __rsub__(self, other: Any) -> Objective:
         return -self + other
 
+    @remembered
     def __mul__(self, factor: Any) -> Objective:
         factor = _factor(f"{self._shown()} *", factor)
         if factor is None:
@@ -279,6 +297,7 @@ class Objective:
 
     __rmul__ = __mul__
 
+    @remembered
     def __truediv__(self, factor: Any) -> Objective:
         factor = _factor(f"{self._shown()} /", factor)
         if factor is None:
@@ -286,6 +305,7 @@ class Objective:
         require(factor != 0, f"({self}) / {factor!r}: an objective can't be divided by zero")
         return self._map(lambda value: value / factor, f"{self._shown()} / {factor!r}", falling=factor < 0)
 
+    @remembered
     def __neg__(self) -> Objective:
         return self._map(torch.neg, f"-{self._shown()}", falling=True)
 

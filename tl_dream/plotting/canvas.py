@@ -25,6 +25,7 @@ from matplotlib.textpath import text_to_path
 
 from tl_dream._errors import require, unknown
 from tl_dream.results import check_writable, write_bytes
+from tl_dream.results import readable as as_text
 
 INK, GREY, PALE = "#000000", "#5c5c5c", "#d9d9d9"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -228,7 +229,7 @@ def spelled(text: str) -> str:
 
 def readable(token: str, longest: int = 18) -> str:
     """A token as it is written in a figure (see `spelled`), a long one cut with "…"."""
-    shown = _spelled(token)
+    shown = _spelled(as_text(token))
     return _ordered(shown if len(shown) <= longest else shown[: longest - 1] + "…")
 
 

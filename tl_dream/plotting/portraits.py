@@ -216,7 +216,7 @@ def _verdict(page: Portrait) -> str:
     if page.standing is not None:
         parts.append(f"{page.standing.verdict} ({page.standing.deviations:+.1f} deviations)")
     parts += [
-        f"in common: {', '.join(one.tokens)} ({one.dreams} of {page.compared} dreams)"
+        f"in common: {', '.join(readable(token, 40) for token in one.tokens)} ({one.dreams} of {page.compared} dreams)"
         for one in (*page.common, *page.neighbourhoods)[:3]
     ]
     return "; ".join(parts) or "not compared with random directions"

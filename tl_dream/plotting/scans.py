@@ -36,6 +36,7 @@ from tl_dream.plotting.canvas import (
     written,
 )
 from tl_dream.results import MaskedPredictions, Neighbour, NeighbourTable, Place, TokenTable
+from tl_dream.results import readable as as_text
 
 WIDTH = 6.3
 """Inches, of a figure made here."""
@@ -144,7 +145,7 @@ def neighbours(table: Any, *, ax: Axes | None = None) -> Axes:
     """
     expect(table, "of similar_tokens()", NeighbourTable)
     text = _lines(_title(table, "nearest tokens"), WIDTH)
-    foreign = sum(not written(row.token) for row in table.neighbours)
+    foreign = sum(not written(as_text(row.token)) for row in table.neighbours)
     head, body, legend = 0.18 * (1 + text.count("\n")) + 0.1, 3.3, 0.62 if foreign else 0.45
     host = fill_axes(ax, WIDTH, head + body + legend)
     grid = grid_in(host, 3, 1, height_ratios=[head, body, legend])
@@ -246,7 +247,7 @@ def _name_points(ax: Axes, points: Sequence[Neighbour], inches: tuple[float, flo
     marks = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in at]
     taken = list(marks)
     size, gap = FONT_SIZE - 1, 5.0
-    foreign = [not written(row.token) for row in points]
+    foreign = [not written(as_text(row.token)) for row in points]
     for i in sorted(range(len(points)), key=lambda i: (foreign[i], -points[i].score)):
         name, (x, y) = str(i + 1) if foreign[i] else readable(points[i].token, 14), at[i]
         length = text_width(name, size=size)

@@ -14,6 +14,7 @@ from tl_dream._arguments import one_of
 from tl_dream._errors import require
 from tl_dream.models import Host, default_batch_tokens, in_batches
 from tl_dream.objectives import TOKENS, BatchContext, Objective, evaluate
+from tl_dream.results import readable
 from tl_dream.text import DEFAULT_ALLOWED, Sentence
 
 Slots = frozenset[int]
@@ -94,7 +95,7 @@ class Ablation:
         self._known[frozenset()] = float(scores[at])
         token = int(tokens[at])
         (name,) = self._host.vocabulary.tokens([token])
-        return token, f"{name!r} (the median of {len(tokens)} words)"
+        return token, f"{readable(name)!r} (the median of {len(tokens)} words)"
 
     def __call__(self, sets: Iterable[Slots]) -> list[float]:
         """The scores with only these words kept, the other free ones replaced."""

@@ -23,7 +23,7 @@ from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check
 from tl_dream.portraits.placebos import Texts, held
 from tl_dream.portraits.portraying import BUDGET, Choices, Painter, as_objective, read_choices, settings_of
-from tl_dream.results import Portrait, read_json, write_bytes, write_json
+from tl_dream.results import Portrait, read_json, readable, write_bytes, write_json
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Corpus
 
 AT_ONCE, A_PASS = 16, 1024
@@ -227,7 +227,7 @@ def _row(one: Named, page: Portrait) -> list[Any]:
     texts = [dream.essential for dream in page.dreams]
     peaks = [hit.tokens[hit.pos] for hit in page.corpus.top if hit.pos is not None]
     common = [token for one in (*page.common, *page.neighbourhoods) for token in one.tokens]
-    words = dict.fromkeys([*(token for text in texts for token in text.tokens), *common, *peaks])
+    words = dict.fromkeys(map(readable, [*(token for text in texts for token in text.tokens), *common, *peaks]))
     best = max(page.height(text.whole.score) for text in texts)
     placed = page.standing
     return [
@@ -255,7 +255,7 @@ def unit_page(label: str, slug: str, page: Portrait, before: str | None = None, 
         (
             hit,
             [
-                (token, _share(value or 0.0, highest), i == hit.pos)
+                (readable(token), _share(value or 0.0, highest), i == hit.pos)
                 for i, (token, value) in enumerate(
                     zip(hit.tokens, hit.activations or [None] * len(hit.tokens), strict=True)
                 )
@@ -324,13 +324,15 @@ def _strip(values: Sequence[float]) -> list[float]:
 @cache
 def _templates() -> Environment:
     folder = Path(__file__).with_name("pages")
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["readable"] = readable
+    return made
 
 
 @cache

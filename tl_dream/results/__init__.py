@@ -1,7 +1,18 @@
 """What comes back: plain data that prints, saves and loads. Nothing here knows a model."""
 
 from tl_dream._files import as_json, check_writable, parse_json, read_json, same_file, write_bytes, write_json
-from tl_dream.results.base import VERSION, Cost, SavedResult, check_kind, declared, read_value, table
+from tl_dream.results.base import (
+    VERSION,
+    Cost,
+    Provenance,
+    SavedResult,
+    check_kind,
+    declared,
+    made_with,
+    read_value,
+    readable,
+    table,
+)
 from tl_dream.results.concepts import (
     FAR,
     HEAD,

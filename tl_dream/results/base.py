@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -53,6 +55,70 @@ class Cost:
         return Cost(*(now - then for now, then in zip(vars(self).values(), vars(before).values(), strict=True)))
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a result was made with.
+
+    Attributes:
+        versions: of tl-dream, transformer-lens, transformers and torch.
+        model: SHA-256 of the model's class, vocabulary and weights, by which a copy or a fine-tuned one is told.
+        device, dtype: of the model: "cuda:0", "float32".
+        hooks: the names of the hook points and modules that the user's own hooks were on.
+    """
+
+    versions: Mapping[str, str]
+    model: str
+    device: str
+    dtype: str
+    hooks: tuple[str, ...]
+
+
+_CALLS = threading.local()
+
+
+@contextmanager
+def made_with(origin: Callable[[], Provenance]) -> Iterator[None]:
+    """Results that this thread makes inside the block tell their provenance; it is asked for once, if there are any."""
+    calls = vars(_CALLS).setdefault("open", [])
+    calls.append(cache(origin))
+    try:
+        yield
+    finally:
+        calls.pop()
+
+
+def _here() -> Provenance | None:
+    """That of the innermost call."""
+    calls = vars(_CALLS).get("open")
+    return calls[-1]() if calls else None
+
+
+_PLAIN = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_BYTES = {chr(byte): byte for byte in _PLAIN}
+_BYTES |= {chr(256 + i): byte for i, byte in enumerate(sorted({*range(256)} - {*_PLAIN}))}
+"""The letters that byte-level BPE (GPT-2, RoBERTa) writes bytes as: itself, or "Ġ" for a blank."""
+
+
+@cache
+def readable(token: str) -> str:
+    """A token as a reader wants it: one of byte-level BPE as the text that it stands for, without the blank it may
+    begin with ("café" for "ĠcafÃ©"), blanks alone as "␣"; all others as they are, and pieces of a letter too.
+
+    Nothing says of which kind a token is, but those of other vocabularies hardly ever spell UTF-8 byte by byte.
+    """
+    if token.isascii() or not {*token} <= _BYTES.keys():
+        return token
+    try:
+        text = bytes(_BYTES[letter] for letter in token).decode()
+    except UnicodeDecodeError:
+        return token
+    bare = text.replace("\n", "").strip(" ")
+    if not bare.isprintable() or "\n" in text and any(map(str.isalpha, bare)):
+        return token  # "čas" spells a carriage return, and is Czech
+    text = text.removeprefix(" ") if bare else text.replace(" ", "␣")
+    return text.replace("\n", "\\n")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, the last one ragged."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
@@ -70,9 +136,9 @@ def cut_short(stopped: str) -> str:
 def free_spans(tokens: Sequence[str], marked: Sequence[bool]) -> str:
     """Tokens as HTML in the page's own colours, light or dark; the marked ones bold and underlined."""
     style = "font-weight:bold;background:transparent;color:inherit;text-decoration:underline"
+    shown = [html.escape(readable(token)) for token in tokens]
     return " ".join(
-        f'<span style="{style}">{html.escape(t)}</span>' if m else f"<span>{html.escape(t)}</span>"
-        for t, m in zip(tokens, marked, strict=True)
+        f'<span style="{style}">{t}</span>' if m else f"<span>{t}</span>" for t, m in zip(shown, marked, strict=True)
     )
 
 
@@ -93,10 +159,18 @@ S = TypeVar("S", bound="SavedResult")
 D = TypeVar("D")
 
 
+@dataclass(frozen=True)
 class SavedResult:
-    """A frozen dataclass that goes to versioned JSON and back; `kind` is its name in the file."""
+    """A frozen dataclass that goes to versioned JSON and back; `kind` is its name in the file.
+
+    Attributes:
+        provenance: what it was made with, which does not count where two results are compared; None where that is not
+            known.
+    """
 
     kind: ClassVar[str]
+
+    provenance: Provenance | None = field(default_factory=_here, kw_only=True, compare=False)
 
     def __init_subclass__(cls) -> None:
         cls.__repr__ = SavedResult.__repr__  # type: ignore[method-assign]  # which `dataclass` then leaves alone
@@ -115,9 +189,9 @@ class SavedResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the keys are part of the file format, whose version is `version`."""
-        data = asdict(self)  # type: ignore[call-overload]
-        cost = data.pop("cost", {})
-        return {"kind": self.kind, "version": VERSION, **data, **cost}
+        data = asdict(self)
+        cost, provenance = data.pop("cost", {}), data.pop("provenance")
+        return {"kind": self.kind, "version": VERSION, **data, **cost, "provenance": provenance}
 
     @classmethod
     def from_json(cls: type[S], data: Any) -> S:
@@ -128,9 +202,8 @@ class SavedResult:
         """
         check_kind(data, cls.kind)
         try:
-            return read_fields(
-                cls, {"cost": {key: data[key] for key in declared(Cost) if key in data}, **data}, exactly=False
-            )
+            cost = {key: data[key] for key in declared(Cost) if key in data}
+            return read_fields(cls, {"cost": cost, "provenance": None, **data}, exactly=False)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise DreamError(f"the file is not a whole {cls.kind} result: {error!r} is missing or wrong") from error
 

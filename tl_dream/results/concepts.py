@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_lengths, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, read_fields, table
+from tl_dream.results.base import Cost, SavedResult, read_fields, readable, table
+
+if TYPE_CHECKING:
+    import pandas
+
 
 LEAST_SHARE = 0.5
 """Of the held-out pairs a magnitude must carry over to be advised."""
@@ -212,7 +216,13 @@ class ConceptReading(SavedResult):
 
     def __str__(self) -> str:
         lines = [
-            ("-" if row.layer is None else str(row.layer), str(row.pos), row.token, f"{row.value:+.3f}", row.label)
+            (
+                "-" if row.layer is None else str(row.layer),
+                str(row.pos),
+                readable(row.token),
+                f"{row.value:+.3f}",
+                row.label,
+            )
             for row in self.rows
         ]
         return (
@@ -220,6 +230,12 @@ class ConceptReading(SavedResult):
             f"{table(('layer', 'pos', 'token', 'coordinate', 'side'), lines)}\n"
             "coordinate: 0 on the boundary, 1 is the distance between the means of the two sets"
         )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a layer and word: layer, pos, token, value, label."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) | {"token": readable(row.token)} for row in self.rows])
 
 
 @dataclass(frozen=True)
@@ -259,3 +275,9 @@ class Sensitivity(SavedResult):
             f"text(s); positive for {self.share:.0%} [{self.interval[0]:.0%}, {self.interval[1]:.0%}], random "
             f"directions {self.random_share:.0%}; p = {self.p_value:.2g} against {self.random_directions} of them"
         )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a text: text, value."""
+        import pandas
+
+        return pandas.DataFrame({"text": self.texts, "value": self.values})

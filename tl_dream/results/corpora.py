@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_lengths, check_places, check_that, whole_number
-from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, readable, table
 from tl_dream.results.dreams import ScoredText
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class CorpusHit:
         if self.pos is None:
             return self.text if len(self.text) <= 100 else self.text[:99] + "…"
         first, last = max(0, self.pos - reach), min(len(self.tokens), self.pos + reach + 1)
-        words = [f"[{self.tokens[i]}]" if i == self.pos else self.tokens[i] for i in range(first, last)]
+        shown = map(readable, self.tokens[first:last])
+        words = [f"[{token}]" if i == self.pos else token for i, token in enumerate(shown, first)]
         return ("… " if first else "") + " ".join(words) + (" …" if last < len(self.tokens) else "")
 
 
@@ -131,7 +132,7 @@ class CorpusResult(SavedResult):
                     "score": hit.score,
                     "line": hit.line,
                     "pos": hit.pos,
-                    "token": None if hit.pos is None else hit.tokens[hit.pos],
+                    "token": None if hit.pos is None else readable(hit.tokens[hit.pos]),
                     "text": hit.text,
                 }
                 for hit in self.top
@@ -150,7 +151,7 @@ def _shaded(hit: CorpusHit, highest: float) -> str:
         depth = min(1.0, max(0.0, value / highest)) if highest > 0 else 0.0
         line = ";text-decoration:underline" if i == hit.pos else ""
         style = f"background:rgba(86,180,233,{SHADE * depth:.2f}){line}"
-        spans.append(f'<span style="{style}" title="{value:.4f}">{html.escape(token)}</span>')
+        spans.append(f'<span style="{style}" title="{value:.4f}">{html.escape(readable(token))}</span>')
     return " ".join(spans)
 
 
@@ -159,7 +160,7 @@ def gapped(tokens: Sequence[str], kept: Sequence[int], free: Sequence[int]) -> s
     shown: list[str] = []
     for i in free:
         if i in kept:
-            shown.append(tokens[i])
+            shown.append(readable(tokens[i]))
         elif not shown or shown[-1] != "...":
             shown.append("...")
     return " ".join(shown)
@@ -260,7 +261,7 @@ class EssentialTokens(SavedResult):
 
     def __str__(self) -> str:
         rows = [
-            (str(i), f"{drop:+.4f}", f"{alone:.4f}", self.whole.tokens[i] + (" *" if i in self.kept else ""))
+            (str(i), f"{drop:+.4f}", f"{alone:.4f}", readable(self.whole.tokens[i]) + (" *" if i in self.kept else ""))
             for i, drop, alone in zip(self.free, self.drops, self.alone, strict=True)
         ]
         if self.whole.score <= self.base:
@@ -273,7 +274,7 @@ class EssentialTokens(SavedResult):
                 f"words add ({sure})",
             ]
         told = {"both": "only together", "either": "one does for the other"}
-        names = self.whole.tokens
+        names = tuple(map(readable, self.whole.tokens))
         found += [
             f"{told[pair.kind]}: {names[pair.first]} ({pair.first}) and {names[pair.second]} ({pair.second}), "
             f"{pair.share:.0%}"
@@ -296,7 +297,8 @@ class EssentialTokens(SavedResult):
 
         return pandas.DataFrame(
             [
-                {"pos": i, "token": self.whole.tokens[i], "drop": drop, "alone": alone, "essential": i in self.kept}
+                {"pos": i, "token": readable(self.whole.tokens[i]), "drop": drop, "alone": alone}
+                | {"essential": i in self.kept}
                 for i, drop, alone in zip(self.free, self.drops, self.alone, strict=True)
             ]
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import Whole, check_lengths, check_places, check_that, is_whole, plain
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, free_spans, table
+from tl_dream.results.base import Cost, SavedResult, free_spans, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +104,7 @@ class History:
                 "temperature": self.temperature or none,
                 "soft_score": self.soft_score or none,
                 "hard_score": self.hard_score,
-                "text": [" ".join(tokens) for tokens in self.tokens],
+                "text": [" ".join(map(readable, tokens)) for tokens in self.tokens],
             }
         )
 

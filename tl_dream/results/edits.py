@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, readable, table
 from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
@@ -172,7 +172,8 @@ class ConceptEdit(SavedResult):
                 row.control or "",
                 f"{row.loss:.4g}",
                 "-" if row.gap is None else f"{row.gap:.2f}",
-                ", ".join(f"{c.before} -> {c.after} ({c.pos}, {c.kind})" for c in row.changed) or "nothing",
+                ", ".join(f"{readable(c.before)} -> {readable(c.after)} ({c.pos}, {c.kind})" for c in row.changed)
+                or "nothing",
             )
             for row in self.rows
         ]
@@ -184,7 +185,7 @@ class ConceptEdit(SavedResult):
             for control in self.controls
             if (rates := self.rates(control))["rows"]
         ]
-        moved = ", ".join(f"{at} {self.tokens[at]}" for at in self.pos)
+        moved = ", ".join(f"{at} {readable(self.tokens[at])}" for at in self.pos)
         return "\n".join(
             [
                 f"{self.concept} at {self.hook} on {self.model}: {self.text}",
@@ -243,7 +244,7 @@ class Steering(SavedResult):
     def __str__(self) -> str:
         lines = [
             (
-                *(str(row[key]) for key in ("steered", "layer", "pos", "token")),
+                *(readable(str(row[key])) for key in ("steered", "layer", "pos", "token")),
                 *(f"{row[key]:+.3f}" for key in ("before", "value")),
                 str(row["label"]),
             )
@@ -256,6 +257,12 @@ class Steering(SavedResult):
                 *(f"{title}: {guess}" for title, guess in self.guesses.items()),
             ]
         )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas frame, one row a steered layer, reading layer and word: the keys of `rows`."""
+        import pandas
+
+        return pandas.DataFrame([{**row, "token": readable(str(row["token"]))} for row in self.rows])
 
 
 @dataclass(frozen=True)
@@ -318,7 +325,8 @@ class MinimalDream(SavedResult):
 
         return pandas.DataFrame(
             [
-                {"pos": i, "before": self.start and self.start.tokens[i], "after": self.best.tokens[i]}
+                {"pos": i, "before": self.start and readable(self.start.tokens[i])}
+                | {"after": readable(self.best.tokens[i])}
                 for i in self.changed
             ],
             columns=["pos", "before", "after"],

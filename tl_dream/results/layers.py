@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, cut_short, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, readable, table
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LayerReconstructions(SavedResult):
         """A pandas frame, one row a layer, with the columns of `Reconstruction.summary`."""
         import pandas
 
-        return pandas.DataFrame([layer.summary() for layer in self.layers])
+        return pandas.DataFrame([one.summary() | {"tokens": [*map(readable, one.tokens)]} for one in self.layers])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: `layers` holds a whole reconstruction each, their summary among its keys."""
@@ -198,7 +198,8 @@ class KeptTokens(SavedResult):
                 "text": record.text,
                 "layer": record.layer,
                 "damage": record.damage,
-                **{key: getattr(swap, key) for key in ("pos", "token", "other", "cost", "error")},
+                **{"pos": swap.pos, "token": readable(swap.token), "other": readable(swap.other)},
+                **{"cost": swap.cost, "error": swap.error},
             }
             for record in self.records
             for swaps in record.alternatives

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_that
-from tl_dream.results.base import Cost, SavedResult, read_fields, table
+from tl_dream.results.base import Cost, SavedResult, read_fields, readable, table
 from tl_dream.results.corpora import CorpusResult, EssentialTokens
 from tl_dream.results.dreams import ScoredText
 from tl_dream.results.scans import TokenTable
@@ -103,8 +103,8 @@ def common_lines(common: Sequence[CommonToken], dreams: int, chance: int) -> lis
     if not common:
         return ["nothing in common beyond chance" if chance else "nothing was compared with chance"]
     return [
-        f"in common: {', '.join(one.tokens)}: essential in {one.dreams} of {dreams} dreams, and in {one.chance} of "
-        f"{chance} of random directions (p {one.p:.2g})"
+        f"in common: {', '.join(map(readable, one.tokens))}: essential in {one.dreams} of {dreams} dreams, and in "
+        f"{one.chance} of {chance} of random directions (p {one.p:.2g})"
         for one in common
     ]
 
@@ -298,7 +298,7 @@ class Portrait(SavedResult):
             table(("corpus", "deviations", "sentence"), hits),
         ]
         if self.tokens is not None:
-            best = ", ".join(f"{row.token} {row.score:.3f}" for row in self.tokens.top[:8])
+            best = ", ".join(f"{readable(row.token)} {row.score:.3f}" for row in self.tokens.top[:8])
             parts.append(f"best tokens at {self.tokens.place}: {best}")
         parts.append(
             f"{self.corpus.scored:,} sentences, mean {self.mean:.3f}, deviation {self.deviation:.3f}; "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, free_spans
+from tl_dream.results.base import Cost, SavedResult, free_spans, readable
 from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Swap:
 
     def __str__(self) -> str:
         if self.partner is not None:
-            return f"{self.token!r} at {self.pos} and {self.other!r} at {self.partner} exchanged"
-        return f"{self.other!r} for {self.token!r} at {self.pos}"
+            return f"{readable(self.token)!r} at {self.pos} and {readable(self.other)!r} at {self.partner} exchanged"
+        return f"{readable(self.other)!r} for {readable(self.token)!r} at {self.pos}"
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class Reconstruction(SavedResult):
         notes.append(str(self.certificate or "no certificate: not looked into"))
         if self.certificate is not None and not self.certificate.matched:
             pairs = sorted(zip(self.errors, self.positions or range(len(self.errors)), strict=True), reverse=True)[:3]
-            where = ", ".join(f"{pos} {self.best.tokens[pos]} ({error:.1e})" for error, pos in pairs)
+            where = ", ".join(f"{pos} {readable(self.best.tokens[pos])} ({error:.1e})" for error, pos in pairs)
             notes.append(f"what remains is largest at {where}")
         if len(self.lengths) > 1:
             notes.append("lengths tried: " + ", ".join(f"{length} ({loss:.1e})" for length, loss in self.lengths))
@@ -310,9 +310,9 @@ class Reconstruction(SavedResult):
             rows.append(
                 {
                     "pos": pos,
-                    "token": self.tokens[pos],
-                    "truth": self.truth.tokens[pos] if known and self.truth is not None else None,
-                    "other": others[0].other if others else None,
+                    "token": readable(self.tokens[pos]),
+                    "truth": readable(self.truth.tokens[pos]) if known and self.truth is not None else None,
+                    "other": readable(others[0].other) if others else None,
                     "other_cost": others[0].cost if others else math.nan,
                 }
             )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_lengths, check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -35,7 +35,8 @@ class Place:
         check_places("pos", (self.pos,), len(self.tokens))
 
     def __str__(self) -> str:
-        marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(self.tokens)]
+        shown = map(readable, self.tokens)
+        marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(shown)]
         return f"position {self.pos} of: {' '.join(marked)}"
 
 
@@ -47,6 +48,11 @@ class TokenScore:
     token: str
     id: int | None
     score: float
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    """A row of a frame."""
+    return {**asdict(row), "token": readable(row.token)}
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,12 @@ class TokenTable(SavedResult):
     kind = "token_table"
 
     def __str__(self) -> str:
-        named = [(str(i + 1), row, row.token) for i, row in enumerate(self.top)]
-        named += [("", self.chosen, f"{self.chosen.token} (the sentence's own)")] if self.chosen is not None else []
+        named = [(str(i + 1), row, readable(row.token)) for i, row in enumerate(self.top)]
+        named += (
+            [("", self.chosen, f"{readable(self.chosen.token)} (the sentence's own)")]
+            if self.chosen is not None
+            else []
+        )
         rows = [
             (number, f"{row.score:.4f}", "-" if row.id is None else str(row.id), name) for number, row, name in named
         ]
@@ -112,7 +122,7 @@ class TokenTable(SavedResult):
         """A pandas frame, one row a token: token, id, score."""
         import pandas
 
-        return pandas.DataFrame([asdict(row) for row in self.top])
+        return pandas.DataFrame([_shown(row) for row in self.top])
 
 
 @dataclass(frozen=True)
@@ -154,7 +164,7 @@ class WordWeights(SavedResult):
 
     def __str__(self) -> str:
         rows = [
-            (str(step), f"{weights[0]:.4f}", tokens[0])
+            (str(step), f"{weights[0]:.4f}", readable(tokens[0]))
             for step, tokens, weights in zip(self.step, self.tokens, self.weights, strict=True)
         ]
         return "\n".join(
@@ -166,7 +176,7 @@ class WordWeights(SavedResult):
         import pandas
 
         records = zip(self.step, self.tokens, self.weights, strict=True)
-        rows = [(step, *pair) for step, *both in records for pair in zip(*both, strict=True)]
+        rows = [(step, readable(token), weight) for step, *both in records for token, weight in zip(*both, strict=True)]
         return pandas.DataFrame(rows, columns=["step", "token", "weight"])
 
 
@@ -224,7 +234,7 @@ class NeighbourTable(SavedResult):
 
     def __str__(self) -> str:
         rows = [
-            (str(i) if i else "", f"{row.distance:.4f}", f"{row.score:.4f}", row.token)
+            (str(i) if i else "", f"{row.distance:.4f}", f"{row.score:.4f}", readable(row.token))
             for i, row in enumerate((self.chosen, *self.neighbours))
         ]
         notes = [
@@ -243,7 +253,7 @@ class NeighbourTable(SavedResult):
         """A pandas frame, one row a neighbour: token, id, distance, score, found."""
         import pandas
 
-        return pandas.DataFrame([asdict(row) for row in self.neighbours])
+        return pandas.DataFrame([_shown(row) for row in self.neighbours])
 
 
 @dataclass(frozen=True)
@@ -281,7 +291,7 @@ class MaskedPredictions(SavedResult):
     def __str__(self) -> str:
         parts = [self.model]
         for place, rows in zip(self.places, self.predictions, strict=True):
-            cells = [(f"{row.probability:.4f}", f"{row.logit:.3f}", row.token) for row in rows]
+            cells = [(f"{row.probability:.4f}", f"{row.logit:.3f}", readable(row.token)) for row in rows]
             parts += [str(place), table(("probability", "logit", "token"), cells)]
         return "\n".join(parts)
 
@@ -291,7 +301,7 @@ class MaskedPredictions(SavedResult):
 
         return pandas.DataFrame(
             [
-                {"pos": place.pos, **asdict(row)}
+                {"pos": place.pos, **_shown(row)}
                 for place, rows in zip(self.places, self.predictions, strict=True)
                 for row in rows
             ]

@@ -212,10 +212,11 @@ def _row(line: bytes) -> Row | None:
         return None
     try:
         row = json.loads(line)
-        whole = isinstance(row, dict) and isinstance(row["key"], str) and isinstance(row["sweep"], str)
+        kinds = {"key": str, "sweep": str, "session": float | int, "ended": float | int}
+        whole = isinstance(row, dict) and all(isinstance(row[name], kind) for name, kind in kinds.items())
         result, error = (row.get(name) if whole else None for name in ("result", "error"))
         if isinstance(result, dict) or isinstance(error, dict) and {"kind", "message"} <= set(error):
             return row
-    except (KeyError, ValueError):
+    except (KeyError, RecursionError, ValueError):
         pass
     return None

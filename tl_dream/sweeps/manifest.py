@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tl_dream._errors import DreamError, require, shortened
-from tl_dream.models import Host
+from tl_dream.models import Host, model_hash, versions
 from tl_dream.results import check_kind, read_json, write_json
 from tl_dream.sweeps.jobs import Job, Settings
 
@@ -43,22 +40,6 @@ def make_manifest(
         "prompt": prompt if prompt is None or isinstance(prompt, str) else repr(prompt),
         "jobs": [job.described() for job in jobs],
     }
-
-
-def versions() -> dict[str, str]:
-    """Of everything that what is found depends on."""
-    return {name: version(name) for name in ("tl-dream", "transformer-lens", "transformers", "torch")}
-
-
-def model_hash(host: Host) -> str:
-    """Of a model's weights, class and vocabulary, wherever it is."""
-    digest = hashlib.sha256(host.kind.encode())
-    digest.update(json.dumps(sorted(host.model.tokenizer.get_vocab().items())).encode())
-    for name, value in sorted(host.model.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def sweep_id(manifest: Manifest) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tl_dream._errors import DreamError, require, shortened, unknown
 from tl_dream.results import Dream, SavedResult, write_bytes
@@ -22,6 +23,28 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 """Held by the sweep that writes a folder."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def of_whole_files(read: Callable[P, T]) -> Callable[P, T]:
+    """A function that reads a sweep's folder, where anybody may have been at the files."""
+
+    @wraps(read)
+    def guarded(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(*args, **options)
+        except (ArithmeticError, AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            if isinstance(error, DreamError):
+                raise
+            raise DreamError(
+                f"the folder holds what no sweep writes ({error!r}): take it from where it was whole, or take the line "
+                "out of its worker-*.jsonl, and the job is done again"
+            ) from error
+
+    return guarded
 
 
 def _rows(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Row]:
@@ -40,6 +63,7 @@ def _latest(folder: Path, manifest: Mapping[str, Any], brief: Any) -> dict[str, 
     return {key: made for key, (_, made) in found.items()}
 
 
+@of_whole_files
 def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     """The jobs of a sweep that have ended, as a table; while it runs, those that have ended so far.
 
@@ -110,6 +134,7 @@ def write_parquet(folder: str | os.PathLike[str], path: str | os.PathLike[str]) 
     write_bytes(path, frame.to_parquet(engine="pyarrow"))
 
 
+@of_whole_files
 def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream:
     """The whole result of one job.
 
@@ -212,6 +237,7 @@ def _duration(seconds: float) -> str:
     return f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.0f} minutes" if minutes >= 1 else f"{seconds:.0f} s"
 
 
+@of_whole_files
 def sweep_status(folder: str | os.PathLike[str], *, notices: Iterable[str] = ()) -> SweepStatus:
     """How far a sweep is, how fast, when it will end, what failed and why; it may be running.
 

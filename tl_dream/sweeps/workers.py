@@ -17,10 +17,9 @@ import torch
 
 from tl_dream._errors import DreamError, require
 from tl_dream.dreaming import Finished, dream_many
-from tl_dream.models import attached
+from tl_dream.models import attached, model_hash
 from tl_dream.sweeps.jobs import Job, Settings
 from tl_dream.sweeps.journal import Journal, Row
-from tl_dream.sweeps.manifest import model_hash
 
 STREAK = 20
 """Jobs in a row that fail for a reason which is no mistake of theirs end the sweep: the machine is broken."""

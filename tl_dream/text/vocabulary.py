@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,28 +14,9 @@ from tl_dream._arguments import is_whole, plain, sliced, unmasked
 from tl_dream._errors import DreamError, nearest, require, shortened, unknown
 from tl_dream.text.prompts import DEFAULT_ALLOWED, Allowed, Positions, Sentence, as_prompt, clean_text
 from tl_dream.text.round_trips import RoundTrips, has_words
+from tl_dream.text.tokenizers import own_copy, vocabulary_hash
 
 RULES = ("no_special", "no_unused", "ascii", "whole_words")
-
-_COPIES: weakref.WeakKeyDictionary[Any, tuple[int, Any, dict[str, Any]]] = weakref.WeakKeyDictionary()
-
-
-def _own_copy(tokenizer: Any) -> tuple[int, Any, dict[str, Any]]:
-    """A private copy, the state it was made in, and its masks. Calling a tokenizer rewrites its padding and truncation
-    state, and the user's stays as found; a copy is made again when anything about the user's has changed."""
-    known, state = _COPIES.get(tokenizer), _state(tokenizer)
-    if known is None or known[0] != state:
-        known = (state, copy.deepcopy(tokenizer), {})
-        _COPIES[tokenizer] = known
-    return known
-
-
-def _state(tokenizer: Any) -> int:
-    """A number that changes with the vocabulary, the rules and the special tokens (3 ms for 30,000 tokens)."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = str(tokenizer.get_vocab()) if backend is None else backend.to_str()
-    options = {name: value for name, value in vars(tokenizer).items() if isinstance(value, (str, int, float))}
-    return hash((rules, repr(options), repr(tokenizer.special_tokens_map)))
 
 
 @dataclass(frozen=True)
@@ -60,8 +39,15 @@ class Vocabulary:
     @classmethod
     def of(cls, tokenizer: Any, d_vocab: int, n_ctx: int, prefix: tuple[int, ...] = ()) -> Vocabulary:
         """A vocabulary over a private copy of `tokenizer`."""
-        _, own, masks = _own_copy(tokenizer)
+        _, own, masks = own_copy(tokenizer)
         return cls(own, d_vocab, n_ctx, prefix, masks)
+
+    @property
+    def digest(self) -> str:
+        """What tells one tokenizer's tokens from another's of as many (see `vocabulary_hash`)."""
+        if "digest" not in self._masks:
+            self._masks["digest"] = vocabulary_hash(self.tokenizer)
+        return self._masks["digest"]
 
     @property
     def frame_ids(self) -> frozenset[int]:
