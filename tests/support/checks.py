@@ -1,0 +1,77 @@
+"""What the tests watch every function of the package with: its types by beartype, its shapes by jaxtyping.
+
+jaxtyping's own hook checks the arguments of every function twice and keeps a list of axes for each, the functions whose
+annotations name none included: a third of the suite's time. Here a function without shapes has its types checked only.
+"""
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import beartype
+import jaxtyping
+
+# PEP 484's tower: wherever a float is asked for, an int will do
+_typed = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+_shaped = jaxtyping.jaxtyped
+
+
+def _axes(annotation: object) -> list[str]:
+    """The axes that an annotation names, of each tensor in it."""
+    if inspect.isclass(annotation) and issubclass(annotation, jaxtyping.AbstractArray):
+        return [annotation.dim_str]
+    return [axes for part in typing.get_args(annotation) for axes in _axes(part)]
+
+
+def _known(annotation: object, names: dict[str, Any]) -> object:
+    """The type that a string means; anything goes where its names are not there yet."""
+
+    def carrier() -> None: ...
+
+    carrier.__annotations__ = {"value": annotation}
+    try:
+        return typing.get_type_hints(carrier, names, include_extras=True)["value"]
+    except Exception:  # whatever the evaluation of a string may raise
+        return Any
+
+
+def checking(*, typechecker: object) -> Callable[[Any], Any]:
+    """Takes the place of `jaxtyping.jaxtyped` in its import hook."""
+    return checked
+
+
+def checked(fn: Any) -> Any:
+    """A function, dataclass or method of any kind that is watched."""
+    if inspect.isclass(fn):
+        if dataclasses.is_dataclass(fn) and "__init__" in vars(fn) and not hasattr(fn.__init__, "__wrapped__"):
+            fn.__init__ = checked(fn.__init__)  # type: ignore[misc]
+        return fn
+    if isinstance(fn, classmethod | staticmethod):
+        return type(fn)(checked(fn.__func__))
+    if isinstance(fn, property):
+        return property(*(part and checked(part) for part in (fn.fget, fn.fset, fn.fdel)))
+    plain = inspect.unwrap(fn)
+    fn.__annotations__ = {name: _known(what, plain.__globals__) for name, what in fn.__annotations__.items()}
+    return _watched(fn, _typed(fn), [axes for what in fn.__annotations__.values() for axes in _axes(what)])
+
+
+def _watched(plain: Callable[..., Any], typed: Callable[..., Any], axes: list[str]) -> Callable[..., Any]:
+    """The checks stop where jaxtyping's do: see the fixture `unchecked`."""
+    if not axes:
+        inner = typed
+    elif any("{" in one for one in axes):  # an axis that is named after an argument
+        inner = _shaped(typed, typechecker=None)
+    else:
+
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            with _shaped("context"):
+                return typed(*args, **kwargs)
+
+    @functools.wraps(plain)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (plain if jaxtyping.config.jaxtyping_disable else inner)(*args, **kwargs)
+
+    return either
