@@ -44,17 +44,12 @@ def checking(*, typechecker: object) -> Callable[[Any], Any]:
 
 
 def checked(fn: Any) -> Any:
-    """A function, dataclass or method of any kind that is watched."""
+    """A function or dataclass that is watched."""
     if inspect.isclass(fn):
         if dataclasses.is_dataclass(fn) and "__init__" in vars(fn) and not hasattr(fn.__init__, "__wrapped__"):
             fn.__init__ = checked(fn.__init__)  # type: ignore[misc]
         return fn
-    if isinstance(fn, classmethod | staticmethod):
-        return type(fn)(checked(fn.__func__))
-    if isinstance(fn, property):
-        return property(*(part and checked(part) for part in (fn.fget, fn.fset, fn.fdel)))
-    plain = inspect.unwrap(fn)
-    fn.__annotations__ = {name: _known(what, plain.__globals__) for name, what in fn.__annotations__.items()}
+    fn.__annotations__ = {name: _known(what, fn.__globals__) for name, what in fn.__annotations__.items()}
     return _watched(fn, _typed(fn), [axes for what in fn.__annotations__.values() for axes in _axes(what)])
 
 
@@ -62,8 +57,8 @@ def _watched(plain: Callable[..., Any], typed: Callable[..., Any], axes: list[st
     """The checks stop where jaxtyping's do: see the fixture `unchecked`."""
     if not axes:
         inner = typed
-    elif any("{" in one for one in axes):  # an axis that is named after an argument
-        inner = _shaped(typed, typechecker=None)
+    elif inspect.isgeneratorfunction(plain) or any("{" in one for one in axes):
+        inner = _shaped(plain, typechecker=_typed)  # what begins later, and an axis that is named after an argument
     else:
 
         def inner(*args: Any, **kwargs: Any) -> Any:
