@@ -28,8 +28,10 @@ with mock.patch("random.getrandbits", random.Random(0).getrandbits):
 
     beartype.beartype(lambda: None)  # imports the part that draws
 
-# PEP 484's tower: wherever a float is asked for, an int will do
-jaxtyping.install_import_hook("tl_dream", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+from tests.support.checks import checking
+
+jaxtyping.jaxtyped = checking  # what the hook puts on every function
+jaxtyping.install_import_hook("tl_dream", None)
 
 import pytest
 import torch

@@ -376,6 +376,13 @@ def concept(bare: Model) -> td.ConceptVector:
 
 
 every_function = pytest.mark.parametrize("name", CALLS)
+in_turn = pytest.mark.parametrize(
+    ("every_kind", "name"),
+    [(EVERY[number % len(EVERY)], name) for number, name in enumerate(CALLS)],
+    indirect=["every_kind"],
+    scope="module",
+)
+"""Every function on one kind, each kind with its share: what takes hold of a model and lets it go is one piece."""
 
 
 # How a call ends
@@ -392,6 +399,7 @@ def test_normal_use(user: User, concept: td.ConceptVector, name: str) -> None:
     assert user.firing() == user.order
 
 
+@pytest.mark.parametrize("every_kind", BACKENDS, indirect=True, scope="module")
 @every_function
 def test_a_model_without_hooks(bare: Model, concept: td.ConceptVector, name: str) -> None:
     with unchanged(bare):
@@ -418,7 +426,7 @@ def broken_goal(after: int) -> td.Objective:
     return td.custom(mine, {"x": ("mlp_post", 1)})
 
 
-@every_function
+@in_turn
 def test_an_exception_in_what_the_user_wrote(user: User, concept: td.ConceptVector, name: str) -> None:
     """His objective, in its first call and in a later one, and his callback."""
     options = inspect.signature(getattr(td, name.split(":")[0])).parameters
@@ -434,7 +442,7 @@ def test_an_exception_in_what_the_user_wrote(user: User, concept: td.ConceptVect
     assert user.firing() == user.order
 
 
-@every_function
+@in_turn
 def test_a_model_that_raises(user: User, concept: td.ConceptVector, name: str) -> None:
     """In its third forward pass, or the first where there is no third."""
     if name == "count_bigrams":
@@ -473,7 +481,7 @@ def python_handles_ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("after", [30, 600])
-@every_function
+@in_turn
 def test_ctrl_c(bare: Model, concept: td.ConceptVector, name: str, after: int, python_handles_ctrl_c: None) -> None:
     mode = CtrlC(after)
     with unchanged(bare), suppress(KeyboardInterrupt), mode:
@@ -481,7 +489,7 @@ def test_ctrl_c(bare: Model, concept: td.ConceptVector, name: str, after: int, p
         assert mode.left > 0, "Ctrl-C was swallowed"
 
 
-@every_function
+@in_turn
 def test_bad_arguments(user: User, concept: td.ConceptVector, name: str) -> None:
     def refused(goal: object, **more: object) -> None:
         with unchanged(user.model), pytest.raises(td.DreamError):

@@ -1,0 +1,72 @@
+"""What the tests watch every function of the package with: its types by beartype, its shapes by jaxtyping.
+
+jaxtyping's own hook checks the arguments of every function twice and keeps a list of axes for each, the functions whose
+annotations name none included: a third of the suite's time. Here a function without shapes has its types checked only.
+"""
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import beartype
+import jaxtyping
+
+# PEP 484's tower: wherever a float is asked for, an int will do
+_typed = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+_shaped = jaxtyping.jaxtyped
+
+
+def _axes(annotation: object) -> list[str]:
+    """The axes that an annotation names, of each tensor in it."""
+    if inspect.isclass(annotation) and issubclass(annotation, jaxtyping.AbstractArray):
+        return [annotation.dim_str]
+    return [axes for part in typing.get_args(annotation) for axes in _axes(part)]
+
+
+def _known(annotation: object, names: dict[str, Any]) -> object:
+    """The type that a string means; anything goes where its names are not there yet."""
+
+    def carrier() -> None: ...
+
+    carrier.__annotations__ = {"value": annotation}
+    try:
+        return typing.get_type_hints(carrier, names, include_extras=True)["value"]
+    except Exception:  # whatever the evaluation of a string may raise
+        return Any
+
+
+def checking(*, typechecker: object) -> Callable[[Any], Any]:
+    """Takes the place of `jaxtyping.jaxtyped` in its import hook."""
+    return checked
+
+
+def checked(fn: Any) -> Any:
+    """A function or dataclass that is watched."""
+    if inspect.isclass(fn):
+        if dataclasses.is_dataclass(fn) and "__init__" in vars(fn) and not hasattr(fn.__init__, "__wrapped__"):
+            fn.__init__ = checked(fn.__init__)  # type: ignore[misc]
+        return fn
+    fn.__annotations__ = {name: _known(what, fn.__globals__) for name, what in fn.__annotations__.items()}
+    return _watched(fn, _typed(fn), [axes for what in fn.__annotations__.values() for axes in _axes(what)])
+
+
+def _watched(plain: Callable[..., Any], typed: Callable[..., Any], axes: list[str]) -> Callable[..., Any]:
+    """The checks stop where jaxtyping's do: see the fixture `unchecked`."""
+    if not axes:
+        inner = typed
+    elif inspect.isgeneratorfunction(plain) or any("{" in one for one in axes):
+        inner = _shaped(plain, typechecker=_typed)  # what begins later, and an axis that is named after an argument
+    else:
+
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            with _shaped("context"):
+                return typed(*args, **kwargs)
+
+    @functools.wraps(plain)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (plain if jaxtyping.config.jaxtyping_disable else inner)(*args, **kwargs)
+
+    return either
