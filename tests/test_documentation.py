@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 import tl_dream as td
 from tl_dream import plotting
+from tl_dream.results.base import Cost, Provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
@@ -73,6 +75,17 @@ def test_every_public_name_is_in_the_reference() -> None:
     plots = {f"plotting.{name}" for name, value in vars(plotting).items() if inspect.isfunction(value)}
     hidden = {"plotting.check_figure_path", "plotting.median_curve", "plotting.cost_curves", "plotting.read_figure"}
     assert set(td.__all__) <= told and plots - hidden <= told
+
+
+def test_the_schema_of_results_names_every_key_that_all_have() -> None:
+    page = (ROOT / "docs" / "reference" / "results.md").read_text("utf-8")
+    told = {key for row in re.findall(r"^\| (`.+?) \|", page, flags=re.M) for key in re.findall(r"`(\w+)`", row)}
+    assert told == {
+        "kind",
+        "version",
+        "provenance",
+        *(part.name for kind in (Cost, Provenance) for part in fields(kind)),
+    }
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:

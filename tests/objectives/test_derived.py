@@ -142,13 +142,9 @@ def test_a_normalized_difference(tuned64: torch.nn.Module, encoder64: torch.nn.M
     close(td.score(tuned64, td.normalized(goal), TEXTS), expected)
 
 
-@pytest.mark.parametrize(
-    "goal", [PLANTED, td.neuron("z", layer=2, head=1, unit=2), -goal_of(3) + 0.3 * td.fluency()], ids=repr
-)
-def test_the_slope_of_a_difference(tuned64: torch.nn.Module, encoder64: torch.nn.Module, goal: td.Objective) -> None:
-    """Of what a search climbs, through both models, by finite differences of soft sentences."""
-    goal = td.difference(goal, encoder64)
-    with attached(tuned64) as host:
+def check_slopes(model: torch.nn.Module, goal: td.Objective) -> None:
+    """Of what a search climbs, by finite differences of soft sentences."""
+    with attached(model) as host:
         goal = climbed(host, goal)
         sentence = host.vocabulary.read(td.Prompt("the red dog sees", [2, 4]))
         ids, _ = host.pad([sentence.ids])
@@ -164,6 +160,13 @@ def test_the_slope_of_a_difference(tuned64: torch.nn.Module, encoder64: torch.nn
                     soft = evaluate(host, goal, ids, rows, embeddings=weights @ host.W_E, weights=weights)
                 sides.append(soft.item())
             assert slope[slot, token].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "goal", [PLANTED, td.neuron("z", layer=2, head=1, unit=2), -goal_of(3) + 0.3 * td.fluency()], ids=repr
+)
+def test_the_slope_of_a_difference(tuned64: torch.nn.Module, encoder64: torch.nn.Module, goal: td.Objective) -> None:
+    check_slopes(tuned64, td.difference(goal, encoder64))
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -196,6 +199,20 @@ def test_scans_of_a_difference(seeded: torch.nn.Module, base: torch.nn.Module) -
     best = found.top[0]
     assert best.text == "the sun and the moon" and best.tokens[best.pos] == "moon"
     assert best.activations[best.pos] == pytest.approx(best.score, abs=1e-5)
+
+
+def test_a_function_of_two_models_activations(tuned64: torch.nn.Module, encoder64: torch.nn.Module) -> None:
+    """How far a layer moved: scores, slopes and the text that a search finds."""
+    hooks = {"mine": ("block_out", 1), "theirs": ("block_out", 1, encoder64)}
+    goal = td.custom(lambda acts: (acts["mine"] - acts["theirs"]).norm(dim=-1).amax(1), hooks, name="moved")
+    expected = [(raw(tuned64, t, "block_out", 1) - raw(encoder64, t, "block_out", 1)).norm(dim=-1).max() for t in TEXTS]
+    close(td.score(tuned64, goal, TEXTS), expected)
+    check_slopes(tuned64, goal)
+    assert td.dream(tuned64, goal, START, budget=2_000).gain > 0
+    with says("the hook 'x' is ('block_out',): give a full name"):
+        td.custom(goal.score, {"x": ("block_out",)})
+    with says("layer 7 does not exist"):
+        td.custom(goal.score, {"x": ("block_out", 7, encoder64)})
 
 
 def test_a_difference_that_can_not_be(

@@ -1,5 +1,6 @@
 """The room objectives.latents: sparse autoencoders laid out as SAELens does, without it."""
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,3 +114,19 @@ def test_other_widths_are_told(tiny_encoder: torch.nn.Module) -> None:
         td.score(tiny_encoder, td.latent(lambda x: x.sum(), 0, hook="block_out", layer=1), "the red dog")
     with says("latent 30 does not exist"):
         td.score(tiny_encoder, td.latent(lambda x: x, 30, hook="block_out", layer=1), "the red dog")
+
+
+@pytest.mark.parametrize("kind", ["Standard", "JumpReLU"])
+def test_saes_of_saelens_itself(tiny_encoder64: torch.nn.Module, kind: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = pytest.importorskip("sae_lens", reason='needs SAELens: pip install "tl-dream[sae]"')
+    sae = getattr(made, f"{kind}SAE")(getattr(made, f"{kind}SAEConfig")(d_in=40, d_sae=LATENTS, device="cpu"))
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    for index in (0, 7):
+        goal = td.latent(sae, index, hook="mlp_post", layer=1)
+        each = [sae.encode(raw(tiny_encoder64, text, "mlp_post", 1).float())[1:-1, index].max() for text in TEXTS]
+        close(td.score(tiny_encoder64, goal, TEXTS), each, 1e-5)
+    assert max(each) > 0

@@ -10,10 +10,10 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tl_dream.models.host import attached
+from tl_dream.models.host import attached, model_hash, versions
 from tl_dream.sweeps import manifest
 from tl_dream.sweeps.jobs import Settings, jobs_of
-from tl_dream.sweeps.manifest import keep_manifest, make_manifest, model_hash, read_manifest, sweep_id
+from tl_dream.sweeps.manifest import keep_manifest, make_manifest, read_manifest, sweep_id
 
 SETTINGS = Settings("auto", 500, "ascii", None, None, True)
 CORPUS = {"name": "the texts given", "lines": 3, "digest": "abc", "sentences": 10}
@@ -109,7 +109,7 @@ def test_another_model_or_version_is_refused(
         next(model.parameters())[0, 0] += 1
     with says("model's hash was"):
         keep_manifest(tmp_path, made(model))
-    monkeypatch.setattr(manifest, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(manifest, "versions", lambda: dict.fromkeys(versions(), "0.0.1"))
     with says("version of torch was", "and is '0.0.1'"):
         keep_manifest(tmp_path, made(fresh_encoder()))
 

@@ -16,11 +16,10 @@ import torch
 import tl_dream as td
 from tests.conftest import says
 from tests.support.sweeps import loader
-from tl_dream.models.host import attached
+from tl_dream.models.host import attached, model_hash
 from tl_dream.sweeps import workers
 from tl_dream.sweeps.jobs import Job, Settings
 from tl_dream.sweeps.journal import read_journal
-from tl_dream.sweeps.manifest import model_hash
 from tl_dream.sweeps.workers import Work, packed, run_chunk, run_here, run_process
 
 SETTINGS = Settings("auto", 500, "no_special no_unused", None, None, True)

@@ -71,7 +71,8 @@ def custom(
     Args:
         function: receives {your name: activation [batch, pos, ...]} and returns one score per row, Float[batch].
             Rows are never padded, so position -1 is the last token.
-        hooks: {your name: full hook name, or (short name, layer)}.
+        hooks: {your name: full hook name, or (short name, layer)}; (hook, layer, model) is that of another model with
+            the same tokenizer, the layer being None of a full name (see `difference`).
         name: how it prints; the default is the function's name.
 
     Examples:
@@ -82,18 +83,27 @@ def custom(
     require(
         isinstance(hooks, Mapping) and bool(hooks), "custom() needs the hooks its function reads: give {name: hook}"
     )
-    reads = {}
+    reads, others = dict[str, Read](), dict[str, _Elsewhere]()
     for key, value in hooks.items():
-        pair = isinstance(value, tuple | list)
-        require(not pair or len(value) == 2, f"the hook {key!r} is {value!r}: give a full name, or (short name, layer)")
-        reads[key] = Read(*value) if pair else Read(value)
+        given = tuple(value) if isinstance(value, tuple | list) else (value, None)
+        told = (
+            f"the hook {key!r} is {value!r:.200}: give a full name, (short name, layer), or (hook, layer, other model)"
+        )
+        require(len(given) in (2, 3), told)
+        reads[key] = Read(*given[:2])
+        if len(given) == 3:
+            with attached(given[2]) as host:
+                reads[key].resolve(host)
+            others[key] = _Elsewhere(given[2], (reads[key],))
 
     def score(acts: Activations, rows: BatchContext) -> Any:  # what a user's function gives is checked by the objective
-        return function({key: acts[read] for key, read in reads.items()})
+        found = {key: others[key](acts, rows) if key in others else acts for key in reads}
+        return function({key: found[key][read] for key, read in reads.items()})
 
     require(callable(function), f"function = {function!r}: give a function of activations by name")
     label = str(getattr(function, "__name__", "custom") if name is None else name)
-    return Objective(tuple(reads.values()), label, score, None, equal_lengths=True)
+    own = [read for key, read in reads.items() if key not in others]
+    return Objective((*own, *([TOKENS] if others else [])), label, score, None, equal_lengths=True)
 
 
 @remembered

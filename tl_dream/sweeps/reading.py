@@ -36,7 +36,7 @@ def of_whole_files(read: Callable[P, T]) -> Callable[P, T]:
     def guarded(*args: P.args, **options: P.kwargs) -> T:
         try:
             return read(*args, **options)
-        except (ArithmeticError, AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             if isinstance(error, DreamError):
                 raise
             raise DreamError(
