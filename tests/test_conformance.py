@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -376,7 +376,6 @@ def concept(bare: Model) -> td.ConceptVector:
     return td.fit_concept(bare, SETS, layer=1, **FIT)
 
 
-every_function = pytest.mark.parametrize("name", CALLS)
 in_turn = pytest.mark.parametrize(
     ("every_kind", "name"),
     [(EVERY[number % len(EVERY)], name) for number, name in enumerate(CALLS)],
@@ -389,7 +388,29 @@ in_turn = pytest.mark.parametrize(
 # How a call ends
 
 
-@every_function
+COMPOSED = {
+    name
+    for name in CALLS
+    if name.split(":")[0]
+    in (
+        *("sweep", "dream_many", "reconstruct_layers", "reconstruct_many", "kept_tokens", "gcg", "epo"),
+        *("diverse_dreams", "minimal_dream", "portrait", "atlas", "placebo"),
+    )
+}
+"""Searches by other names, and what is put together of functions that are tried on every kind themselves."""
+
+
+def on_every(kinds: Sequence[str]) -> pytest.MarkDecorator:
+    """Every function on each kind; of COMPOSED each on one, in turn."""
+    pairs = [
+        (kind, name)
+        for number, name in enumerate(CALLS)
+        for kind in (kinds if name not in COMPOSED else [kinds[number % len(kinds)]])
+    ]
+    return pytest.mark.parametrize(("every_kind", "name"), pairs, indirect=["every_kind"], scope="module")
+
+
+@on_every(EVERY)
 def test_normal_use(user: User, concept: td.ConceptVector, name: str) -> None:
     user.fired.clear()
     with unchanged(user.model):
@@ -400,8 +421,7 @@ def test_normal_use(user: User, concept: td.ConceptVector, name: str) -> None:
     assert user.firing() == user.order
 
 
-@pytest.mark.parametrize("every_kind", BACKENDS, indirect=True, scope="module")
-@every_function
+@on_every(BACKENDS)
 def test_a_model_without_hooks(bare: Model, concept: td.ConceptVector, name: str) -> None:
     with unchanged(bare):
         CALLS[name].run(bare, GOAL, concept)

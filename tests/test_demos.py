@@ -8,6 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+import tl_dream as td
+
 DEMOS = sorted((Path(__file__).resolve().parents[1] / "demos").glob("[0-9][0-9]_*.py"))
 
 
@@ -27,6 +29,7 @@ def test_a_demo_runs(demo, minilm, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TL_DREAM_SMOKE", "1")
     monkeypatch.setenv("TL_DREAM_OUT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(td, "load_model", lambda source: {"minilm": minilm}[source])  # loaded once for all
     runpy.run_path(str(demo), run_name="__main__")
     plt.close("all")
     written = list(tmp_path.iterdir())

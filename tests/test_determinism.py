@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tl_dream as td
-from tests.conftest import says
+from tests.conftest import EVERY, says
 from tests.support.search import EVERY_METHOD
 
 TEXT, OTHER = " a red dog", " the cat sees a moon"
@@ -36,16 +36,16 @@ def everything(model: torch.nn.Module) -> dict[str, list[object]]:
     """What every door that draws, sorts or searches comes to: texts, and scores."""
     found: dict[str, list[object]] = {}
     for method in EVERY_METHOD:
-        dream = td.dream(model, GOAL, [TEXT, OTHER], method=method, budget=1_500, starts=2, seed=5)
+        dream = td.dream(model, GOAL, [TEXT, OTHER], method=method, budget=900, starts=2, seed=5)
         found[method] = [[run.best.text, run.best.score] for run in (dream, *dream.others)]
-    jobs = [(td.neuron("block_out", layer=1, unit=unit), TEXT) for unit in range(4)]
-    many = sorted(td.dream_many(model, jobs, budget=1_000), key=lambda one: one.number)
+    jobs = [(td.neuron("block_out", layer=1, unit=unit), TEXT) for unit in range(2)]
+    many = sorted(td.dream_many(model, jobs, budget=500), key=lambda one: one.number)
     found["many"] = [[one.dream.best.text, one.dream.best.score] for one in many]
     table = td.token_search(model, GOAL, TEXT, pos="red", top=5)
     found["tokens"] = [[one.token, one.score] for one in table.top]
     corpus = td.corpus_search(model, GOAL, [TEXT, OTHER, "a cat", "the moon and the sun"], top=3)
     found["corpus"] = [[hit.text, hit.score] for hit in corpus.top]
-    read = td.reconstruct(model, "the red dog", layer=1, budget=300, seed=2)
+    read = td.reconstruct(model, "the red dog", layer=1, budget=150, seed=2)
     found["reconstruction"] = [[read.best.text, read.best.score]]
     concept = td.fit_concept(model, SETS, seed=4, **FIT)
     found["concept"] = [["accuracy", concept.evidence.accuracy], *(["unit", x] for x in concept.direction.tolist())]
@@ -73,11 +73,16 @@ def test_another_process_with_other_hashes_and_threads(tiny_folder: Path) -> Non
     agree(json.loads(child.stdout), everything(td.load_model(str(tiny_folder))))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("fresh_every", "dtype"),
+    [*((kind, torch.bfloat16) for kind in EVERY), (EVERY[0], torch.float64), (EVERY[-1], torch.float16)],
+    ids=str,
+    indirect=["fresh_every"],
+)
 def test_every_dtype_holds_what_it_says(fresh_every: Callable[..., torch.nn.Module], dtype: torch.dtype) -> None:
     """Twice the same; the receipt is what the model gives for the text; a concept is found."""
     model = fresh_every(dtype)
-    first, again = (td.dream(model, GOAL, TEXT, budget=1_500, seed=1) for _ in range(2))
+    first, again = (td.dream(model, GOAL, TEXT, budget=600, seed=1) for _ in range(2))
     assert first.best == again.best and first.best.score >= first.start.score
     close = {"rel": 1e-9} if dtype == torch.float64 else {"abs": 0.05}
     assert first.best.score == pytest.approx(td.score(model, GOAL, first.best.text).item(), **close)
@@ -101,8 +106,8 @@ def test_padding_on_either_side(fresh_every: Callable[..., torch.nn.Module]) -> 
         model = fresh_every()
         model.tokenizer.padding_side = side
         scores = td.score(model, GOAL, [TEXT, OTHER, TEXT + OTHER]).tolist()
-        dream = td.dream(model, GOAL, [TEXT, OTHER], budget=2_000)
-        read = td.reconstruct(model, TEXT, layer=1, budget=300)
+        dream = td.dream(model, GOAL, [TEXT, OTHER], budget=600)
+        read = td.reconstruct(model, TEXT, layer=1, budget=60, rivals=2)
         assert model.tokenizer.padding_side == side
         return scores, [run.best for run in (dream, *dream.others)], read.best.text
 

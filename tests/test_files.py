@@ -146,7 +146,7 @@ def test_devices_and_pipes_are_written_through(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
 def test_what_stdout_goes_to_is_written_in_its_place(tmp_path: Path) -> None:
     """A file put in its place would take what is printed later to nowhere."""
-    code = "from tl_dream.results import write_bytes as w; print(1); w('/dev/stdout', b'2 '); w('out', b'3 '); print(4)"
+    code = "from tl_dream._files import write_bytes as w; print(1); w('/dev/stdout', b'2 '); w('out', b'3 '); print(4)"
     with open(tmp_path / "out", "wb") as out:
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         subprocess.run([sys.executable, "-c", code], stdout=out, cwd=tmp_path, env=env, check=True)

@@ -126,11 +126,11 @@ def main(argv: list[str] | None = None) -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {given.model} in {model.W_E.dtype}, {len(TEXT.split())} words")
     began = time.perf_counter()
-    dreams(model, device, 8 if quick else 256, 8_000 if quick else 400_000)
-    annealing(model, device, 8 if quick else 256, 5 if quick else 100)
+    dreams(model, device, 4 if quick else 256, 2_000 if quick else 400_000)
+    annealing(model, device, 4 if quick else 256, 3 if quick else 100)
     token_search(device, 2 if quick else 12, 64 if quick else 768)
-    corpus(model, device, 100 if quick else 2_460, 100 if quick else 1_000)
-    parity(model, device, 8_000 if quick else 100_000)
+    corpus(model, device, 100 if quick else 2_460, 20 if quick else 1_000)
+    parity(model, device, 2_000 if quick else 100_000)
     if device.type == "cuda":
         print(f"memory: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most")
     print(f"{time.perf_counter() - began:.0f} s in all")

@@ -64,6 +64,10 @@ def test_sensitivity_is_the_derivative(fresh_encoder: Callable[..., torch.nn.Mod
     moved = td.score(model, goal, SENTENCE)
     model.reset_hooks()
     assert words.values[0] == pytest.approx(float((moved - base[:1]) / step), rel=1e-2, abs=1e-5)
+    fewer = [texts[1], texts[1].replace("warm", "[SEP]")]  # as long, and has a word less
+    together = td.sensitivity(model, goal, fewer, concept=concept)
+    alone = [td.sensitivity(model, goal, text, concept=concept).values[0] for text in fewer]
+    assert together.values == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_planted_dependence_is_significant_and_its_absence_is_not(tiny_encoder: torch.nn.Module) -> None:

@@ -72,7 +72,7 @@ def test_options_left_out_take_the_presets_values(encoder: torch.nn.Module) -> N
         assert {key: found.settings[key] for key in expected} == expected
     whole = td.dream(encoder, GOAL, START, method=td.Annealing(steps=2, candidates=None))
     assert whole.settings["candidates"] is None
-    whole = td.dream(encoder, GOAL, START, method="anneal")
+    whole = td.dream(encoder, GOAL, START, method="anneal", callback=lambda progress: True)
     assert (whole.settings["steps"], whole.settings["warmup"]) == (200, 20)
 
 

@@ -123,19 +123,19 @@ def test_bad_input(encoder: torch.nn.Module) -> None:
 
 @pytest.mark.slow
 def test_neighbours_change_nothing_on_a_real_model(minilm: torch.nn.Module) -> None:
-    """24 jobs of all layers and three lengths, each alone and among the others."""
+    """8 jobs of several layers and three lengths, each alone and among the others."""
     draw = random.Random(5)
     texts = ["the old man walked along the river .", "she opened the letter and read it twice .", "prices fell again ."]
     units = [
         td.neuron(draw.choice(["block_out", "mlp_post"]), layer=draw.randrange(6), unit=draw.randrange(384), pos=3)
-        for _ in range(24)
+        for _ in range(8)
     ]
     jobs = [(unit, draw.choice(texts)) for unit in units]
     same = 0
-    for one in td.dream_many(minilm, jobs, budget=4_000):
-        alone = td.dream(minilm, *jobs[one.number], budget=4_000)
+    for one in td.dream_many(minilm, jobs, budget=2_000):
+        alone = td.dream(minilm, *jobs[one.number], budget=2_000)
         same += one.dream.best.ids == alone.best.ids
         assert one.dream.best.score == pytest.approx(
             td.score(minilm, one.objective, one.dream.best.text).item(), abs=1e-5
         )
-    assert same >= 23
+    assert same >= 7

@@ -15,7 +15,7 @@ def test_a_name_stands_for_the_default_settings(encoder: torch.nn.Module) -> Non
     assert sorted(METHODS) == sorted(EVERY_METHOD)
     for name, settings in METHODS.items():
         assert method_of(name) is settings and method_of(settings) is settings
-        options = {"budget": 1500, "seed": 3}
+        options = {"budget": 800, "seed": 3}
         named, given = (td.dream(encoder, GOAL, START, method=way, **options) for way in (name, settings))
         assert named.best == given.best and named.settings == given.settings
         assert named.settings["method"] == name
@@ -39,7 +39,7 @@ def test_seconds_end_a_dream(encoder: torch.nn.Module, method: str) -> None:
     """Well before a budget that would take minutes; what is found by then counts."""
     began = time.perf_counter()
     way = td.Annealing(steps=1_000_000) if method == "anneal" else td.PEZ(steps=10**9) if method == "pez" else method
-    found = td.dream(encoder, GOAL, START, method=way, budget=10**9, seconds=0.5)
+    found = td.dream(encoder, GOAL, START, method=way, budget=10**9, seconds=0.2)
     assert time.perf_counter() - began < 20
     assert found.stopped in ("seconds", "still", "exhausted") and found.best.score >= found.start.score
     with says("seconds = 0: give a number above 0"):

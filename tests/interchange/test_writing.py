@@ -60,8 +60,8 @@ def test_every_result_of_ours_comes_back_whole(result: SavedResult, tmp_path: Pa
             as_result(result.to_json())
 
 
-def test_what_their_page_sees_of_a_dream(tiny_encoder: torch.nn.Module, tmp_path: Path) -> None:
-    result = td.dream(tiny_encoder, GOAL, "the red dog", method=td.Annealing(steps=10, evaluate_every=5))
+def test_what_their_page_sees_of_a_dream(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    result = td.dream(encoder, GOAL, "the red dog", method=td.Annealing(steps=10, evaluate_every=5))
     back, data = again(result, tmp_path / "x.json")
     assert back == result and data["type"] == "dream"
     params, rows = data["params"], data["results"]["iterations"]
@@ -73,8 +73,8 @@ def test_what_their_page_sees_of_a_dream(tiny_encoder: torch.nn.Module, tmp_path
     assert [len(row["max_values"]) for row in rows] == [5, 5, 5] and rows[0]["temperature"] == 1.0
 
 
-def test_a_search_over_real_tokens_is_a_run_without_softness(tiny_encoder: torch.nn.Module, tmp_path: Path) -> None:
-    result = td.dream(tiny_encoder, GOAL, "the red dog", budget=600)
+def test_a_search_over_real_tokens_is_a_run_without_softness(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    result = td.dream(encoder, GOAL, "the red dog", budget=600)
     back, data = again(result, tmp_path / "x.json")
     assert back == result
     for row in data["results"]["iterations"]:
@@ -85,8 +85,8 @@ def test_a_search_over_real_tokens_is_a_run_without_softness(tiny_encoder: torch
         td.write_text_dream(result, tmp_path / "x.json", pos=2)
 
 
-def test_the_softmax_of_a_word(tiny_encoder: torch.nn.Module, tmp_path: Path) -> None:
-    result = td.dream(tiny_encoder, GOAL, "the red dog", method=td.Annealing(steps=10, evaluate_every=5))
+def test_the_softmax_of_a_word(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    result = td.dream(encoder, GOAL, "the red dog", method=td.Annealing(steps=10, evaluate_every=5))
     word, data = again(result, tmp_path / "x.json", pos=2)
     assert data["type"] == "top_words" and data["word_id"] == 2
     slot = result.history.free.index(2)

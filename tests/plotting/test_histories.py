@@ -165,12 +165,12 @@ def test_many_steps_go_on_in_a_second_row():
     assert len(tops) == 2
 
 
-def test_a_real_dream_is_drawn(tiny_encoder):
+def test_a_real_dream_is_drawn(encoder):
     import tl_dream as td
 
     goal = td.neuron("block_out", layer=1, unit=3, pos=2)
     dream = td.dream(
-        tiny_encoder, goal, "the red dog sees the sun", method=td.Annealing(steps=20, evaluate_every=2), starts=2
+        encoder, goal, "the red dog sees the sun", method=td.Annealing(steps=20, evaluate_every=2), starts=2
     )
     ax = plotting.dream_history(dream)
     assert line(panel(ax, "score"), "real tokens")[1] == list(dream.history.hard_score)

@@ -7,7 +7,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.portraits import CORPUS, COUNT, EITHER, FOLLOWED, TOKEN, A, B, C, goal
+from tests.support.portraits import CORPUS, EITHER, FOLLOWED, TOKEN, A, B, C, goal
 from tests.support.search import START
 from tl_dream.models import attached
 from tl_dream.portraits.diversity import dreams_of, reused
@@ -17,7 +17,7 @@ TEXT = "the dog and a cat are here ."
 
 @pytest.mark.parametrize(
     ("unit", "tokens", "budget"),
-    [(TOKEN, {A}, 3000), (EITHER, {A, C}, 4000), (COUNT, {A}, 3000), (FOLLOWED, {A, B}, 3000)],
+    [(EITHER, {A, C}, 4000), (FOLLOWED, {A, B}, 3000)],
 )
 def test_what_planted_units_ask_for(known: torch.nn.Module, unit: int, tokens: set[str], budget: int) -> None:
     fakes = td.placebo(known, goal(unit), CORPUS, count=14)
@@ -35,11 +35,11 @@ def test_what_planted_units_ask_for(known: torch.nn.Module, unit: int, tokens: s
 def test_dreams_share_fewer_tokens_for_the_penalty(encoder: torch.nn.Module) -> None:
     def shared(penalty: float, unit: int) -> float:
         objective = td.neuron("block_out", layer=1, unit=unit, pos=2)
-        found = td.diverse_dreams(encoder, objective, START, count=4, penalty=penalty, budget=1500)
+        found = td.diverse_dreams(encoder, objective, START, count=4, penalty=penalty, budget=1000)
         words = [set(one.whole.ids) - set(found.start.ids) for one in found.dreams]
         return sum(len(a & b) for a, b in combinations(words, 2))
 
-    units = (3, 5, 8)
+    units = (3, 5)
     assert sum(shared(0.1, unit) for unit in units) < 0.8 * sum(shared(0.0, unit) for unit in units)
 
 

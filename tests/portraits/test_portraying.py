@@ -7,7 +7,7 @@ import tl_dream as td
 from tests.conftest import says
 from tests.support.portraits import CORPUS, EITHER, FOLLOWED, TOKEN, A, B, C, goal
 
-QUICK = {"budget": 1200, "placebos": 12}
+QUICK = {"budget": 1200, "placebos": 3}
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from tl_dream.results.base import Cost
 from tl_dream.results.corpora import CorpusHit, CorpusResult
 
 
-def test_what_a_corpus_result_tells(tiny_encoder: Model, tmp_path: Path) -> None:
-    result = search(tiny_encoder, td.neuron("block_out", layer=1, unit=7), TEXTS, top=3)
+def test_what_a_corpus_result_tells(encoder: Model, tmp_path: Path) -> None:
+    result = search(encoder, td.neuron("block_out", layer=1, unit=7), TEXTS, top=3)
     result.save(tmp_path / "result.json")
     assert CorpusResult.load(tmp_path / "result.json") == result
     data = json.loads((tmp_path / "result.json").read_text())

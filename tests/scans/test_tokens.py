@@ -66,8 +66,8 @@ def test_the_top_20_are_those_of_the_plain_loop(tiny_encoder: Model, few_samples
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 125))
-def test_100_random_cases_a_backend(tiny_encoder: Model, few_samples: None, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(100, 105))
+def test_20_random_cases_a_backend(tiny_encoder: Model, few_samples: None, seed: int) -> None:
     check_random_cases(tiny_encoder, seed, 4)
 
 
@@ -75,7 +75,7 @@ MINILM = "The hearing took place in Blythe 's absence ."
 
 
 @pytest.mark.slow
-def test_minilm_block_0_over_a_third_of_the_vocabulary(minilm: Model) -> None:
+def test_minilm_block_0_over_a_share_of_the_vocabulary(minilm: Model) -> None:
     cases = [
         ("block_out", 0, 17, 5),
         ("block_out", 0, 300, 2),
@@ -84,16 +84,16 @@ def test_minilm_block_0_over_a_third_of_the_vocabulary(minilm: Model) -> None:
         ("z", 0, 200, 5),
     ]
     with attached(minilm) as host:
-        part = host.vocabulary.allowed().nonzero().flatten()[::3].tolist()
+        part = host.vocabulary.allowed().nonzero().flatten()[::24].tolist()
     check_cases(minilm, MINILM, 5, cases, part)
 
 
 @pytest.mark.slow
-def test_minilm_deeper_over_a_sixteenth_of_the_vocabulary(minilm: Model) -> None:
+def test_minilm_deeper_over_a_share_of_the_vocabulary(minilm: Model) -> None:
     """All of it takes the plain loop a quarter of an hour."""
     with attached(minilm) as host:
         every = host.vocabulary.allowed().nonzero().flatten()
-    part = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(every) // 16]]
+    part = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(every) // 64]]
     cases = [
         ("block_out", 5, 13, 8),
         ("block_out", 5, 250, 3),
@@ -134,14 +134,14 @@ def test_equal_scores_come_by_id(tiny_causal: Model) -> None:
     assert table.rescored < table.evaluated / 2, "a crowd is not scored one by one"
 
 
-def test_what_a_token_table_tells(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_what_a_token_table_tells(encoder: Model, tmp_path: Path) -> None:
     goal = td.neuron("block_out", layer=2, unit=7, pos="red")
-    table = token_search(tiny_encoder, goal, td.Prompt(SENTENCE, free="red"), top=5, progress=False)
+    table = token_search(encoder, goal, td.Prompt(SENTENCE, free="red"), top=5, progress=False)
     assert table.place.pos == 4 and table.place.tokens[4] == "red" and table.place.text == SENTENCE
     assert len(table.top) == 5
     assert table.chosen.token == "red"
-    assert table.chosen.score == float(td.score(tiny_encoder, goal, SENTENCE))
-    with attached(tiny_encoder) as host:
+    assert table.chosen.score == float(td.score(encoder, goal, SENTENCE))
+    with attached(encoder) as host:
         assert table.evaluated == int(host.vocabulary.allowed().sum())
     table.save(tmp_path / "table.json")
     assert TokenTable.load(tmp_path / "table.json") == table
@@ -155,9 +155,9 @@ def test_what_a_token_table_tells(tiny_encoder: Model, tmp_path: Path) -> None:
     assert list(table.to_frame()["id"]) == [row.id for row in table.top]
 
 
-def test_only_allowed_tokens_are_searched(tiny_encoder: Model) -> None:
+def test_only_allowed_tokens_are_searched(encoder: Model) -> None:
     goal = td.neuron("block_out", layer=2, unit=7, pos=4)
-    table = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=2, allowed=["dog", "cat", "bird"], progress=False)
+    table = token_search(encoder, goal, SENTENCE, pos=4, top=2, allowed=["dog", "cat", "bird"], progress=False)
     assert table.evaluated == 3 and {row.token for row in table.top} < {"dog", "cat", "bird"}
 
 
@@ -182,29 +182,29 @@ def test_only_allowed_tokens_are_searched(tiny_encoder: Model) -> None:
         ({"pos": 4, "prompt": 5}, r"a sentence is text or a Prompt, not int"),
     ],
 )
-def test_what_a_token_search_refuses(tiny_encoder: Model, options: dict[str, Any], message: str) -> None:
+def test_what_a_token_search_refuses(encoder: Model, options: dict[str, Any], message: str) -> None:
     given = {"prompt": SENTENCE, "progress": False, **options}
     goal = td.neuron("block_out", layer=2, unit=7, pos=4)
     with pytest.raises(td.DreamError, match=message):  # as a user meets it, without the tests' check of types
-        inspect.unwrap(token_search)(tiny_encoder, goal, given.pop("prompt"), **given)
+        inspect.unwrap(token_search)(encoder, goal, given.pop("prompt"), **given)
 
 
-def test_true_is_no_position(tiny_encoder: Model) -> None:
+def test_true_is_no_position(encoder: Model) -> None:
     with pytest.raises(td.DreamError, match="True is not a position: give a number, a word"):
-        td.score(tiny_encoder, td.neuron("block_out", layer=1, unit=7, pos=True), SENTENCE)
+        td.score(encoder, td.neuron("block_out", layer=1, unit=7, pos=True), SENTENCE)
 
 
-def test_a_prompt_with_several_free_positions_is_no_answer(tiny_encoder: Model) -> None:
+def test_a_prompt_with_several_free_positions_is_no_answer(encoder: Model) -> None:
     goal = td.neuron("block_out", layer=2, unit=7, pos=4)
     with pytest.raises(td.DreamError, match="which position"):
-        token_search(tiny_encoder, goal, td.Prompt(SENTENCE, free=["red", "dog"]))
+        token_search(encoder, goal, td.Prompt(SENTENCE, free=["red", "dog"]))
     with pytest.raises(td.DreamError, match="unit 99 does not exist"):
-        token_search(tiny_encoder, td.neuron("block_out", layer=2, unit=99, pos=4), SENTENCE, pos=4)
+        token_search(encoder, td.neuron("block_out", layer=2, unit=99, pos=4), SENTENCE, pos=4)
 
 
-def test_scores_that_are_no_numbers(tiny_encoder: Model) -> None:
+def test_scores_that_are_no_numbers(encoder: Model) -> None:
     """The logarithm of a negative activation."""
-    with attached(tiny_encoder) as host, torch.no_grad():
+    with attached(encoder) as host, torch.no_grad():
         name = host.resolve("block_out", 1)
         own = forward(host, torch.tensor([host.vocabulary.encode(SENTENCE)]), [name])[name][0, 4]
     above, below = int(own.masked_fill(own < 0, 9.0).argmin()), int(own.argmin())
@@ -212,21 +212,21 @@ def test_scores_that_are_no_numbers(tiny_encoder: Model) -> None:
         objective = td.custom(lambda acts, unit=unit: acts["a"][:, 4, unit].log(), {"a": ("block_out", 1)}, name="log")
         if unit == below:
             with pytest.raises(td.DreamError, match=f"the sentence '{SENTENCE}' itself scores nan"):
-                token_search(tiny_encoder, objective, SENTENCE, pos=4, top=3)
+                token_search(encoder, objective, SENTENCE, pos=4, top=3)
             continue
-        plain = one_by_one(tiny_encoder, objective, SENTENCE, 4)
-        assert 3 < len(plain) and found_by(tiny_encoder, objective, SENTENCE, pos=4, top=3) == plain[:3]
+        plain = one_by_one(encoder, objective, SENTENCE, 4)
+        assert 3 < len(plain) and found_by(encoder, objective, SENTENCE, pos=4, top=3) == plain[:3]
         with pytest.raises(td.DreamError, match="candidates have a score, and the best 40 were asked for"):
-            found_by(tiny_encoder, objective, SENTENCE, pos=4, top=40)
+            found_by(encoder, objective, SENTENCE, pos=4, top=40)
         with pytest.raises(td.DreamError, match="of the 60 neighbours and the token itself score NaN or infinity"):
-            similar_tokens(tiny_encoder, objective, SENTENCE, pos=4, k=60, search=False)
+            similar_tokens(encoder, objective, SENTENCE, pos=4, k=60, search=False)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_neighbours_are_the_nearest(tiny_encoder: Model, metric: str) -> None:
+def test_neighbours_are_the_nearest(encoder: Model, metric: str) -> None:
     goal = td.neuron("block_out", layer=1, unit=7, pos=4)
-    table = similar_tokens(tiny_encoder, goal, SENTENCE, pos="red", k=12, metric=metric, progress=False)
-    with attached(tiny_encoder) as host:
+    table = similar_tokens(encoder, goal, SENTENCE, pos="red", k=12, metric=metric, progress=False)
+    with attached(encoder) as host:
         W_E = host.W_E.double()
         own = host.vocabulary.token_id("red")
         words = host.vocabulary.allowed().nonzero().flatten().tolist()
@@ -239,24 +239,22 @@ def test_neighbours_are_the_nearest(tiny_encoder: Model, metric: str) -> None:
     assert [row.id for row in table.neighbours] == expected
     assert [row.distance for row in table.neighbours] == pytest.approx([distance[i] for i in expected], abs=1e-9)
     texts = [td.Prompt(ids=[*table.place.ids[:4], row.id, *table.place.ids[5:]]) for row in table.neighbours]
-    assert [row.score for row in table.neighbours] == pytest.approx(
-        td.score(tiny_encoder, goal, texts).tolist(), abs=1e-5
-    )
+    assert [row.score for row in table.neighbours] == pytest.approx(td.score(encoder, goal, texts).tolist(), abs=1e-5)
     assert table.chosen.token == "red" and table.chosen.distance == 0
-    assert table.chosen.score == pytest.approx(float(td.score(tiny_encoder, goal, SENTENCE)), abs=1e-5)
+    assert table.chosen.score == pytest.approx(float(td.score(encoder, goal, SENTENCE)), abs=1e-5)
 
 
-def test_the_share_of_neighbours_that_the_search_finds(tiny_encoder: Model, tmp_path: Path) -> None:
+def test_the_share_of_neighbours_that_the_search_finds(encoder: Model, tmp_path: Path) -> None:
     goal = td.neuron("block_out", layer=0, unit=7, pos=4)
-    search = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=40, progress=False)
-    table = similar_tokens(tiny_encoder, goal, SENTENCE, pos=4, k=50, search=search)
+    search = token_search(encoder, goal, SENTENCE, pos=4, top=40, progress=False)
+    table = similar_tokens(encoder, goal, SENTENCE, pos=4, k=50, search=search)
     best = {row.id for row in search.top[:30]}
     assert table.share == sum(row.id in best for row in table.neighbours) / 50 > 0
     assert table.best == 30 and table.cut == search.top[29].score
-    again = similar_tokens(tiny_encoder, goal, SENTENCE, pos=4, k=50, progress=False)
+    again = similar_tokens(encoder, goal, SENTENCE, pos=4, k=50, progress=False)
     assert (again.share, again.cut, again.neighbours) == (table.share, table.cut, table.neighbours)
     assert again.cost.forwards > table.cost.forwards
-    bare = similar_tokens(tiny_encoder, goal, SENTENCE, pos=4, k=50, search=False)
+    bare = similar_tokens(encoder, goal, SENTENCE, pos=4, k=50, search=False)
     assert (bare.share, bare.cut, bare.best) == (None, None, 0) and [row.id for row in bare.neighbours] == [
         row.id for row in table.neighbours
     ]
@@ -268,19 +266,19 @@ def test_the_share_of_neighbours_that_the_search_finds(tiny_encoder: Model, tmp_
     assert {row.found for row in bare.neighbours} == {None}
 
 
-def test_of_equal_scores_at_the_cut_those_with_the_lowest_ids_are_found(tiny_encoder: Model) -> None:
+def test_of_equal_scores_at_the_cut_those_with_the_lowest_ids_are_found(encoder: Model) -> None:
     constant = td.custom(lambda acts: acts["a"][:, 0, 0] * 0, {"a": ("full_embed")}, name="constant")
-    table = similar_tokens(tiny_encoder, constant, SENTENCE, pos=4, k=150, best=30, progress=False)
+    table = similar_tokens(encoder, constant, SENTENCE, pos=4, k=150, best=30, progress=False)
     found = {row.id for row in table.neighbours if row.found}
     assert table.share == len(found) / 150 < 1 and all(row.score == table.cut for row in table.neighbours)
     assert max(found) < min(row.id for row in table.neighbours if not row.found)
 
 
-def test_what_similar_tokens_refuses(tiny_encoder: Model) -> None:
+def test_what_similar_tokens_refuses(encoder: Model) -> None:
     goal = td.neuron("block_out", layer=0, unit=7, pos=4)
-    search = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=10, progress=False)
-    other = token_search(tiny_encoder, goal, SENTENCE, pos=3, top=30, progress=False)
-    fewer = token_search(tiny_encoder, goal, SENTENCE, pos=4, top=30, allowed=range(40, 80), progress=False)
+    search = token_search(encoder, goal, SENTENCE, pos=4, top=10, progress=False)
+    other = token_search(encoder, goal, SENTENCE, pos=3, top=30, progress=False)
+    fewer = token_search(encoder, goal, SENTENCE, pos=4, top=30, allowed=range(40, 80), progress=False)
     for options, message in (
         ({"metric": "manhattan"}, "unknown metric 'manhattan'; nearest: euclidean, cosine"),
         ({"k": 0}, "k = 0: give a whole number of at least 1"),
@@ -296,7 +294,7 @@ def test_what_similar_tokens_refuses(tiny_encoder: Model) -> None:
         ({"pos": 20}, "position 20 is outside the sentence"),
     ):
         with pytest.raises(td.DreamError, match=message):
-            inspect.unwrap(similar_tokens)(tiny_encoder, goal, SENTENCE, **{"pos": 4, **options})
+            inspect.unwrap(similar_tokens)(encoder, goal, SENTENCE, **{"pos": 4, **options})
 
 
 def test_predictions_are_hugging_faces(tiny_encoder: Model, tiny_folder: Path, tmp_path: Path) -> None:

@@ -15,15 +15,15 @@ from tl_dream.text.vocabulary import Vocabulary
 
 def test_many_objectives_in_one_pass(encoder: Model) -> None:
     goals = [
-        *(td.neuron("block_out", layer=2, unit=unit) for unit in range(24)),
-        *(td.neuron("mlp_post", layer=0, unit=unit, pos=1) for unit in range(5)),
+        *(td.neuron("block_out", layer=2, unit=unit) for unit in range(0, 24, 4)),
+        *(td.neuron("mlp_post", layer=0, unit=unit, pos=1) for unit in range(3)),
         *(td.neuron("z", layer=1, unit=unit, reduce="mean") for unit in (0, 7, 23)),
         *(make() for make in OBJECTIVES.values()),
     ]
-    together = search(encoder, goals, TEXTS[:80], top=4, batch_tokens=100, shard_lines=30)
+    together = search(encoder, goals, TEXTS[:40], top=4, batch_tokens=100, shard_lines=15)
     assert isinstance(together, tuple) and [one.objective for one in together] == [repr(goal) for goal in goals]
     for goal, one in zip(goals, together, strict=True):
-        alone = search(encoder, goal, TEXTS[:80], top=4)
+        alone = search(encoder, goal, TEXTS[:40], top=4)
         assert [hit.line for hit in one.top] == [hit.line for hit in alone.top], goal
         assert [hit.score for hit in one.top] == pytest.approx([hit.score for hit in alone.top], abs=1e-5)
         assert [hit.pos for hit in one.top] == [hit.pos for hit in alone.top]

@@ -9,11 +9,11 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.search import GOAL, METHODS, START, answered, goal_of, searching
+from tests.support.search import GOAL, METHODS, START, UNIT, answered, goal_of, searching
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
-from tl_dream.search.engine import run
+from tl_dream.search.engine import Search, run
 from tl_dream.search.swap_search import _merged
 
 
@@ -114,6 +114,26 @@ def test_the_steepest_are_proposed(encoder: torch.nn.Module) -> None:
         assert {ids[3] for ids in some} == {57, 58, 59}
         several = search.propose(walker, gains.expand(5, -1)[[2, 2, 2, 2, 2]], 10, 3, swaps=3)
         assert {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in several} == {3}
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_step_goes_to_the_best_of_its_proposals(encoder: torch.nn.Module, merge: bool) -> None:
+    """Be it worse than where it stands."""
+    with attached(encoder) as host:
+        search = searching(host, UNIT)
+        walker, scored, plain = search.walker(0), [], search.score
+
+        def watched(candidates: list[tuple[int, tuple[int, ...]]]) -> Search[list[float]]:
+            scored.extend(candidates)
+            return (yield from plain(candidates))
+
+        search.score = watched
+        for _ in range(3):
+            scored.clear()
+            run(host, search.step([walker], 9, 20, merge=merge))
+            heights = dict(zip(scored, search.heights(scored), strict=True))
+            assert len(scored) >= 9 and walker.height == max(heights.values()) > min(heights.values())
+            assert heights[0, walker.ids] == walker.height
 
 
 def test_merging_takes_the_best_swap_of_each_place() -> None:

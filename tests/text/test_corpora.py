@@ -27,7 +27,7 @@ def kept(shards: list[Shard]) -> list[tuple[int, str]]:
     return [(n, s.text) for shard in shards for n, s in zip(shard.lines, shard.sentences, strict=True)]
 
 
-def test_a_file_line_by_line(tiny_encoder: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_file_line_by_line(encoder: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "corpus.txt"
     lines = [
         "\ufeffi hate it".encode(),
@@ -41,48 +41,46 @@ def test_a_file_line_by_line(tiny_encoder: torch.nn.Module, tmp_path: Path) -> N
     ]
     path.write_bytes(b"\n".join(lines))
     for given in (path, str(path)):
-        (shard,) = read(tiny_encoder, given)
+        (shard,) = read(encoder, given)
         assert kept([shard]) == [(1, "i hate it"), (4, "the red dog"), (7, "α 東"), (8, "the sea is warm")]
         assert shard.skipped == {"blank": 2, "undecodable": 1, "over-long (more than 12 tokens)": 1}
         assert shard.read == 8 and shard.size == path.stat().st_size
         assert sum(shard.skipped.values()) + len(shard.lines) == shard.read
 
 
-def test_tokens_are_those_of_read(tiny_encoder: torch.nn.Module) -> None:
+def test_tokens_are_those_of_read(encoder: torch.nn.Module) -> None:
     texts = ["i hate the red dog .", "kickshaws", "东 [MASK] x"]
-    (shard,) = read(tiny_encoder, texts)
-    with attached(tiny_encoder) as host:
+    (shard,) = read(encoder, texts)
+    with attached(encoder) as host:
         for text, sentence in zip(texts, shard.sentences, strict=True):
             want = host.vocabulary.read(text)
             assert (sentence.ids, sentence.tokens, sentence.special) == (want.ids, want.tokens, want.special)
 
 
 def test_an_endless_line_is_never_held_whole(
-    tiny_encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpora, "LONGEST_LINE", 64)
     path = tmp_path / "corpus.txt"
     path.write_bytes(
         b"i walk\n" + b"word " * 100 + b"\nyou walk\n" + b"x" * 64 + b"\n" + b"y" * 63 + b"\n" + b"z" * 500
     )
-    (shard,) = read(tiny_encoder, path)
+    (shard,) = read(encoder, path)
     assert [text for _, text in kept([shard])][:2] == ["i walk", "you walk"]
     assert shard.lines[1] == 3 and shard.read == 6 and shard.size == path.stat().st_size
     assert shard.skipped["over-long (more than 12 tokens)"] >= 3
-    (shard,) = read(tiny_encoder, ["a" * 65])
+    (shard,) = read(encoder, ["a" * 65])
     assert shard.skipped == {"over-long (more than 12 tokens)": 1}
 
 
-def test_a_shard_of_long_lines_has_fewer(tiny_encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_of_long_lines_has_fewer(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpora, "SHARD_TEXT", 100)
     texts = ["the red dog is warm the red dog is warm"] * 10
-    shards = read(tiny_encoder, texts, shard=100)
+    shards = read(encoder, texts, shard=100)
     assert [shard.read for shard in shards] == [3, 3, 3, 1] and kept(shards) == list(enumerate(texts, 1))
 
 
-def test_a_long_line_is_left_out_by_its_first_words(
-    tiny_encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_line_is_left_out_by_its_first_words(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """And only where that is safe: blanks are no tokens, a word without end is one."""
     seen, whole = [], Vocabulary.encode_batch
 
@@ -92,7 +90,7 @@ def test_a_long_line_is_left_out_by_its_first_words(
 
     monkeypatch.setattr(Vocabulary, "encode_batch", watched)
     texts = ["walk " * 40_000, "i " + " " * 90_000 + "walk", "x" * 90_000 + " walk", "i walk"]
-    (shard,) = read(tiny_encoder, texts)
+    (shard,) = read(encoder, texts)
     assert [line for line, _ in kept([shard])] == [2, 3, 4]
     assert shard.skipped == {"over-long (more than 12 tokens)": 1}
     assert seen[0] < 500, "the first line was tokenized whole"
@@ -100,9 +98,9 @@ def test_a_long_line_is_left_out_by_its_first_words(
 
 
 def test_a_tokenizer_that_reaches_over_blanks_reads_lines_whole(
-    tiny_encoder: torch.nn.Module, tiny_causal: torch.nn.Module
+    encoder: torch.nn.Module, tiny_causal: torch.nn.Module
 ) -> None:
-    for model in (tiny_encoder, tiny_causal):
+    for model in (encoder, tiny_causal):
         with attached(model) as host:
             tokenizer = host.vocabulary.tokenizer
             assert corpora._splits_at_spaces(tokenizer)
@@ -113,23 +111,23 @@ def test_a_tokenizer_that_reaches_over_blanks_reads_lines_whole(
             assert not corpora._splits_at_spaces(added)
 
 
-def test_items_that_are_no_text(tiny_encoder: torch.nn.Module) -> None:
-    (shard,) = read(tiny_encoder, ["i walk", None, 3, b"you walk", b"\xff", "half \ud800 a pair", "[CLS] [SEP]"])
+def test_items_that_are_no_text(encoder: torch.nn.Module) -> None:
+    (shard,) = read(encoder, ["i walk", None, 3, b"you walk", b"\xff", "half \ud800 a pair", "[CLS] [SEP]"])
     assert kept([shard]) == [(1, "i walk"), (4, "you walk")]
     assert shard.skipped == {"not text": 2, "undecodable": 2, "blank": 1}
 
 
-def test_shards(tiny_encoder: torch.nn.Module) -> None:
+def test_shards(encoder: torch.nn.Module) -> None:
     texts = [f"i walk {n}" for n in range(10)]
-    shards = read(tiny_encoder, texts, shard=4)
+    shards = read(encoder, texts, shard=4)
     assert [shard.read for shard in shards] == [4, 4, 2]
     assert kept(shards) == list(enumerate(texts, 1))
-    assert [shard.read for shard in read(tiny_encoder, texts, shard=5)] == [5, 5]
-    assert read(tiny_encoder, []) == []
-    assert read(tiny_encoder, texts[:4], shard=4)[0].digest == shards[0].digest != shards[1].digest
+    assert [shard.read for shard in read(encoder, texts, shard=5)] == [5, 5]
+    assert read(encoder, []) == []
+    assert read(encoder, texts[:4], shard=4)[0].digest == shards[0].digest != shards[1].digest
 
 
-def test_a_stream_is_read_a_shard_at_a_time(tiny_encoder: torch.nn.Module) -> None:
+def test_a_stream_is_read_a_shard_at_a_time(encoder: torch.nn.Module) -> None:
     taken = []
 
     def stream() -> Iterator[str]:
@@ -137,7 +135,7 @@ def test_a_stream_is_read_a_shard_at_a_time(tiny_encoder: torch.nn.Module) -> No
             taken.append(n)
             yield f"i walk {n}"
 
-    with attached(tiny_encoder) as host:
+    with attached(encoder) as host:
         shards = iter(ShardReader(Corpus.of(stream()), host.vocabulary, 10, 12))
         next(shards)
     assert len(taken) == 10
@@ -172,17 +170,17 @@ DATA_SETS = {
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_the_column_of_a_data_set(tiny_encoder: torch.nn.Module, name: str) -> None:
-    shards = read(tiny_encoder, DATA_SETS[name](), "text")
+def test_the_column_of_a_data_set(encoder: torch.nn.Module, name: str) -> None:
+    shards = read(encoder, DATA_SETS[name](), "text")
     assert [text for _, text in kept(shards)] == TEXTS
     assert Corpus.of(DATA_SETS[name](), "text").size in (3, None)
 
 
-def test_a_hugging_face_data_set(tiny_encoder: torch.nn.Module) -> None:
+def test_a_hugging_face_data_set(encoder: torch.nn.Module) -> None:
     datasets = pytest.importorskip("datasets")
     whole = datasets.Dataset.from_dict({"text": TEXTS, "label": [1, 2, 3]})
     for given, column in ((whole, "text"), (whole["text"], None), (whole.to_iterable_dataset(), "text")):
-        assert [text for _, text in kept(read(tiny_encoder, given, column))] == TEXTS
+        assert [text for _, text in kept(read(encoder, given, column))] == TEXTS
     with pytest.raises(td.DreamError, match=r"which column .*\? give column= \(it has 'text', 'label'\)"):
         Corpus.of(whole)
     with pytest.raises(td.DreamError, match="the data set has no column 'body'; it has 'text', 'label'"):
@@ -213,8 +211,8 @@ def test_what_is_no_corpus(texts: Any, column: str | None, message: str) -> None
         Corpus.of(texts, column)
 
 
-def test_rows_without_the_column(tiny_encoder: torch.nn.Module) -> None:
+def test_rows_without_the_column(encoder: torch.nn.Module) -> None:
     with pytest.raises(td.DreamError, match="a row of the data set has no column 'body'; it has 'text', 'label'"):
-        read(tiny_encoder, rows(), "body")
+        read(encoder, rows(), "body")
     with pytest.raises(td.DreamError, match="a row of the data set has no column 'text'; it has none, being a str"):
-        read(tiny_encoder, ["i walk"], "text")
+        read(encoder, ["i walk"], "text")

@@ -25,13 +25,13 @@ WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 @pytest.mark.parametrize("encoding", ["utf-8", *WIDE])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_every_encoding_gives_the_same_lines(
-    tiny_encoder: torch.nn.Module, tmp_path: Path, text: str, encoding: str, mark: str
+    encoder: torch.nn.Module, tmp_path: Path, text: str, encoding: str, mark: str
 ) -> None:
     path = tmp_path / "corpus.txt"
     path.write_bytes((mark + text).replace("\n", "\r\n").encode(encoding))
     lines = text.split("\n")
     assert read_lines(path) == lines
-    with attached(tiny_encoder) as host:
+    with attached(encoder) as host:
         (shard,) = ShardReader(Corpus.of(path), host.vocabulary, 100, 12)
     assert [sentence.text for sentence in shard.sentences] == [line for line in lines if line]
     assert shard.read == len(lines) and shard.size == path.stat().st_size
@@ -66,11 +66,11 @@ def test_what_is_no_text_gets_one_clear_line(tmp_path: Path, content: bytes) -> 
             read(path)
 
 
-def test_single_lines_that_are_no_text_are_counted(tiny_encoder: torch.nn.Module, tmp_path: Path) -> None:
+def test_single_lines_that_are_no_text_are_counted(encoder: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "corpus.txt"
     good = b"i walk\nyou walk\nthe red dog\n"
     path.write_bytes(good + b"a\0b\ncr\xe8me\n")
-    with attached(tiny_encoder) as host:
+    with attached(encoder) as host:
         (shard,) = ShardReader(Corpus.of(path), host.vocabulary, 100, 12)
         assert shard.skipped == {"with a NUL character": 1, "undecodable": 1} and len(shard.lines) == 3
         path.write_bytes(good.decode().encode("utf-16") + b"\x00\xd8\n\0y\0o")  # half a pair, half a character
