@@ -37,6 +37,8 @@ def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pandas
 @pytest.fixture
 def quick() -> Iterator[None]:
     """Workers of Dask that begin with all they need imported."""
+    import distributed  # noqa: F401  # which fills Dask's settings
+
     processes()
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         yield

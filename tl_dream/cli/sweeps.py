@@ -59,7 +59,7 @@ def sweep(given: Given) -> Any:
     found = _swept(given) if begin else None
     if given.parquet is not None:
         write_parquet(given.out, given.parquet)
-    return found or sweep_status(given.out)
+    return found if begin else sweep_status(given.out)
 
 
 def _swept(given: Given) -> Any:
