@@ -17,7 +17,7 @@ from tl_dream.portraits import portraying
 from tl_dream.sweeps.jobs import Job, Kind, Recorded
 from tl_dream.sweeps.kinds import Dreams, Portraits, Reconstructions
 
-QUICK: dict[str, Any] = {"placebos": 2, "seeds": 1, "budget": 300}
+QUICK: dict[str, Any] = {"placebos": 2, "seeds": 1, "budget": 150}
 SHORT: dict[str, Any] = {"rivals": 2, "budget": 100}
 
 
