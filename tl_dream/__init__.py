@@ -75,7 +75,17 @@ if TYPE_CHECKING:
     )
     from tl_dream.scans import corpus_search, predict_masked, similar_tokens, token_search
     from tl_dream.search import Progress
-    from tl_dream.sweeps import SweepStatus, Unit, read_sweep, sweep, sweep_result, sweep_status, units
+    from tl_dream.sweeps import (
+        Portraits,
+        Reconstructions,
+        SweepStatus,
+        Unit,
+        read_sweep,
+        sweep,
+        sweep_result,
+        sweep_status,
+        units,
+    )
     from tl_dream.text import Prompt
 
 __version__ = "0.1.0"
@@ -150,7 +160,17 @@ _WINGS = {
     ),
     "editing": ("edit_concept", "replaced_activation"),
     "portraits": ("atlas", "diverse_dreams", "essential", "minimal_dream", "placebo", "portrait"),
-    "sweeps": ("SweepStatus", "Unit", "read_sweep", "sweep", "sweep_result", "sweep_status", "units"),
+    "sweeps": (
+        "Portraits",
+        "Reconstructions",
+        "SweepStatus",
+        "Unit",
+        "read_sweep",
+        "sweep",
+        "sweep_result",
+        "sweep_status",
+        "units",
+    ),
     "interchange": ("read_text_dream", "write_text_dream"),
 }
 _HOMES = {name: wing for wing, names in _WINGS.items() for name in names}

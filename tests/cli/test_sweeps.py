@@ -68,12 +68,12 @@ def test_the_options_reach_the_library(tiny_folder: Path, tmp_path: Path, monkey
     assert next(model().parameters()).element_size() == 8
     assert given == {
         "jobs": ["mlp_post:0:1"],
+        "what": "dreams",
         "out": "O",
         "prompt": ["a", "b"],
         "corpus": None,
         "sentences": 10,
         "method": "gcg",
-        "budget": None,
         "seeds": 1,
         "seed": 0,
         "max_changes": None,
@@ -90,12 +90,29 @@ def test_the_options_reach_the_library(tiny_folder: Path, tmp_path: Path, monkey
     assert callable(sweeps.sweep)
 
 
+def test_portraits_and_reconstructions(run: Run, corpus: Path, tmp_path: Path) -> None:
+    words = ("sweep", "--what", "portraits", "--units", "mlp_post:0:1", "--corpus", corpus, "--placebos", 0, "--tokens")
+    assert run(*words, "--budget", 200, "--out", tmp_path / "p").startswith("1 of 1 jobs are done")
+    page = td.sweep_result(tmp_path / "p", "mlp_post:0:1@0")
+    assert isinstance(page, td.Portrait) and page.standing is None and page.tokens is not None
+    words = ("sweep", "--what", "reconstructions", "--texts", corpus, "--layers", "0,2", "--rivals", 0, "--budget", 50)
+    assert run(*words, "--out", tmp_path / "r").startswith("10 of 10 jobs are done")
+    frame = td.read_sweep(tmp_path / "r")
+    assert frame.layer.tolist() == 5 * [0, 2] and frame.truth.tolist()[::2] == CORPUS and not frame.certified.any()
+
+
 def test_what_it_refuses(capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path, corpus: Path) -> None:
     def told(*words: object, model: object = tiny_folder) -> str:
         return complaint(capsys, ["sweep", f"--model={model}", *map(str, words)])
 
     out = ("--out", tmp_path / "out")
     assert "give --units" in told(*out)
+    assert "give --texts" in told("--what", "reconstructions", *out)
+    assert "give --texts" in told("--what", "reconstructions", "--units", "mlp_post:0:1", *out)
+    assert "nearest: portraits" in told("--what", "portrait", *out)
+    assert "budget = 0" in told(
+        "--what", "portraits", "--units", "mlp_post:0:1", "--corpus", corpus, "--budget", 0, *out
+    )
     assert "there is no sweep" in told("--out", tmp_path, "--status")
     assert "leave --units out" in told("--units", "mlp_post:0:1", "--status", *out)
     assert "'--out'" in told("--units", "mlp_post:0:1")

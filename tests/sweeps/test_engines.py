@@ -1,16 +1,17 @@
 """Processes and clusters do what one process does, also where workers are killed."""
 
 import builtins
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas
 import psutil
 import pytest
@@ -18,27 +19,43 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.sweeps import OPTIONS, PATTERN, keys, lines, load, loader, same_rows
-
-pytestmark = pytest.mark.slow
-"""Every process that is started takes seconds to import torch."""
+from tests.support.sweeps import keys, lines, load, loader, processes, same_rows, swept
+from tl_dream.models import attached, model_hash
+from tl_dream.sweeps import engines
+from tl_dream.sweeps.jobs import Job
+from tl_dream.sweeps.kinds import Dreams
+from tl_dream.sweeps.workers import Work, packed, run_chunk
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pandas.DataFrame:
     out = tmp_path_factory.mktemp("whole")
-    td.sweep(loader(tiny_folder), PATTERN, out=out, **OPTIONS)
+    swept(tiny_folder, out)
     return td.read_sweep(out)
 
 
-def kill_one(out: Path, after: int, killed: list[int]) -> threading.Thread:
-    """SIGKILL, once the journals hold so many rows, to one of the processes that compute."""
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Workers of Dask that begin with all they need imported."""
+    import distributed  # noqa: F401  # which fills Dask's settings
+
+    processes()
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
+def server_pid() -> int | None:
+    """Of the process that makes processes."""
+    return multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+
+
+def kill_one(out: Path, after: int, killed: list[int], among: Any) -> threading.Thread:
+    """SIGKILL, once the journals hold so many rows, to the busiest of these processes."""
 
     def wait() -> None:
         while lines(out) < after:
             time.sleep(0.005)
-        every = psutil.Process().children(recursive=True)
-        (victim, *_) = sorted(every, key=lambda one: -sum(one.cpu_times()[:2]))
+        (victim, *_) = sorted(among(), key=lambda one: -sum(one.cpu_times()[:2]))
         victim.send_signal(signal.SIGKILL)
         killed.append(victim.pid)
 
@@ -47,30 +64,45 @@ def kill_one(out: Path, after: int, killed: list[int]) -> threading.Thread:
     return thread
 
 
-PAIRS = """
-import sys
-import tl_dream as td
-from tests.support.sweeps import loader
-if __name__ == "__main__":
+def packs(pipe: Any) -> None:
     goal = td.custom(lambda acts: acts["x"][:, 1, 3] - acts["x"][:, 1, 5], {"x": ("mlp_post", 1)})
     jobs = [(goal, "the red dog"), (td.neuron("mlp_post", layer=1, unit=3) - 0.5 * td.logit("dog", pos=1), "the cat")]
-    print(td.sweep(loader(sys.argv[1]), jobs, out=sys.argv[2], budget=500, engine="joblib"))
-"""
+    pipe.send(packed([Job(goal, start, 0) for goal, start in jobs]))
 
 
-def test_objectives_of_your_own_go_to_other_processes(tiny_folder: Path, tmp_path: Path) -> None:
-    """In an interpreter of its own: what the tests check of types can't be sent."""
-    command = [sys.executable, "-c", PAIRS, tiny_folder, tmp_path / "out"]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.stdout.startswith("2 of 2 jobs are done"), done.stderr
-    assert len(td.read_sweep(tmp_path / "out")) == 2
+def does(pipe: Any, folder: Path) -> None:
+    jobs, model = pipe.recv(), load(str(folder))
+    with attached(model) as host:
+        work = Work("a" * 16, model_hash(host), 5.0, Dreams(budget=300), None)
+    pipe.send(run_chunk(work, packed(loader(folder)), jobs, None))
 
 
+def test_objectives_of_your_own_go_to_other_processes(tiny_folder: Path) -> None:
+    """From one to another: what the tests check of types can't be sent."""
+    (here, first), (sent, second) = multiprocessing.Pipe(), multiprocessing.Pipe()
+    both = [
+        processes().Process(target=packs, args=(first,)),
+        processes().Process(target=does, args=(second, tiny_folder)),
+    ]
+    for process in both:
+        process.start()
+    assert here.poll(120), "they can't be packed"
+    sent.send(here.recv())
+    assert sent.poll(120), "they can't be done"
+    rows = sent.recv()
+    for process in both:
+        process.join()
+    assert len(rows) == 2 and all("result" in row for row in rows)
+
+
+@pytest.mark.slow
 def test_processes_of_which_one_is_killed(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
+    """Each of the four takes seconds to import torch."""
     threads, environment, killed = torch.get_num_threads(), dict(os.environ), list[int]()
-    thread = kill_one(tmp_path, 5, killed)
-    status = td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, workers=2, **OPTIONS)
+    thread = kill_one(
+        tmp_path, 5, killed, lambda: [one for one in psutil.Process().children() if one.pid != server_pid()]
+    )
+    status = swept(tiny_folder, tmp_path, workers=2)
     thread.join()
     assert [path.name for path in sorted(tmp_path.glob("worker-*.jsonl"))] == ["worker-0.jsonl", "worker-1.jsonl"]
     assert min(path.read_bytes().count(b"\n") for path in tmp_path.glob("worker-*.jsonl")) > 5, "both had their share"
@@ -79,26 +111,41 @@ def test_processes_of_which_one_is_killed(tiny_folder: Path, tmp_path: Path, who
     assert sorted(keys(tmp_path)) == sorted(whole.key) and same_rows(td.read_sweep(tmp_path), whole)
 
 
-def test_a_cluster_of_which_a_worker_is_killed(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
+def test_a_cluster_of_which_a_worker_is_killed(
+    quick: None, tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame
+) -> None:
     killed: list[int] = []
-    thread = kill_one(tmp_path, 5, killed)
-    status = td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, engine="dask", workers=2, **OPTIONS)
+    thread = kill_one(tmp_path, 5, killed, lambda: psutil.Process(server_pid()).children())
+    status = swept(tiny_folder, tmp_path, engine="dask", workers=2, threads=1)
     thread.join()
-    assert killed and status.done == 48
+    assert killed and status.done == 30
     assert sorted(keys(tmp_path)) == sorted(whole.key) and same_rows(td.read_sweep(tmp_path), whole)
 
 
-def test_a_running_scheduler(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_running_scheduler(quick: None, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a worker; with one; and with one that has another model."""
     from distributed import LocalCluster
 
-    options: dict[str, Any] = {"prompt": "the dog", "budget": 300, "engine": "dask"}
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50) as cluster:
-        jobs = ["mlp_post:0:0-4", td.Unit("mlp_post", 1, 999)]
-        status = td.sweep(loader(tiny_folder), jobs, out=tmp_path, scheduler=cluster.scheduler_address, **options)
-        assert status.done == 5 and "999" in status.failures[0].why
+    jobs = "mlp_post:0:0-4"
+    with LocalCluster(n_workers=0, threads_per_worker=2, dashboard_address=None, silence_logs=50) as cluster:
+        address = cluster.scheduler_address
+        options: dict[str, Any] = {
+            "prompt": "the dog",
+            "budget": 300,
+            "engine": "dask",
+            "scheduler": address,
+            "threads": 1,
+        }
+        with monkeypatch.context() as soon:
+            soon.setattr(engines, "START", 0.2)
+            with says("has had no worker for 0 seconds", f"`dask worker {address}`", "same command again"):
+                td.sweep(loader(tiny_folder), jobs, out=tmp_path, **options)
+        assert td.sweep_status(tmp_path).left == 5
+        cluster.scale(1)
+        assert td.sweep(loader(tiny_folder), jobs, out=tmp_path, **options).done == 5
         with says("a worker loaded another model"):
             other = td.load_model(str(tiny_folder), dtype=torch.float64)
-            td.sweep(Once(other, tiny_folder), jobs, out=tmp_path / "b", scheduler=cluster.scheduler_address, **options)
+            td.sweep(Once(other, tiny_folder), jobs, out=tmp_path / "b", **options)
 
 
 class Once:
@@ -111,18 +158,11 @@ class Once:
         return self.model
 
     def __reduce__(self) -> Any:
-        return Other, (self.folder,)
-
-
-class Other:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self) -> Any:
-        return load(str(self.folder))
+        return loader, (self.folder,)
 
 
 def test_no_scheduler(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "ANSWER", 0.2)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{held.getsockname()[1]}"

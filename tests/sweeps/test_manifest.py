@@ -10,20 +10,21 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tl_dream.models.host import attached, model_hash, versions
+from tl_dream.models import attached, model_hash, versions
 from tl_dream.sweeps import manifest
-from tl_dream.sweeps.jobs import Settings, jobs_of
+from tl_dream.sweeps.jobs import jobs_of
+from tl_dream.sweeps.kinds import Dreams, Portraits
 from tl_dream.sweeps.manifest import keep_manifest, make_manifest, read_manifest, sweep_id
 
-SETTINGS = Settings("auto", 500, "ascii", None, None, True)
+KIND = Dreams(budget=500, allowed="ascii")
 CORPUS = {"name": "the texts given", "lines": 3, "digest": "abc", "sentences": 10}
 
 
 def made(model: torch.nn.Module, pattern: str = "mlp_post:0:1-3", **changes: object) -> dict[str, object]:
     with attached(model) as host:
-        settings = replace(SETTINGS, **{k: v for k, v in changes.items() if k in vars(SETTINGS)})
-        jobs = jobs_of(host, pattern, None, range(2))
-        return dict(make_manifest(host, jobs, settings, changes.get("corpus", CORPUS), changes.get("prompt")))
+        kind = changes.get("kind") or replace(KIND, **{k: v for k, v in changes.items() if k in vars(KIND)})
+        jobs = jobs_of(host, kind, pattern, None, range(2))
+        return dict(make_manifest(host, jobs, kind, changes.get("corpus", CORPUS), changes.get("prompt")))
 
 
 def hashed(model: torch.nn.Module) -> str:
@@ -78,6 +79,7 @@ CHANGES = {
     "corpus's sentences was 10 and is 4": {"corpus": {**CORPUS, "sentences": 4}},
     "its prompt was None and is 'the dog'": {"corpus": None, "prompt": "the dog"},
     "it has 6 jobs, not 8 (new: mlp_post:0:4@0, mlp_post:0:4@1)": {"pattern": "mlp_post:0:1-4"},
+    "it is of dreams, not of portraits": {"kind": Portraits(budget=500, allowed="ascii")},
     "gone: mlp_post:0:1@0": {"pattern": "mlp_post:0:2-3"},
     "in another order": {"pattern": "mlp_post:0:2-3,1"},
 }
@@ -109,7 +111,7 @@ def test_another_model_or_version_is_refused(
         next(model.parameters())[0, 0] += 1
     with says("model's hash was"):
         keep_manifest(tmp_path, made(model))
-    monkeypatch.setattr(manifest, "versions", lambda: dict.fromkeys(versions(), "0.0.1"))
+    monkeypatch.setattr(manifest, "versions", lambda: versions() | {"torch": "0.0.1"})
     with says("version of torch was", "and is '0.0.1'"):
         keep_manifest(tmp_path, made(fresh_encoder()))
 

@@ -19,8 +19,10 @@ from tests.support.hostile import ANYTHING, COMPACT
 from tests.support.sweeps import CORPUS
 from tl_dream.sweeps import write_parquet
 from tl_dream.sweeps.journal import locked
-from tl_dream.sweeps.reading import COLUMNS, SweepFailure, SweepStatus
+from tl_dream.sweeps.kinds import Dreams, Reconstructions
+from tl_dream.sweeps.reading import SweepFailure, SweepStatus, columns_of
 
+COLUMNS = columns_of(Dreams)
 BROKEN = td.neuron("mlp_post", layer=1, unit=999)
 
 
@@ -66,6 +68,31 @@ def test_the_table(swept: Path, encoder: torch.nn.Module) -> None:
             assert row.score >= row.corpus_score - 1e-5, "the best of the corpus was a start"
     assert frame.error.notna().sum() == 2
     assert (time.time() - frame.ended.map(lambda ended: ended.timestamp())).between(0, 3600).all()
+
+
+def test_the_tables_of_other_kinds(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    out, what = tmp_path / "texts", td.Reconstructions(layers=[0], rivals=2, budget=100)
+    status = td.sweep(encoder, ["the red dog", "dog " * 99], out=out, what=what)
+    frame = td.read_sweep(out)
+    assert list(frame.columns) == columns_of(Reconstructions) and frame.layer.tolist() == [0, 0]
+    assert frame.truth.tolist() == ["the red dog", "dog " * 99] and frame["hook"].tolist() == 2 * ["block_out"]
+    found, row = td.sweep_result(out, "block_out:0:the red dog@0"), frame.iloc[0]
+    assert isinstance(found, td.Reconstruction) and row.total == 3
+    assert (row.text, row.right, row.exact, row.certified) == (found.text, found.right, found.exact, found.certified)
+    assert row.forwards == found.cost.forwards and frame.error.notna().tolist() == [False, True]
+    assert [failure.key for failure in status.failures] == [frame.key[1]] and pandas.isna(frame.right[1])
+    out, what = tmp_path / "pages", td.Portraits(placebos=0, seeds=1, budget=200)
+    td.sweep(encoder, "mlp_post:1:3", out=out, corpus=CORPUS, what=what)
+    (row,), page = td.read_sweep(out).itertuples(), td.sweep_result(out, "mlp_post:1:3@0")
+    assert isinstance(page, td.Portrait) and (row.layer, row.unit, row.objective) == (1, 3, page.objective)
+    assert (row.corpus_text, row.corpus_score) == (page.corpus.top[0].text, page.corpus.top[0].score)
+    assert (row.text, row.essential) == (page.best.whole.text, page.best.short) and pandas.isna(row.distinguished)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["settings"]["what"] = "films"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / "worker-0.jsonl").unlink()
+    with says("the manifest is of 'films'", "update tl_dream"):
+        td.read_sweep(out)
 
 
 def test_one_result(swept: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import says
-from tests.support.sweeps import CORPUS, OPTIONS, PATTERN, begin, keys, kill_after, lines, loader, same_rows
+from tests.support.sweeps import CORPUS, PATTERN, SWEEPS, begin, keys, kill_after, lines, loader, same_rows, swept
 from tl_dream.dreaming import METHODS, Method
 from tl_dream.sweeps import sweeping
 from tl_dream.sweeps.engines import WorkersDied
@@ -27,33 +27,41 @@ GOAL = td.neuron("mlp_post", layer=0, unit=3)
 def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pandas.DataFrame:
     """The sweep of tests.support.sweeps, never interrupted."""
     out = tmp_path_factory.mktemp("whole")
-    status = td.sweep(loader(tiny_folder), PATTERN, out=out, **OPTIONS)
-    assert (status.jobs, status.done, status.failures, status.notices) == (48, 48, (), ())
+    status = swept(tiny_folder, out)
+    assert (status.jobs, status.done, status.failures, status.notices) == (30, 30, (), ())
     return td.read_sweep(out)
 
 
 def test_it_finds_what_dreams_find(encoder: torch.nn.Module, whole: pandas.DataFrame) -> None:
     assert whole.key.tolist() == [f"{unit}@{seed}" for seed in (0, 1) for unit in td.units(encoder, PATTERN)]
-    for row in whole.iloc[::7].itertuples():
+    for row in whole.iloc[::9].itertuples():
         goal = td.neuron("mlp_post", layer=row.layer, unit=row.unit)
         alone = td.dream(encoder, goal, td.corpus_search(encoder, goal, CORPUS), budget=700, seed=row.seed)
         assert row.text == alone.best.text and row.score == pytest.approx(alone.best.score, abs=1e-5)
     assert (whole.score > whole.corpus_score).mean() > 0.9, "dreams beat the corpus"
 
 
-def test_killed_and_resumed_it_is_the_same(tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame) -> None:
+@pytest.mark.parametrize("kind", SWEEPS)
+def test_killed_and_resumed_it_is_the_same(
+    tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame, kind: str
+) -> None:
     """SIGKILL to a process, and a last line torn as a power cut would leave it."""
-    held = kill_after(begin(tiny_folder, tmp_path), tmp_path, random.randrange(1, 40))
-    before = keys(tmp_path)[:held]
-    journal = tmp_path / "worker-0.jsonl"
+    if kind != "dreams":
+        swept(tiny_folder, tmp_path / "whole", kind)
+        whole = td.read_sweep(tmp_path / "whole")
+    out, count = tmp_path / "out", len(whole)
+    held = kill_after(begin(tiny_folder, out, kind), out, random.randrange(1, count - 7 if count > 9 else 3))
+    before = keys(out)[:held]
+    assert 0 < len(before) < count
+    journal = out / "worker-0.jsonl"
     torn = not journal.read_bytes().endswith(b"\n")
     journal.write_bytes(journal.read_bytes() + b'{"sweep": "')
-    status = td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, **OPTIONS)
-    assert status.done == 48 and len(status.notices) == 1 and "half written" in status.notices[0] and not torn
-    assert keys(tmp_path)[:held] == before and sorted(keys(tmp_path)) == sorted(whole.key)
-    assert same_rows(td.read_sweep(tmp_path), whole)
+    status = swept(tiny_folder, out, kind)
+    assert status.done == count and len(status.notices) == 1 and "half written" in status.notices[0] and not torn
+    assert keys(out)[:held] == before and sorted(keys(out)) == sorted(whole.key)
+    assert same_rows(td.read_sweep(out), whole)
     ended = journal.read_bytes()
-    assert td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, **OPTIONS).done == 48, "there is nothing to do"
+    assert swept(tiny_folder, out, kind).done == count, "there is nothing to do"
     assert journal.read_bytes() == ended
 
 
@@ -62,8 +70,8 @@ def test_killed_again_and_again(tiny_folder: Path, tmp_path: Path, whole: pandas
     """Two workers and who began them, twice."""
     draw = random.Random(2)
     for _ in range(2):
-        kill_after(begin(tiny_folder, tmp_path, 2), tmp_path, lines(tmp_path) + draw.randrange(1, 10))
-    td.sweep(loader(tiny_folder), PATTERN, out=tmp_path, **OPTIONS)
+        kill_after(begin(tiny_folder, tmp_path, workers=2), tmp_path, lines(tmp_path) + draw.randrange(1, 10))
+    swept(tiny_folder, tmp_path)
     assert sorted(keys(tmp_path)) == sorted(whole.key), "nothing is lost or doubled"
     assert same_rows(td.read_sweep(tmp_path), whole)
 
@@ -127,7 +135,15 @@ def test_bad_input(encoder: torch.nn.Module, tmp_path: Path) -> None:
     refused(encoder, "names no unit", "mlp_post:0:9-5", out=out)
     refused(encoder, "no sentence to start from", out=out, prompt=None)
     refused(encoder, "give one of the two", out=out, corpus=CORPUS)
-    refused(encoder, "no unit among the jobs", [(GOAL, "the dog")], out=out, prompt=None, corpus=CORPUS)
+    refused(encoder, "leave it out", [(GOAL, "the dog")], out=out, prompt=None, corpus=CORPUS)
+    for what in ("portraits", td.Portraits()):
+        refused(encoder, "prompt= is where dreams start: for portraits leave it out", out=out, budget=None, what=what)
+        refused(encoder, "no sentence to start from: give a corpus", out=out, prompt=None, budget=None, what=what)
+        refused(encoder, "budget: an option of dreams; those of portraits", out=out, prompt=None, what=what)
+    refused(encoder, "what=td.Reconstructions(...)", "a dog", out=out, prompt=None, what="reconstructions")
+    refused(encoder, "leave it out", "a", out=out, prompt=None, budget=None, what="reconstructions", corpus=CORPUS)
+    refused(encoder, "unknown kind of job 'portrait'; nearest: portraits", out=out, what="portrait")
+    refused(encoder, "unit 999", td.Unit("mlp_post", 0, 999), out=out)
     refused(encoder, "there is no file", out=out, prompt=None, corpus="nowhere.txt")
     refused(encoder, "unknown engine", out=out, engine="slurm")
     refused(encoder, 'scheduler= goes with engine="dask"', out=out, scheduler="tcp://localhost:1")
@@ -210,7 +226,7 @@ def test_workers_that_die_are_replaced_as_long_as_they_get_on(
 
     def dying(work: Work, load: Any, jobs: list[Any], folder: Path, **_: Any) -> None:
         rounds.append(len(jobs))
-        sweeping.run_here(work, load(), jobs[:2], folder, lambda: None)
+        sweeping.run_here(work, load(), jobs[:2], folder)
         if len(jobs) > 2:
             raise WorkersDied("killed by the system")
 
@@ -236,7 +252,7 @@ def test_the_progress_bar(
     workers: int,
 ) -> None:
     def here(work: Work, load: Any, jobs: list[Any], folder: Path, **_: Any) -> None:
-        sweeping.run_here(work, load(), jobs, folder, lambda: None)
+        sweeping.run_here(work, load(), jobs, folder)
 
     monkeypatch.setattr(sweeping, "run_processes", here)
     options = {"prompt": "the dog", "budget": 300, "progress": True, "workers": workers}

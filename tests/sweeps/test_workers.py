@@ -16,29 +16,29 @@ import torch
 import tl_dream as td
 from tests.conftest import says
 from tests.support.sweeps import loader
-from tl_dream.models.host import attached, model_hash
+from tl_dream.models import attached, model_hash
 from tl_dream.sweeps import workers
-from tl_dream.sweeps.jobs import Job, Settings
+from tl_dream.sweeps.jobs import Job
 from tl_dream.sweeps.journal import read_journal
+from tl_dream.sweeps.kinds import Dreams
 from tl_dream.sweeps.workers import Work, packed, run_chunk, run_here, run_process
 
-SETTINGS = Settings("auto", 500, "no_special no_unused", None, None, True)
+KIND = Dreams(budget=500)
 JOBS = [Job(td.Unit("mlp_post", 0, unit), "the red dog", seed) for seed in (0, 1) for unit in range(4)]
 
 
 def work(model: torch.nn.Module, **changes: Any) -> Work:
     with attached(model) as host:
-        return replace(Work("a" * 16, model_hash(host), 5.0, SETTINGS, None), **changes)
+        return replace(Work("a" * 16, model_hash(host), 5.0, KIND, None), **changes)
 
 
 def test_every_job_gives_a_row_that_is_its_dream(encoder: torch.nn.Module, tmp_path: Path) -> None:
-    ended: list[int] = []
-    run_here(work(encoder), encoder, JOBS, tmp_path, lambda: ended.append(1))
+    run_here(work(encoder), encoder, JOBS, tmp_path)
     rows = list(read_journal(tmp_path / "worker-0.jsonl"))
-    assert len(ended) == len(rows) == len(JOBS) and {row["key"] for row in rows} == {job.key for job in JOBS}
+    assert len(rows) == len(JOBS) and {row["key"] for row in rows} == {job.key for job in JOBS}
     for row in rows:
         (job,) = (job for job in JOBS if job.key == row["key"])
-        alone = td.dream(encoder, job.objective, job.prompt, budget=500, seed=job.seed)
+        alone = td.dream(encoder, job.objective, job.start, budget=500, seed=job.seed)
         result = td.Dream.from_json(row["result"])
         assert result.best.text == alone.best.text and result.seed == job.seed
         assert result.best.score == pytest.approx(alone.best.score, abs=1e-5)
@@ -66,13 +66,11 @@ def test_a_job_that_fails_says_why_and_no_other_fails(encoder: torch.nn.Module) 
 def test_a_broken_machine_ends_the_sweep(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "STREAK", 3)
 
-    def many(*_: object, **__: object) -> Any:
+    def run(*_: object) -> Any:
         for number in range(len(JOBS)):
-            yield workers.Finished(
-                number, None, None, None, RuntimeError("CUDA error") if number else td.DreamError("x")
-            )
+            yield number, None, RuntimeError("CUDA error") if number else td.DreamError("x")
 
-    monkeypatch.setattr(workers, "dream_many", many)
+    monkeypatch.setattr(Dreams, "run", run)
     rows = []
     with says("the last 3 jobs failed one after the other", "CUDA error", "same command again"):
         for row in work(encoder).rows(encoder, [replace(job, seed=0) for job in JOBS]):

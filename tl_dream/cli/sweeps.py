@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import require
 from tl_dream.cli.options import Given, choice, command, option
 
 PATTERN = "units: block_out:0-5:all, mlp_post:3:1,5,9, z:2:head=4, block_out:all:random=50; may be repeated"
+READ_BACK, PORTRAYED = "With --what reconstructions", "With --what portraits"
 
 
 @command(
     "sweep",
-    "Model Output allowed seed",
+    "Model Output allowed seed layers",
     'tl-dream sweep --units "block_out:0-5:random=50" --corpus wiki.txt --budget 200000 --seeds 3 --out units',
+    what=choice("kind of job", "dreams|portraits|reconstructions", "what is made", "dreams", panel="Options"),
     units=option(list[str], None, PATTERN, "PATTERN", panel="Options"),
+    texts=option(str, None, "texts to read back, one a line", file="read", panel=READ_BACK),
+    rivals=option(int, None, "other tokens measured at every position", show_default="12", panel=READ_BACK),
+    placebos=option(int, 20, "random directions to compare with; 0 for none", panel=PORTRAYED),
+    fluent=option(bool, False, "fluent dreams as well", panel=PORTRAYED),
+    tokens=option(bool, False, "the exact best tokens as well (much slower)", panel=PORTRAYED),
     out=option(str, ..., "the folder of the sweep", "FOLDER", panel="Options"),
-    corpus=option(str, None, "each unit starts from its best sentences of this text", file="read", panel="Options"),
+    corpus=option(str, None, "units start from their best sentences of this text", file="read", panel="Options"),
     text=option(list[str], None, "the sentence to start from, without a corpus; may be repeated", "TEXT"),
     sentences=option(int, 10, "of the corpus, for each unit"),
     method=choice("method", "auto|anneal|gcg|epo|pez", "how to search", "auto"),
-    budget=option(int, None, "forward-tokens a dream", show_default="400000"),
-    seeds=option(int, 1, "how often each unit is dreamed: with --seed and those after it"),
+    budget=option(int, None, "a job's: forward-tokens a dream (400000; in a portrait 30000), forwards (10000)"),
+    seeds=option(int, 1, "how often each job is done: with --seed and those after it"),
     max_changes=option(int, None, "words that may differ from the start's at most"),
     banned=option(list[str], None, "a token not to choose, exactly so; may be repeated", "TOKEN"),
     no_retokenize=option(bool, False, "take tokens whose text does not tokenize back to them as well"),
@@ -34,36 +42,47 @@ PATTERN = "units: block_out:0-5:all, mlp_post:3:1,5,9, z:2:head=4, block_out:all
     parquet=option(str, None, "write the table of what was found (Parquet)", file="written", panel="Output"),
 )
 def sweep(given: Given) -> Any:
-    """Dream of thousands of units as one job, kept in a folder. Killed at any moment, the same command goes on.
+    """Thousands of dreams, portraits or reconstructions as one job, kept in a folder. Killed at any moment, the same
+    command goes on.
 
-    Without --units: what the sweep in the folder has found, and how far it is; also while it runs."""
+    Without --units and --texts: what the sweep in the folder has found, and how far it is; also while it runs."""
     from tl_dream.sweeps import sweep_status, write_parquet
 
-    if not given.units:
-        require(
-            given.status or given.parquet is not None,
-            "no units to dream of: give --units, such as mlp_post:3:all; or --status, to see how far the sweep is",
-        )
-        if given.parquet is not None:
-            write_parquet(given.out, given.parquet)
-        return sweep_status(given.out)
-    require(not given.status, "--status only says how far a sweep is: leave --units out")
-    found = _swept(given)
+    jobs, other = ("texts", "units") if given.what == "reconstructions" else ("units", "texts")
+    require(not getattr(given, other), f"--{other} with --what {given.what}: give --{jobs}")
+    begin = bool(getattr(given, jobs))
+    require(not (begin and given.status), f"--status only says how far a sweep is: leave --{jobs} out")
+    require(
+        begin or given.status or given.parquet is not None,
+        f"nothing to do: give --{jobs}, such as --units mlp_post:3:all; or --status, to see how far the sweep is",
+    )
+    found = _swept(given) if begin else None
     if given.parquet is not None:
         write_parquet(given.out, given.parquet)
-    return found
+    return found if begin else sweep_status(given.out)
 
 
 def _swept(given: Given) -> Any:
-    from tl_dream.sweeps import sweep
+    from tl_dream.sweeps import Portraits, Reconstructions, sweep
 
-    options = given.take("corpus sentences method budget seeds seed max_changes")
-    options |= given.take("engine workers scheduler threads width out")
+    own = {name: value for name in ("budget", "allowed") if (value := getattr(given, name)) is not None}
+    options, what, jobs = given.take("out corpus seeds seed engine workers scheduler threads width"), given.what, None
+    options.pop("allowed", None)
+    if what == "portraits":
+        what = Portraits(placebos=given.placebos, fluent=given.fluent, tokens=given.tokens, **own)
+    elif what == "reconstructions":
+        what = Reconstructions(layers=given.layers, rivals=given.rivals, **own)
+        jobs = Path(given.texts)
+    else:
+        options |= own | {"sentences": given.sentences}
     return sweep(
         given.loader(),
-        given.units,
+        jobs or given.units,
+        what=what,
         prompt=given.text or None,
+        method=given.method,
         banned=given.banned or None,
+        max_changes=given.max_changes,
         retokenize=not given.no_retokenize,
         **options,
     )

@@ -184,7 +184,7 @@ class Seen:
 
 
 class Painter:
-    """Makes portraits of units over one corpus; what random directions of a hook come to is found once."""
+    """Makes portraits of units over one corpus; what random directions of a hook come to is found once: `placebos`."""
 
     def __init__(
         self, host: Host, texts: Texts, column: str | None, prompt: str | Prompt | None, chosen: Choices
@@ -193,23 +193,22 @@ class Painter:
         self._sentences = sampled(host, texts, LINES, chosen.seed, column)
         self._prompt = prompt
         self._judge = fluency(count_bigrams(host, [one.text for one in self._sentences])) if chosen.fluent else None
-        self._placebos: dict[str, list[Compared]] = {}
+        self.placebos: dict[str, list[Compared]] = {}
 
     def _values(self, goals: Sequence[Objective]) -> Float[Tensor, "goal word"]:
         """What units give at the words of a sample of the corpus."""
         return word_values(self._host, goals, self._sentences).double()
 
-    def look(self, goals: Sequence[Objective]) -> list[Seen]:
-        """Units on the corpus, which is gone through once for all of them."""
+    def look(self, goals: Sequence[Objective], known: Sequence[CorpusResult] | None = None) -> list[Seen]:
+        """Units on the corpus, which is gone through once for all of them unless their best sentences are known."""
         before = self._host.meter.now()
         for goal in goals:
             check_comparable(goal)
         values = self._values(goals)
-        alive = [i for i, own in enumerate(values) if varies(own)]
-        best = best_of(self._host, [goals[i] for i in alive], self._texts, self._column) if alive else ()
-        corpora = dict(zip(alive, best, strict=True))
+        best = best_of(self._host, goals, self._texts, self._column) if known is None else known
         cost = _share(self._host.meter.now() - before, len(goals))
-        return [Seen(goal, values[i], corpora.get(i), cost) for i, goal in enumerate(goals)]
+        seen = zip(goals, values, best, strict=True)
+        return [Seen(goal, own, corpus if varies(own) else None, cost) for goal, own, corpus in seen]
 
     def paint(self, seen: Sequence[Seen]) -> list[Portrait]:
         """Portraits of units that vary, whose dreams go on side by side."""
@@ -286,10 +285,10 @@ class Painter:
         since only their scale is the unit's."""
         host, chosen = self._host, self._chosen
         key = repr((goal.reads, goal.where, units_inside(host, goal, self._sentences[0]).nonzero().tolist()))
-        if key not in self._placebos:
+        if key not in self.placebos:
             raw = directions(host, goal, self._sentences[0], chosen.placebos, "random", 0, chosen.seed)
-            self._placebos[key] = self._compare(raw, self._values(raw))
-        return self._placebos[key]
+            self.placebos[key] = self._compare(raw, self._values(raw))
+        return self.placebos[key]
 
     def _compare(self, goals: Sequence[Objective], values: Float[Tensor, "goal word"]) -> list[Compared]:
         texts, chosen = [one.text for one in self._sentences], self._chosen

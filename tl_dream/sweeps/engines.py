@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Any
 
 import joblib
 
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError
 from tl_dream.sweeps.jobs import Job
 from tl_dream.sweeps.journal import Journal
 from tl_dream.sweeps.workers import Loader, Work, packed, run_chunk, run_process
 
 ENGINES = ("auto", "joblib", "dask")
 
-Ended = Callable[[], object]
-"""Called for every job that has ended."""
+
+ANSWER, START = 10.0, 60.0
+"""Seconds in which a scheduler answers; in which the first of its workers comes."""
 
 
 class WorkersDied(Exception):
@@ -65,7 +66,6 @@ def run_cluster(
     scheduler: str | None,
     workers: int,
     threads: int | None,
-    ended: Ended,
 ) -> None:
     """The workers of a Dask cluster, a chunk of jobs at a time; this process writes what comes back. The chunks of a
     worker that dies are done again by others.
@@ -81,7 +81,7 @@ def run_cluster(
         from distributed import KilledWorker, as_completed
 
         count = max(1, len(client.nthreads()))
-        size = max(1, min(work.width or 64, -(-len(jobs) // (4 * count))))
+        size = max(1, min(work.width or work.kind.at_once, -(-len(jobs) // (4 * count))))
         sent = packed(load)
         futures = [
             client.submit(
@@ -104,7 +104,6 @@ def run_cluster(
                 continue
             for row in rows:
                 journal.append(row)
-                ended()
             future.release()
         if died is not None:
             raise WorkersDied(str(died).strip().splitlines()[0]) from died
@@ -128,23 +127,18 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
             yield client
         return
     try:
-        client = Client(scheduler, timeout=10, set_as_default=False)
+        client = Client(scheduler, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise DreamError(
             f"no Dask scheduler can be reached at {scheduler!r} ({error}): start one with `dask scheduler`, and give "
             "the address that it prints"
         ) from error
     with client:
-        require(
-            bool(client.nthreads()) or _waited(client),
-            f"the Dask scheduler at {scheduler!r} has no worker: start some with `dask worker {scheduler}`",
-        )
+        try:
+            client.wait_for_workers(1, timeout=START)
+        except TimeoutError:
+            raise DreamError(
+                f"the Dask scheduler at {scheduler!r} has had no worker for {START:.0f} seconds: start some with "
+                f"`dask worker {scheduler}`, and run the same command again"
+            ) from None
         yield client
-
-
-def _waited(client: Any, seconds: float = 60.0) -> bool:
-    try:
-        client.wait_for_workers(1, timeout=seconds)
-    except TimeoutError:
-        return False
-    return True

@@ -11,7 +11,7 @@ from typing import Any
 from tl_dream._errors import DreamError, require, shortened
 from tl_dream.models import Host, model_hash, versions
 from tl_dream.results import check_kind, read_json, write_json
-from tl_dream.sweeps.jobs import Job, Settings
+from tl_dream.sweeps.jobs import Job, Kind
 
 KIND = "sweep"
 FILE = "manifest.json"
@@ -22,7 +22,7 @@ Manifest = Mapping[str, Any]
 
 
 def make_manifest(
-    host: Host, jobs: Iterable[Job], settings: Settings, corpus: Mapping[str, Any] | None, prompt: Any
+    host: Host, jobs: Iterable[Job], kind: Kind, corpus: Mapping[str, Any] | None, prompt: Any
 ) -> Manifest:
     """What a sweep is.
 
@@ -35,7 +35,7 @@ def make_manifest(
         "version": 1,
         "versions": versions(),
         "model": {"name": host.name, "hash": model_hash(host)},
-        "settings": settings.described(),
+        "settings": kind.described(),
         "corpus": corpus,
         "prompt": prompt if prompt is None or isinstance(prompt, str) else repr(prompt),
         "jobs": [job.described() for job in jobs],
@@ -105,6 +105,10 @@ def _flat(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(there: Manifest, here: Manifest) -> Iterable[str]:
     """In words, what a sweep was and is."""
+    was, now = (manifest["settings"].get("what") for manifest in (there, here))
+    if was != now:
+        yield f"it is of {was}, not of {now}"
+        return
     for part in ("versions", "model", "settings", "corpus"):
         was, now = (_flat(manifest.get(part) or {}) for manifest in (there, here))
         for name in sorted(was.keys() | now.keys()):

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tl_dream._errors import DreamError, require, shortened, unknown
-from tl_dream.results import Dream, SavedResult, write_bytes
+from tl_dream.results import Dream, Portrait, Reconstruction, SavedResult, write_bytes
+from tl_dream.sweeps.jobs import Kind, read_starts
 from tl_dream.sweeps.journal import Row, check_owner, is_locked, journal_paths, read_journal
+from tl_dream.sweeps.kinds import KINDS
 from tl_dream.sweeps.manifest import read_manifest, sweep_id
-from tl_dream.sweeps.starts import read_starts
 
 if TYPE_CHECKING:
     import pandas
@@ -71,10 +72,16 @@ def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
         folder: the sweep's `out`.
 
     Returns:
-        A pandas frame, a row a job in the order of the manifest: key; hook, layer, head, unit of a unit; objective,
-        seed; corpus_score and corpus_text (the best sentence of the corpus); start_score and start_text, score and
-        text of the dream (in the objective's own units), step, retokenizes; fired, optimum, stopped (see `Dream`);
-        forwards, forward_tokens, seconds; error, why it failed; ended, when.
+        A pandas frame, a row a job in the order of the manifest. Of all: key; hook, layer, head, unit of a unit;
+        objective, seed; forwards, forward_tokens, seconds (of a portrait its share of what went on side by side);
+        error, why it failed; ended, when. Of dreams and portraits corpus_score and corpus_text, the best sentence of
+        the corpus.
+        Dreams: start_score and start_text, score and text (in the objective's own units), step, retokenizes; fired,
+        optimum, stopped (see `Dream`).
+        Portraits, of the best dream: score, height (in deviations above the corpus), text, essential (the tokens that
+        carry it); common, what the dreams have in common; deviations, distinguished, verdict (see `Standing`).
+        Reconstructions: truth, the text given; text, what was read back; right of total tokens, exact, certified, loss,
+        gap, stopped (see `Reconstruction`).
 
     Raises:
         DreamError: no sweep, or a journal that is broken or of another sweep.
@@ -89,35 +96,45 @@ def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
 
     folder = Path(folder)
     manifest = read_manifest(folder)
-    starts, found = read_starts(folder), _latest(folder, manifest, _brief)
+    kind = _kind(manifest)
+    starts, found = read_starts(folder), _latest(folder, manifest, lambda row: _brief(kind, row))
     rows = []
     for job in manifest["jobs"]:
         if job["key"] in found:
-            unit = job["key"].rpartition("@")[0]
-            best: Mapping[str, Any] = (starts.get(unit) or [{}])[0]
-            about = {name: job.get(name) for name in ("key", "hook", "layer", "head", "unit")}
-            corpus = {"corpus_score": best.get("score"), "corpus_text": best.get("text")}
-            rows.append({**about, "objective": None, "seed": job["seed"], **corpus, **found[job["key"]]})
-    frame = pandas.DataFrame(rows, columns=COLUMNS)
-    whole = dict.fromkeys(("layer", "head", "unit", "seed", "step", "forwards", "forward_tokens"), "Int64")
-    return frame.astype({**whole, "fired": "boolean", "optimum": "boolean", "retokenizes": "boolean"})
+            (best, *_) = starts.get(job["key"].rpartition("@")[0], {}).get("top") or [{}]
+            rows.append(
+                {**job, "corpus_score": best.get("score"), "corpus_text": best.get("text"), **found[job["key"]]}
+            )
+    frame = pandas.DataFrame(rows, columns=columns_of(kind))
+    return frame.astype({name: dtype for names, dtype in DTYPES.items() for name in names.split() if name in frame})
 
 
-COLUMNS = """
-key hook layer head unit objective seed corpus_score corpus_text start_score start_text score text step retokenizes
-fired optimum stopped forwards forward_tokens seconds error ended
-""".split()
+FIRST, LAST = "key hook layer head unit objective seed", "forwards forward_tokens seconds error ended"
+"""Columns of every kind; those of the kind stand between them."""
+DTYPES = {
+    "layer head unit seed step right total forwards forward_tokens": "Int64",
+    "fired optimum retokenizes distinguished exact certified": "boolean",
+}
 
 
-def _brief(row: Row) -> dict[str, Any]:
+def columns_of(kind: type[Kind]) -> list[str]:
+    """Of the table of a sweep."""
+    return f"{FIRST} {kind.columns} {LAST}".split()
+
+
+def _kind(manifest: Mapping[str, Any]) -> type[Kind]:
+    what = manifest["settings"].get("what")
+    require(what in KINDS, f"the manifest is of {what!r}, which this release does not know: update tl_dream")
+    return KINDS[what]
+
+
+def _brief(kind: type[Kind], row: Row) -> dict[str, Any]:
     about = {"error": None, "ended": datetime.fromtimestamp(row["ended"])}
     if "error" in row:
         return {**about, "error": f"{row['error']['kind']}: {row['error']['message']}"}
     result = row["result"]
-    scored = {f"start_{name}": result["start"][name] for name in ("score", "text")}
-    scored |= {name: result["best"][name] for name in ("score", "text", "step", "retokenizes")}
-    names = ("objective", "fired", "optimum", "stopped", "forwards", "forward_tokens", "seconds")
-    return {**about, **scored, **{name: result[name] for name in names}}
+    names = [name for name in ("objective", "forwards", "forward_tokens", "seconds") if name in result]
+    return {**about, **kind.told(result), **{name: result[name] for name in names}}
 
 
 def write_parquet(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -135,7 +152,7 @@ def write_parquet(folder: str | os.PathLike[str], path: str | os.PathLike[str]) 
 
 
 @of_whole_files
-def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream:
+def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream | Portrait | Reconstruction:
     """The whole result of one job.
 
     Args:
@@ -159,7 +176,8 @@ def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream:
     require(bool(rows), f"the job {key!r} has not ended yet: run the sweep on")
     row = max(rows, key=lambda row: row["ended"])
     require("result" in row, f"the job {key!r} failed: {row.get('error', {}).get('message')}")
-    return Dream.from_json(row["result"])
+    found: Any = _kind(manifest).result.from_json(row["result"])
+    return found
 
 
 @dataclass(frozen=True)

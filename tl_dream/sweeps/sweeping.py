@@ -1,4 +1,4 @@
-"""`sweep`: thousands of dreams as one job that may be killed, goes on where it was, and spreads over machines."""
+"""`sweep`: thousands of dreams, portraits or reconstructions as one job that may be killed, resumed and spread."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ import torch
 from tqdm.auto import tqdm
 
 from tl_dream._arguments import Whole, listed, one_of, plain, seed_number, whole_number
-from tl_dream._errors import DreamError, keeping, require, shortened
-from tl_dream.dreaming import Method, dream_many
-from tl_dream.models import Host, attached, load_model
-from tl_dream.objectives import neuron
+from tl_dream._errors import DreamError, keeping, require, shortened, unknown
+from tl_dream.dreaming import Method
+from tl_dream.models import attached, load_model
 from tl_dream.sweeps.engines import ENGINES, WorkersDied, run_cluster, run_processes
-from tl_dream.sweeps.jobs import Job, Settings, has_units, jobs_of, started_from
+from tl_dream.sweeps.jobs import Job, Kind, describe_corpus, find_starts, jobs_of, read_starts
 from tl_dream.sweeps.journal import journal_paths, locked, mend_journals
+from tl_dream.sweeps.kinds import KINDS, Dreams, Portraits, Reconstructions
 from tl_dream.sweeps.manifest import keep_manifest, make_manifest, sweep_id
-from tl_dream.sweeps.patterns import Unit
 from tl_dream.sweeps.reading import LOCK, SweepStatus, sweep_status
-from tl_dream.sweeps.starts import describe_corpus, find_starts, read_starts
 from tl_dream.sweeps.workers import Loader, Work, run_here
 from tl_dream.text import DEFAULT_ALLOWED, Allowed
 
@@ -36,6 +34,7 @@ def sweep(
     jobs: Any,
     *,
     out: str | os.PathLike[str],
+    what: str | Portraits | Reconstructions = "dreams",
     corpus: Any = None,
     column: str | None = None,
     sentences: Whole = 10,
@@ -55,7 +54,7 @@ def sweep(
     width: Whole | None = None,
     progress: bool | None = None,
 ) -> SweepStatus:
-    """Dreams of thousands of units, kept in a folder job by job.
+    """Thousands of dreams, portraits or reconstructions, kept in a folder job by job.
 
     The folder holds a manifest (versions, the model's hash, settings, the list of jobs), the sentences that units start
     from, and a journal a worker: JSON lines, one for every job that has ended, on the disk before the next. Killed at
@@ -67,13 +66,17 @@ def sweep(
         model: a HookedEncoder, HookedTransformer or TransformerBridge. For several processes or machines, which load
             their own: a name for `load_model`, or a function without arguments that gives a model and can be pickled
             (`functools.partial(td.load_model, "minilm", device="cuda")`).
-        jobs: what is dreamed: patterns of units such as "block_out:0-5:all" (see `units`), units, or
-            (objective, prompt) pairs.
+        jobs: for dreams patterns of units such as "block_out:0-5:all" (see `units`), units, or (objective, prompt)
+            pairs; for portraits patterns, units or objectives; for reconstructions texts, or a file of them (a Path),
+            each at every layer.
         out: the folder; made where there is none.
-        corpus, column: where units start: each from its best sentences here (as in `corpus_search`, one pass for all).
-        sentences: how many of them.
-        prompt: where units start without a corpus: a sentence, or several.
-        method, budget, allowed, banned, max_changes, retokenize: as in `dream_many`, for every job.
+        what: "dreams", "portraits" or "reconstructions"; with other options than the usual ones `Portraits(...)` or
+            `Reconstructions(...)`.
+        corpus, column: where dreams of units start: each from its best sentences here (as in `corpus_search`, one pass
+            for all); or what portraits are over.
+        sentences: how many of them a dream starts from.
+        prompt: where dreams of units start without a corpus: a sentence, or several.
+        method, budget, allowed, banned, max_changes, retokenize: of dreams, as in `dream_many`, for every job.
         seeds: how often each is done: with `seed`, `seed` + 1, ...
         seed: of the local random generators, and of "random=" in patterns.
         engine: "joblib" for processes on this machine, "dask" for the workers of a cluster (the extra `cluster`);
@@ -82,7 +85,7 @@ def sweep(
         scheduler: for "dask": the address of a running one; None makes a cluster of `workers` processes here.
         threads: of torch in each worker; None shares this machine's processors among them, and leaves those of a
             cluster as they were started.
-        width: jobs side by side in a worker (see `dream_many`).
+        width: jobs side by side in a worker (see `dream_many` and `reconstruct_many`; of portraits 16).
         progress: show a progress bar of jobs; None shows it on a terminal only.
 
     Returns:
@@ -99,8 +102,11 @@ def sweep(
         (3, 0, ())
         >>> td.read_sweep("units").key.tolist()
         ['mlp_post:1:1@0', 'mlp_post:1:5@0', 'mlp_post:1:6@0']
+        >>> texts, what = ["i hate kickshaws .", "the old dog sleeps ."], td.Reconstructions(layers=[0, 1])
+        >>> td.sweep(bert, texts, out="texts", what=what).done, bool(td.read_sweep("texts").exact[0])
+        (4, True)
     """
-    settings = Settings(
+    dreams = Dreams(
         method=method,
         budget=None if budget is None else whole_number("budget", budget),
         allowed=plain(allowed),
@@ -108,6 +114,8 @@ def sweep(
         max_changes=None if max_changes is None else whole_number("max_changes", max_changes),
         retokenize=retokenize,
     )
+    kind = _read_kind(what, dreams)
+    require(prompt is None or kind is dreams, f"prompt= is where dreams start: for {kind.called} leave it out")
     first, count = seed_number(seed), whole_number("seeds", seeds)
     sentences, workers = whole_number("sentences", sentences), whole_number("workers", workers)
     threads = None if threads is None else whole_number("threads", threads)
@@ -127,45 +135,60 @@ def sweep(
     with locked(folder / LOCK, 2.0, busy):
         loaded = model if load is None else load()
         with attached(loaded) as host:
-            todo = jobs_of(host, jobs, prompt, range(first, first + count))
+            todo = jobs_of(host, kind, jobs, prompt, range(first, first + count))
+            searched = any(job.searched for job in todo)
             require(
-                corpus is not None or prompt is not None or not has_units(todo),
-                "no sentence to start from: give a corpus, or a prompt",
+                corpus is not None or not searched,
+                "no sentence to start from: give a corpus" + (", or a prompt" if kind is dreams else ""),
             )
-            require(
-                corpus is None or has_units(todo),
-                "the corpus is where units start, and there is no unit among the jobs: leave it out",
-            )
-            _try_out(host, settings, prompt)
+            require(corpus is None or searched, "not one of the jobs starts from the corpus, as units do: leave it out")
+            kind.try_out(host, prompt)
+            sentences = kind.sentences or sentences
             known = None if corpus is None else describe_corpus(corpus, column, sentences)
-            manifest = make_manifest(host, todo, settings, known, prompt)
+            manifest = make_manifest(host, todo, kind, known, prompt)
             keep_manifest(folder, manifest)
             identity = sweep_id(manifest)
             notices, done = mend_journals(folder, identity)
             left = [job for job in todo if not done.get(job.key)]
             if corpus is not None and left:
-                units = [job.goal for job in todo if isinstance(job.goal, Unit) and job.seed == first]
-                find_starts(host, units, corpus, column=column, sentences=sentences, folder=folder, progress=progress)
-                left = started_from(left, read_starts(folder))
-        work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), settings, width)
+                find_starts(
+                    host, kind, todo, corpus, column=column, sentences=sentences, folder=folder, progress=progress
+                )
+                left = kind.started(host, left, read_starts(folder), corpus, column)
+        work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), kind, width)
 
         def so_far(partial: Any, why: str) -> SweepStatus | None:
             status = replace(sweep_status(folder, notices=notices), running=False)
             return status if status.done else None
 
         with keeping(so_far):
-            with _bar(folder, len(todo), progress, watched=not here) as ended:
+            with _bar(folder, len(todo), progress):
                 if here:
-                    run_here(work, loaded, left, folder, ended)
+                    run_here(work, loaded, left, folder)
                 elif left:
                     assert load is not None
                     del loaded
                     if engine == "dask":
-                        run = partial(run_cluster, scheduler=scheduler, workers=workers, threads=threads, ended=ended)
+                        run = partial(run_cluster, scheduler=scheduler, workers=workers, threads=threads)
                     else:
                         run = partial(run_processes, workers=workers, threads=threads)
                     notices += _until_done(lambda jobs: run(work, load, jobs, folder), left, folder, identity)
     return sweep_status(folder, notices=notices)
+
+
+def _read_kind(what: Any, dreams: Dreams) -> Kind:
+    """What the jobs are; options of dreams are for dreams alone."""
+    if isinstance(what, str) and what in KINDS:
+        what = dreams if what == dreams.called else KINDS[what]()
+    if not isinstance(what, Kind):
+        raise unknown("kind of job", what, KINDS)
+    stray = [name for name, value in vars(dreams).items() if value != getattr(Dreams, name)]
+    name = type(what).__name__
+    require(
+        isinstance(what, Dreams) or not stray,
+        f"{', '.join(stray)}: an option of dreams; those of {what.called} go into what=td.{name}(...)",
+    )
+    return what
 
 
 def _loader(model: Any) -> Loader | None:
@@ -183,16 +206,6 @@ def _folder(out: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise DreamError(f"the folder {str(out)!r} can't be made: {error.strerror or error}") from error
     return folder
-
-
-def _try_out(host: Host, settings: Settings, prompt: Any) -> None:
-    """Raise what is wrong with the settings or the prompt before they are written down: afterwards no others would be
-    taken. The shortest dream there is asks for all of them."""
-    goal = neuron("block_out", layer=0, unit=0)
-    options = {**vars(settings), "budget": 1}
-    for one in dream_many(host, [(goal, "a b c" if prompt is None else prompt)], **options, progress=False):
-        if one.error is not None:
-            raise one.error
 
 
 def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path, identity: str) -> list[str]:
@@ -220,12 +233,8 @@ def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path,
 
 
 @contextmanager
-def _bar(folder: Path, total: int, progress: bool | None, watched: bool) -> Iterator[Callable[[], object]]:
-    """A progress bar of jobs, and what to call when one has ended.
-
-    Args:
-        watched: others write the journals: the bar follows their lines.
-    """
+def _bar(folder: Path, total: int, progress: bool | None) -> Iterator[None]:
+    """A progress bar of jobs, which follows the lines of the journals, whoever writes them."""
     read: dict[Path, int] = {}
 
     def ended() -> int:
@@ -239,22 +248,17 @@ def _bar(folder: Path, total: int, progress: bool | None, watched: bool) -> Iter
                 read[path] = file.tell()
         return count
 
-    disable = None if progress is None else not progress
+    disable, over = None if progress is None else not progress, threading.Event()
     with tqdm(total=total, initial=ended(), disable=disable, desc="sweep", unit="job", leave=False) as bar:
-        if bar.disable or not watched:
-            yield bar.update
-            bar.refresh()
-            return
-        over = threading.Event()
 
         def follow() -> None:
-            while not over.wait(1.0):
+            while not bar.disable and not over.wait(1.0):
                 bar.update(ended())
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:
-            yield lambda: None
+            yield
         finally:
             over.set()
             thread.join()

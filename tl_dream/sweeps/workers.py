@@ -16,9 +16,8 @@ import cloudpickle
 import torch
 
 from tl_dream._errors import DreamError, require
-from tl_dream.dreaming import Finished, dream_many
 from tl_dream.models import attached, model_hash
-from tl_dream.sweeps.jobs import Job, Settings
+from tl_dream.sweeps.jobs import Ended, Job, Kind
 from tl_dream.sweeps.journal import Journal, Row
 
 STREAK = 20
@@ -36,30 +35,33 @@ class Work:
         sweep: its id, with which rows are marked.
         model: the hash of the model that it is made with.
         session: when this run of it began, in seconds since 1970.
-        settings: how every job is done.
-        width: jobs side by side; None takes what `dream_many` does.
+        kind: what every job is, and how it is done.
+        width: jobs side by side; None takes what the kind does.
     """
 
     sweep: str
     model: str
     session: float
-    settings: Settings
+    kind: Kind
     width: int | None
 
-    def rows(self, model: Any, jobs: Sequence[Job]) -> Iterator[Row]:
+    def rows(self, model: Any, jobs: Sequence[Job], known: dict[Any, dict[str, Any]] | None = None) -> Iterator[Row]:
         """A row for every job, as soon as it ends.
+
+        Args:
+            known: what this worker found before that others of its jobs may use, by sweep and seed.
 
         Raises:
             DreamError: STREAK jobs in a row failed, and not for a mistake of theirs.
         """
+        known = {} if known is None else known
         with attached(model) as host:
             device = host.device.type
         streak = 0
         for seed, some in groupby(jobs, key=lambda job: job.seed):
-            mine = list(some)
-            pairs = [(job.objective, job.prompt) for job in mine]
-            for one in dream_many(model, pairs, **vars(self.settings), seed=seed, width=self.width, progress=False):
-                row = self._row(mine[one.number].key, one, device)
+            mine, found = list(some), known.setdefault((self.sweep, seed), {})
+            for ended in self.kind.run(model, mine, seed, self.width, found):
+                row = self._row(mine[ended[0]].key, ended, device)
                 error = row.get("error", {"kind": DreamError.__name__})
                 streak = 0 if error["kind"] == DreamError.__name__ else streak + 1
                 yield row
@@ -69,13 +71,13 @@ class Work:
                     "what was done before is kept: mend the cause, and run the same command again",
                 )
 
-    def _row(self, key: str, one: Finished, device: str) -> Row:
+    def _row(self, key: str, ended: Ended, device: str) -> Row:
+        _, result, error = ended
         found: dict[str, Any]
-        if one.dream is not None:
-            found = {"result": one.dream.to_json()}
+        if result is not None:
+            found = {"result": result.to_json()}
         else:
-            message = str(one.error) or repr(one.error)
-            found = {"error": {"kind": type(one.error).__name__, "message": message[:1000]}}
+            found = {"error": {"kind": type(error).__name__, "message": (str(error) or repr(error))[:1000]}}
         about = {"sweep": self.sweep, "key": key, "session": self.session, "ended": round(time.time(), 3)}
         return {**about, "device": device, **found}
 
@@ -90,12 +92,11 @@ class Work:
             )
 
 
-def run_here(work: Work, model: Any, jobs: Sequence[Job], folder: Path, ended: Callable[[], object]) -> None:
+def run_here(work: Work, model: Any, jobs: Sequence[Job], folder: Path) -> None:
     """Do the jobs in this process, one row after the other in the first journal."""
     with Journal(folder, 0) as journal:
         for row in work.rows(model, jobs):
             journal.append(row)
-            ended()
 
 
 def packed(value: Any) -> bytes:
@@ -138,8 +139,8 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-_LOADED: dict[bytes, Any] = {}
-"""The model of a far worker, which does one chunk after the other."""
+_LOADED: dict[bytes, tuple[Any, dict[Any, dict[str, Any]]]] = {}
+"""The model of a far worker, which does one chunk after the other, and what its jobs found for each other."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -158,7 +159,8 @@ def run_chunk(work: Work, load: bytes, jobs: bytes, threads: int | None) -> list
                 _LOADED.clear()
                 model = pickle.loads(load)()
                 work.check_model(model)
-                _LOADED[load] = model
-            return list(work.rows(_LOADED[load], pickle.loads(jobs)))
+                _LOADED[load] = model, {}
+            model, known = _LOADED[load]
+            return list(work.rows(model, pickle.loads(jobs), known))
         finally:
             torch.set_num_threads(before)
