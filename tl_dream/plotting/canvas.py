@@ -237,7 +237,7 @@ MARK = 4.5
 
 PLACES = [
     (far, numpy.array([math.cos(math.radians(turn)), math.sin(math.radians(turn))]))
-    for far in (MARK, 8.0, 12.0, 17.0, 23.0, 30.0, 38.0, 48.0)
+    for far in (MARK, 8.0, 12.0, 17.0, 23.0, 30.0, 38.0, 48.0, 60.0, 75.0)
     for turn in (0, 180, 90, -90, 30, 150, -30, -150, 60, 120, -60, -120, 15, 165, -15, -165, 45, 135, -45, -135)
 ]
 """Where a name may begin: points away from its own, and the direction."""
@@ -256,23 +256,24 @@ def name_points(
     """
     bounds = 72 * numpy.array(settle(ax))  # the panel is where it will be drawn
     at = ax.transLimits.transform(points) * bounds
-    taken = [numpy.array([x - 3.5, y - 3.5, x + 3.5, y + 3.5]) for x, y in at]
     heights = [ax.transLimits.transform((0, line))[1] * bounds[1] for line in lines]
-    level = numpy.array([[0, height - 0.8, bounds[0], height + 0.8] for height in heights]).reshape(-1, 4)
+    clear = [[x - 3.5, y - 3.5, x + 3.5, y + 3.5] for x, y in at]  # of names; threads may pass over marks and lines
+    clear += [[0, height - 0.8, bounds[0], height + 0.8] for height in heights]
+    taken: list[list[float]] = []  # by names and threads
     for i, name in names.items():
         half = numpy.array([text_width(name, points=small()) + 3, 1.25 * small() + 1]) / 2
-        others = numpy.array([*taken[:i], *taken[i + 1 :]]).reshape(-1, 4)
-        for far, way in PLACES:
+        others = [numpy.array([*clear[:i], *clear[i + 1 :]]).reshape(-1, 4), numpy.array(taken).reshape(-1, 4)]
+        for far, way in (place for place in PLACES if place[0] < bounds.min() / 3):
             middle = at[i] + far * way + numpy.abs(way) / numpy.abs(way).max() * half * numpy.sign(way)
             thread = [at[i] + share * far * way for share in (0.5, 0.625, 0.75, 0.875, 1.0) if far > MARK]
             boxes = numpy.array([[*(middle - half), *(middle + half)], *([*(p - 0.6), *(p + 0.6)] for p in thread)])
             inside = (boxes[0, :2] >= 0).all() and (boxes[0, 2:] <= bounds).all()
-            if inside and not _overlap(boxes, others) and not _overlap(boxes[:1], level):
+            if inside and not _overlap(boxes[:1], others[0]) and not _overlap(boxes, others[1]):
                 line = {"arrowstyle": "-", "color": themed(GREY), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2.5}
                 look: dict[str, Any] = {"ha": "center", "va": "center", "size": small()}
                 look |= {"xytext": tuple(middle - at[i]), "textcoords": "offset points"}
                 ax.annotate(name, points[i], arrowprops=line if thread else None, **look)
-                taken += list(boxes)
+                taken += boxes.tolist()
                 break
 
 

@@ -246,7 +246,7 @@ def _key(ax: Axes, width: float, height: float) -> None:
         (black, "did not change", "", False),
         (black, "moved, did not change", "", True),
     ]
-    half = scaled(0.5) + max(text_width(meaning) for _, meaning, _, _ in entries[::2]) / 72
+    half = scaled(0.53) + max(text_width(meaning) for _, meaning, _, _ in entries[::2]) / 72
     for i, (sample, meaning, kind, moved) in enumerate(entries):
         x, y = 0.05 + (i % 2) * half, 0.6 + (i // 2) * 1.1
         _write(ax, y, [sample], [(0, x)], {0: kind}, (0,) if moved else ())

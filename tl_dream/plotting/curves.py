@@ -263,8 +263,9 @@ def accuracy_by_layer(evidence: Any, *, title: Title = OWN, ax: Axes | None = No
     at = list(range(len(rows)))
     names = [name for name in ESTIMATOR_MARKS if any(name in row.accuracies for row in rows)]
     labels = {name: name + (" (the concept's)" if name == rows[0].estimator else "") for name in names}
-    random = f"random labels, mean to best of {rows[0].random_concepts}"
     frame = framed(ax, title, "held-out accuracy of a concept, by layer", scaled(5.6))
+    wide, drawn = frame.width > scaled(5.0), rows[0].random_concepts
+    random = f"random labels, mean to best of {drawn}" if wide else f"random labels ({drawn})"
     ax, cells = fill(frame, scaled(3.0), key=[*labels.values(), random])
     host = add_panel(ax, cells[0], "accuracy")
     handles: list[Any] = []
