@@ -18,7 +18,7 @@ OUT = Path(os.environ.get("TL_DREAM_OUT", "."))
 bert = td.load_model("minilm")
 goal = td.neuron("block_out", layer=2, unit=291, pos=9)
 sentence = "The Washington Post reported growing resentment in the nation towards the United States ."
-budget = 3_000 if SMOKE else 60_000
+budget = 8_000 if SMOKE else 60_000
 seeds = range(1 if SMOKE else 3)
 
 # %% [markdown]
@@ -54,4 +54,5 @@ plotting.save_figure(plotting.pareto(front).figure, OUT / "pareto.png")
 # Or with one weight of your choice, by the default method.
 
 # %%
-print(td.dream(bert, goal + 0.3 * judge, sentence, budget=budget, progress=False))
+readable = td.dream(bert, goal + 0.3 * judge, sentence, budget=budget, progress=False)
+print(readable)

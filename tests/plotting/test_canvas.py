@@ -4,21 +4,26 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.text import Text
 
 from tests.support.concepts import made_evidence
+from tests.support.figures import DRAW
 from tests.support.hostile import RESULTS, in_bytes
-from tests.support.plotting import START, assert_nothing_is_cut_or_covered, made_dream, made_history, panel
+from tests.support.plotting import (
+    assert_nothing_is_cut_or_covered,
+    assert_told_apart,
+    made_dream,
+    owner,
+    panel,
+    texts_in,
+    words,
+)
 from tl_dream import DreamError, plotting
 from tl_dream.plotting import canvas
-
-
-def test_readable_leaves_plain_tokens_alone():
-    assert [canvas.readable(t) for t in ("##ing", "the", "α", "[MASK]")] == ["##ing", "the", "α", "[MASK]"]
-    assert canvas.readable("x" * 30) == "x" * 17 + "…"
-
+from tl_dream.plotting.canvas import name_points
 
 DRAWN = {kind: name for kind, name in plotting.OF_KIND.items() if kind != "word_weights"}
 DRAWN |= {"portrait": "portrait", "corpus_result": "corpus_sentences", "masked_predictions": "prediction_bars"}
@@ -34,15 +39,14 @@ def test_tokens_of_bytes_are_drawn_as_text(kind):
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_a_given_axes_is_filled_and_its_neighbour_left_alone(layout):
-    figure, (left, right) = plt.subplots(2, 1, figsize=(9, 8), layout=layout)
+    figure, (left, right) = plt.subplots(2, 1, figsize=(12, 9), layout=layout)
     right.plot([1, 2])
     assert plotting.dream_history(made_dream(), ax=left) is left
     figure.canvas.draw()
     place, other = left.get_position(), right.get_position()
     assert panel(left, "tokens").get_position().y0 >= place.y0 - 0.05 > other.y1 - 0.05
     assert len(right.lines) == 1 and right.axison and not left.axison
-    sizes = [text.get_fontsize() for text in panel(left, "tokens").texts]
-    assert 3 < min(sizes) and max(sizes) <= canvas.FONT_SIZE
+    assert {text.get_fontsize() for text in panel(left, "tokens").texts} == {7.0, 8.0}  # here as there
 
 
 def test_an_axes_put_by_hand_is_filled():
@@ -61,6 +65,49 @@ def test_the_users_style_is_left_alone():
     assert dict(matplotlib.rcParams) == before
 
 
+def test_the_letters_and_fonts_of_the_user_are_taken():
+    """His size, family and colours are used where he set them, ours where he left matplotlib's own."""
+
+    def looks(ax: Axes) -> set[tuple[float, str]]:
+        texts = [text for panel in ax.figure.axes for text in texts_in(panel)]
+        return {(text.get_fontsize(), text.get_fontfamily()[0]) for text in texts}
+
+    assert looks(DRAW["read_back"]()) == {(8.0, "sans-serif")}
+    own = {"font.size": 11.0, "font.family": "serif", "axes.edgecolor": "#123456", "text.color": "#202020"}
+    with matplotlib.rc_context(own):
+        assert looks(DRAW["read_back"]()) == {(11.0, "serif")}
+        ax = DRAW["annealing"]()
+        assert {size for size, _ in looks(ax)} == {11.0, 0.875 * 11}
+        assert panel(ax, "step 0").spines["left"].get_edgecolor() == to_rgba("#123456")
+        assert panel(ax, "title").texts[0].get_color() == "#202020"
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_two_stand_side_by_side_in_a_paper(name):
+    """Seven inches by three: no text covers another, is cut, pale or under 6 points; titles are the user's."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    assert DRAW[name](ax=axes[0], title="(a) {}") is axes[0]
+    DRAW[name](ax=axes[1], title=None)
+    assert_nothing_is_cut_or_covered(axes[0])
+    assert_told_apart(figure)
+    texts = [[text for axes_ in figure.axes if owner(axes_) is ax for text in axes_.texts] for ax in axes]
+    starts = [[text.get_text() for text in some if text.get_text().startswith("(a)")] for some in texts]
+    assert len(starts[0]) == 1 and not starts[1]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_figure_of_its_own_has_room_for_larger_letters_and_may_be_dark(name):
+    with plt.style.context(["dark_background", {"font.size": 11.0, "font.family": "serif"}]):
+        ax = DRAW[name]()
+        assert_nothing_is_cut_or_covered(ax)
+        assert_told_apart(ax.figure)
+
+
+def test_titles():
+    assert words(panel(DRAW["annealing"](title="Mine: {}"), "title"))[0].startswith("Mine: softmax at position 9")
+    assert not [ax for ax in DRAW["annealing"](title=None).figure.axes if ax.get_label() == "title"]
+
+
 def test_spread():
     assert canvas.spread(0, 5) == [] and canvas.spread(1, 5) == [0] and canvas.spread(4, 9) == [0, 1, 2, 3]
     assert canvas.spread(101, 5) == [0, 25, 50, 75, 100]
@@ -75,6 +122,12 @@ def test_save_figure_writes_the_format_of_the_suffix(tmp_path, name, magic):
     assert (tmp_path / name).read_bytes().startswith(magic)
     assert [path.name for path in tmp_path.iterdir()] == [name]  # no temporary file stays
     plotting.save_figure(plt.figure(), str(tmp_path / name))  # over it
+
+
+def test_a_pdf_holds_its_fonts_as_outlines(tmp_path):
+    plotting.save_figure(plotting.annealing(made_dream(), 2, k=2).figure, tmp_path / "a.pdf")
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert b"/FontFile2" in content and b"/CIDFontType2" in content and b"/Type3" not in content
 
 
 def test_save_figure_tells_what_is_wrong(tmp_path: Path):
@@ -96,85 +149,6 @@ def test_a_part_of_a_figure_saves_the_whole(tmp_path):
     ax = plotting.annealing(made_dream(), 2, k=2, ax=left.subplots())
     plotting.save_figure(ax.figure, tmp_path / "a.png", dpi=50)
     assert plt.imread(tmp_path / "a.png").shape[:2] == (200, 450)
-
-
-# Letters
-
-
-def test_letters_that_our_font_lacks_come_from_another_on_the_machine():
-    """STIX comes with matplotlib and has them."""
-    token = "\u24b6\u20dd"
-    assert canvas.readable(token) == token and canvas.written(token)
-    history = made_history(start=("[CLS]", token, *START[2:]))
-    ax = plotting.dream_history(made_dream(history))
-    (drawn, *_) = [text for text in panel(ax, "tokens").texts if text.get_text() == token]
-    assert len(drawn.get_fontfamily()) > 1
-    assert_nothing_is_cut_or_covered(ax)  # no warning of missing glyphs
-    assert canvas.FAMILY not in matplotlib.rcParams["font.family"]  # the user's own is as it was
-    bars = plotting.annealing(made_dream(history), 1, k=2)
-    labels = panel(bars, "step 0").get_yticklabels()
-    assert token in [text.get_text() for text in labels] and len(labels[0].get_fontfamily()) > 1
-
-
-def test_what_no_font_has_is_spelled():
-    assert canvas.readable("한국") == "‹han›‹gug›" and canvas.readable("ひ") == "‹hi›"
-    assert canvas.readable("我") == "\\u6211" and not canvas.written("我")
-    assert canvas.wrapped("neuron(pos='我')", 9.0) == "neuron(pos='\\u6211')"
-
-
-@pytest.mark.parametrize("word", ["كتاب", "שלום", "##ات"])
-def test_a_word_from_right_to_left_leaves_the_others_in_their_places(word):
-    """What stands right of it on paper comes after it in the text."""
-    line = canvas.spelled(f"{word} the dog")
-    figure = plt.figure(figsize=(6, 1))
-    with matplotlib.rc_context(canvas.STYLE):
-        ends = []
-        for text in (line, line.removesuffix(" the dog") + " the"):
-            drawn = figure.text(0, 0, text)
-            figure.canvas.draw()
-            picture = numpy.asarray(figure.canvas.buffer_rgba())[..., 0] < 128
-            ends.append(picture)
-            drawn.remove()
-    common = ends[1].any(0).nonzero()[0].max()  # the longer line begins as the shorter one
-    assert (ends[0][:, :common] == ends[1][:, :common]).all() and ends[0][:, common + 1 :].any()
-    assert canvas.spelled(line) == line
-
-
-# Colours
-
-
-def contrast(one: object, two: object) -> float:
-    """The ratio of two colours' luminances (WCAG): 4.5 and more is readable, 3 is told apart."""
-    lights = []
-    for colour in (one, two):
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
-    return (max(lights) + 0.05) / (min(lights) + 0.05)
-
-
-@pytest.mark.parametrize("style", ["default", "dark_background", "ggplot", "Solarize_Light2"])
-def test_text_and_lines_are_told_apart_from_the_ground_in_any_style(style):
-    with plt.style.context(style):
-        for ax in (
-            plotting.dream_history(made_dream()),
-            plotting.annealing(made_dream(), 2, k=2),
-            plotting.cost_curves({"_one": [(0, 1.0), (1, 2.0)], "two": [(0, 1.0), (1, 3.0)]}),
-            plotting.accuracy_by_layer([made_evidence()]),
-        ):
-            figure = ax.figure
-            for axes in figure.axes:
-                ground = axes.get_facecolor() if axes.axison else figure.get_facecolor()
-                for text in (*axes.texts, *([axes.xaxis.label, axes.yaxis.label] if axes.axison else [])):
-                    own = text.get_bbox_patch()
-                    behind = ground if own is None else own.get_facecolor()
-                    assert contrast(text.get_color(), behind) > 3, (style, text.get_text())
-                for line in axes.lines:
-                    assert contrast(line.get_color(), ground) > 2, (style, line.get_label())
-        with matplotlib.rc_context(canvas.STYLE):
-            for colour in (canvas.INK, canvas.DARK_GREEN, canvas.RED):
-                assert contrast(canvas.themed(colour), canvas.paper()) > 3
-            for fill in (canvas.shade(1.0), canvas.themed(canvas.RIGHT), canvas.themed(canvas.WRONG)):
-                assert contrast(canvas.themed(canvas.INK), fill) > 3
 
 
 def test_another_result_than_the_plot_draws_is_told():
@@ -201,3 +175,32 @@ def test_another_result_than_the_plot_draws_is_told():
         plotting.annealing(other, 1)
     with pytest.raises(DreamError, match="this plot draws a Dream .*, not Evidence"):
         plotting.search_costs({"a": other})
+
+
+# Names of points
+
+
+def test_every_name_stands_beside_its_point_or_has_a_thread():
+    figure, ax = plt.subplots(figsize=(4, 3), layout="constrained")
+    points = [(0.1 * (i % 4), 0.1 * (i // 4)) for i in range(12)]
+    ax.set(xlim=(-0.2, 0.6), ylim=(-0.2, 0.5))
+    name_points(ax, points, {i: f"name{i}" for i in range(12)}, lines=[0.15])
+    assert sorted(words(ax)) == sorted(f"name{i}" for i in range(12))
+    assert_nothing_is_cut_or_covered(ax)
+    level = ax.transData.transform((0, 0.15))[1]
+    for text in ax.texts:
+        x, y = ax.transData.transform(points[int(text.get_text()[4:])])
+        box = Text.get_window_extent(text)
+        gap = max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1, 0) * 72 / figure.dpi
+        assert gap < 10 or text.arrow_patch is not None
+        assert not box.y0 + 1 < level < box.y1 - 1
+        for u, v in ax.transData.transform(points):
+            assert not (box.x0 < u < box.x1 and box.y0 < v < box.y1)
+
+
+def test_what_has_no_room_is_left_out_and_the_first_come_first():
+    _, ax = plt.subplots(figsize=(2, 2))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    name_points(ax, [(0.5, 0.5)] * 60, {i: f"a long name {i}" for i in reversed(range(60))})
+    shown = words(ax)
+    assert 1 <= len(shown) < 60 and shown[0] == "a long name 59"

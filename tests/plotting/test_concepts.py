@@ -10,7 +10,8 @@ from matplotlib.patches import FancyBboxPatch
 from tests.support.editing import CAT, HER, SHE, made_edit, made_row
 from tests.support.plotting import assert_nothing_is_cut_or_covered, panel, words
 from tl_dream import DreamError
-from tl_dream.plotting.concepts import DARK_GREEN, RED, dose_response, edit_table
+from tl_dream.plotting.concepts import dose_response, edit_table
+from tl_dream.plotting.style import DARK_GREEN, RED
 from tl_dream.results.edits import Change
 
 ROWS = (

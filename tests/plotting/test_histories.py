@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -72,8 +73,27 @@ def test_a_method_without_a_temperature_has_no_such_panel():
     ax.figure.canvas.draw()
     assert "temperature" not in [other.get_label() for other in ax.figure.axes]
     assert panel(ax, "score").get_xlabel() == "step"
-    with pytest.raises(DreamError, match="no softmax to draw"):
-        plotting.annealing(dream, 2)
+    with pytest.raises(DreamError, match=r"no softmax to draw: .* Dream with method=td.Annealing\(...\)"):
+        plotting.annealing(dream)
+
+
+def test_one_panel_shows_both_scores_and_the_temperature():
+    """On an axis of its own, at the right; and so it is where there is no room for the table."""
+    dream = made_dream()
+    ax = plotting.dream_history(dream, tokens=False)
+    assert_nothing_is_cut_or_covered(ax)
+    score, temperature = panel(ax, "score"), panel(ax, "temperature")
+    assert "tokens" not in [other.get_label() for other in ax.figure.axes]
+    assert line(score, "soft sentence")[1] == list(dream.history.soft_score)
+    assert line(score, "real tokens")[1] == list(dream.history.hard_score)
+    assert line(temperature, "temperature")[1] == list(dream.history.temperature)
+    assert score.get_position().bounds == temperature.get_position().bounds
+    assert temperature.yaxis.get_label_position() == "right"
+    named = [text.get_text() for text in panel(ax, "legend").get_legend().get_texts()]
+    assert named == ["soft sentence", "real tokens", "start", "best real tokens", "temperature"]
+    _, (left, right) = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
+    labels = [other.get_label() for other in plotting.dream_history(dream, ax=left).figure.axes]
+    assert "tokens" not in labels and "temperature" in labels
 
 
 def labels(ax: Axes) -> list[str]:

@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from tests.support.hostile import RESULTS
 from tests.support.plotting import ODD, assert_nothing_is_cut_or_covered, made_corpus, made_hit, panel, words
 from tl_dream import DreamError
-from tl_dream.plotting.canvas import VERMILLION, WEIGHTS
 from tl_dream.plotting.portraits import corpus_sentences, portrait
+from tl_dream.plotting.style import VERMILLION, WEIGHTS
 from tl_dream.results.portraits import Measure, Portrait, PortraitDream, Standing
 
 

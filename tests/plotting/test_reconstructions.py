@@ -7,8 +7,8 @@ from matplotlib.patches import Rectangle
 
 from tests.conftest import says
 from tests.support.plotting import assert_nothing_is_cut_or_covered, panel, words
-from tl_dream.plotting.canvas import VERMILLION
-from tl_dream.plotting.reconstructions import RIGHT, WRONG, kept_curves, read_back
+from tl_dream.plotting.reconstructions import kept_curves, read_back
+from tl_dream.plotting.style import RIGHT, VERMILLION, WRONG
 from tl_dream.results.base import Cost
 from tl_dream.results.layers import Kept, KeptTokens
 

@@ -20,9 +20,9 @@ from tests.support.plotting import (
     words,
 )
 from tl_dream import DreamError
-from tl_dream.plotting.canvas import ORANGE
 from tl_dream.plotting.portraits import corpus_sentences
 from tl_dream.plotting.scans import neighbours, prediction_bars, token_bars
+from tl_dream.plotting.style import ORANGE
 from tl_dream.results.scans import (
     MaskedPredictions,
     Neighbour,

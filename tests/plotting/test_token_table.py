@@ -14,7 +14,7 @@ from tests.support.plotting import (
     words,
 )
 from tl_dream import plotting
-from tl_dream.plotting import canvas
+from tl_dream.plotting import canvas, style
 from tl_dream.plotting.token_table import MOST_ROWS
 from tl_dream.results.dreams import Dream
 
@@ -45,14 +45,14 @@ def test_changed_tokens_are_bold_new_ones_have_a_bar_and_shades_are_weights():
     assert {"cold", "moon", "a", "river"} <= bold
     assert not {"red", "dog", "the", "sees", "[CLS]"} & bold
     boxes = [patch for patch in table.patches if isinstance(patch, Rectangle) and patch.get_y() < 4]
-    bars = [patch for patch in boxes if to_hex(patch.get_facecolor()).upper() == canvas.VERMILLION]
+    bars = [patch for patch in boxes if to_hex(patch.get_facecolor()).upper() == style.VERMILLION]
     assert len(bars) == 4  # "cold moon a river", in the row of step 5 only
     cells = [patch for patch in boxes if patch.get_height() == 1]
     assert len(cells) == 3 * len(FREE)  # fixed positions are not shaded
     tops = sorted({patch.get_y() for patch in cells})
     for top, weight in zip(tops, (0.25, 0.625, 1.0), strict=True):
         shades = {patch.get_facecolor() for patch in cells if patch.get_y() == top}
-        assert shades == {canvas.WEIGHTS(weight)}
+        assert shades == {style.WEIGHTS(weight)}
 
 
 @pytest.mark.parametrize("words_", [1, 6, 14, 38])

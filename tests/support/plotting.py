@@ -5,6 +5,9 @@ import warnings
 from dataclasses import replace
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tl_dream.results.base import Cost
 from tl_dream.results.corpora import CorpusHit, CorpusResult
@@ -70,28 +73,75 @@ def panel(ax: Axes, label: str) -> Axes:
     return found
 
 
+def contrast(one: object, two: object) -> float:
+    """The ratio of two colours' luminances (WCAG): 4.5 and more is readable, 3 is told apart."""
+    lights = []
+    for colour in (one, two):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+def assert_told_apart(figure: Figure, least: float = 4.5) -> None:
+    """Every text has this contrast to what is behind it, every line half of it."""
+    figure.canvas.draw()
+    for axes in figure.axes:
+        ground = axes.get_facecolor() if axes.axison else figure.get_facecolor()
+        fills = [patch for patch in axes.patches if patch.get_fill() and patch.get_facecolor()[3] == 1]
+        places = [patch.get_window_extent() for patch in fills]
+        for text in texts_in(axes):
+            own, box = text.get_bbox_patch(), Text.get_window_extent(text)
+            middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+            under = [fill.get_facecolor() for fill, place in zip(fills, places, strict=True) if place.contains(*middle)]
+            behind = [ground, *under][-1] if own is None else own.get_facecolor()
+            assert contrast(text.get_color(), behind) >= least, (text.get_text(), text.get_color(), behind)
+        for line in axes.lines:
+            if line.get_linestyle() != "None" and line.get_zorder() > 0:  # not a rule behind
+                assert contrast(line.get_color(), ground) > least / 2.25, (axes.get_label(), line.get_label())
+
+
+def owner(panel: Axes) -> Axes:
+    """Which of a figure's first axes, two side by side, a panel is drawn in the place of."""
+    spec, figure = panel.get_subplotspec().get_topmost_subplotspec(), panel.figure
+    return next(ax for ax in figure.axes if ax.get_subplotspec() == spec)
+
+
 def words(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
 
-def assert_nothing_is_cut_or_covered(ax: Axes) -> None:
-    """Every text lies inside the figure, and no two texts of one panel overlap."""
+def texts_in(axes: Axes) -> list[Text]:
+    """All text that is drawn of an Axes: what was written, titles, legend, and what stands at its axis."""
+    titles = (axes.title, axes._left_title, axes._right_title)
+    found = [*axes.texts, *titles]
+    if (legend := axes.get_legend()) is not None:
+        found += [*legend.get_texts(), legend.get_title()]
+    for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        found += [axis.label, *(label for tick in ticks for label in (tick.label1, tick.label2))]
+    return [text for text in found if text.get_visible() and text.get_text().strip()]
+
+
+def assert_nothing_is_cut_or_covered(ax: Axes | Figure, least: float = 6.0) -> None:
+    """Every text lies inside the figure, no two overlap, and no letter is smaller than so many points."""
     figure = ax.figure
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.canvas.draw()
+    boxes = []
     for axes in figure.axes:
-        texts = [*axes.texts, axes.title]
-        if axes.axison:
-            texts += [axes.xaxis.label, axes.yaxis.label]
-        boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
-        for box in boxes:
-            assert box.x0 >= -1 and box.y0 >= -1, axes.get_label()
-            assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, axes.get_label()
-        for i, one in enumerate(boxes):
-            for two in boxes[:i]:
-                apart = one.x1 <= two.x0 + 1 or two.x1 <= one.x0 + 1 or one.y1 <= two.y0 + 1 or two.y1 <= one.y0 + 1
-                assert apart, f"two texts overlap in the panel {axes.get_label()!r}"
+        for text in texts_in(axes):
+            named = f"{text.get_text()!r} in the panel {axes.get_label()!r}"
+            assert text.get_fontsize() >= least - 1e-9, f"{named} has {text.get_fontsize():.1f} points"
+            box = Text.get_window_extent(text)  # without the thread of a name
+            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+            assert inside, f"{named} is cut at the edge of the figure"
+            boxes.append((box, named))
+    for i, (one, name) in enumerate(boxes):
+        for two, other in boxes[:i]:
+            apart = one.x1 <= two.x0 + 1 or two.x1 <= one.x0 + 1 or one.y1 <= two.y0 + 1 or two.y1 <= one.y0 + 1
+            assert apart, f"{name} and {other} overlap"
 
 
 ODD = ("[CLS]", "$x$", "$$", "東京", "தமிழ்", "antidisestablishmentarianism", "_^{", "\u200d", "%", "[SEP]")

@@ -1,13 +1,12 @@
 """Results to Axes. The one door to matplotlib."""
 
-from tl_dream.plotting.accuracies import accuracy_by_layer
 from tl_dream.plotting.canvas import check_figure_path, save_figure
 from tl_dream.plotting.concepts import dose_response, edit_table
+from tl_dream.plotting.curves import accuracy_by_layer, cost_curves, median_curve, pareto, search_costs
 from tl_dream.plotting.histories import annealing, dream_history
 from tl_dream.plotting.portraits import corpus_sentences, portrait
 from tl_dream.plotting.reconstructions import kept_curves, read_back
 from tl_dream.plotting.scans import neighbours, prediction_bars, token_bars
-from tl_dream.plotting.searches import cost_curves, median_curve, pareto, search_costs
 
 OF_KIND = {
     "concept_edit": "edit_table",

@@ -1,86 +1,63 @@
-"""Style, panels, the width of text, and figures saved: what all plots share."""
+"""Style, colours, the place of a picture, its title and legend, and figures saved: what all plots share."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
-import re
-import textwrap
-import unicodedata
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ParamSpec
 
 import matplotlib
 import matplotlib.pyplot as plt
-from matplotlib import font_manager
+import numpy
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.font_manager import FontProperties
-from matplotlib.ft2font import FT2Font
-from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec, SubplotSpec
-from matplotlib.text import Text
-from matplotlib.textpath import text_to_path
+from matplotlib.gridspec import GridSpec, SubplotSpec
 
 from tl_dream._errors import require, unknown
+from tl_dream.plotting.style import FONT_SIZE, GREY, LEAST, scaled, set_fonts, size, small, text_width, themed, wrapped
 from tl_dream.results import check_writable, write_bytes
-from tl_dream.results import readable as as_text
 
-INK, GREY, PALE = "#000000", "#5c5c5c", "#d9d9d9"
-ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-"""Okabe and Ito's colours, told apart with every kind of colour vision. No meaning rests on colour alone."""
-
-DARK_GREEN, RED = "#00704F", "#B8390E"
-"""Green and red as in the article, dark enough for text and told apart by brightness too."""
-
-RIGHT, WRONG = "#bfe3d5", "#f3c4a5"
-"""Okabe and Ito's green and vermillion, pale enough for black letters."""
-
-ON_DARK = {DARK_GREEN: "#4FD3A6", RED: "#FF9466", RIGHT: "#00583F", WRONG: "#7A3A00"}
-"""The same on a dark ground."""
-
-WEIGHTS = LinearSegmentedColormap.from_list("tl_dream_weights", ["#ffffff", SKY])
-"""Softmax weights: white (0) to sky blue (1); lighter to darker in grey, and black text stays readable on all of it."""
-
-FONT_SIZE = 8.0
-"""Points."""
-
-FAMILY = "DejaVu Sans"
-"""It comes with matplotlib, so a figure looks the same everywhere; what it lacks comes from others."""
-
-STYLE: Any = {
-    "font.family": [FAMILY],
+STYLE: dict[str, Any] = {
     "font.size": FONT_SIZE,
-    "axes.titlesize": FONT_SIZE + 1,
-    "axes.labelsize": FONT_SIZE,
-    "xtick.labelsize": FONT_SIZE - 1,
-    "ytick.labelsize": FONT_SIZE - 1,
-    "legend.fontsize": FONT_SIZE,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.linewidth": 0.8,
     "lines.linewidth": 1.4,
-    "text.parse_math": False,  # "$" is a token
-    "text.usetex": False,
-    "figure.dpi": 100.0,
 }
+"""What is so unless the user's rcParams say something else than matplotlib's own."""
+
+ALWAYS: Any = {"text.parse_math": False, "text.usetex": False}  # "$" is a token
+
+NARROW = 3.6
+"""Inches; in a place that is narrower the package's letters have 7 points."""
 
 P = ParamSpec("P")
 
 
+def _style(ax: Any) -> Any:
+    """The package's style where the user has none of his own."""
+    given: Any = matplotlib.rcParams
+    plain: Any = matplotlib.rcParamsDefault
+    style = {key: value for key, value in STYLE.items() if given[key] == plain[key]}
+    if "font.size" in style and isinstance(ax, Axes) and inches(ax)[0] < NARROW:
+        style["font.size"] = FONT_SIZE - 1
+    points = style.get("font.size", given["font.size"])
+    beside = max(LEAST, 0.875 * points)
+    sizes = {"axes.titlesize": points, "xtick.labelsize": beside, "ytick.labelsize": beside}
+    return {**style, **{key: value for key, value in sizes.items() if given[key] == plain[key]}, **ALWAYS}
+
+
 def styled(function: Callable[P, Axes]) -> Callable[P, Axes]:
-    """Draw in the package's style and leave the user's rcParams as they are."""
+    """Draw in the user's style, and where he has none in the package's; his rcParams stay as they are."""
 
     @wraps(function)
     def draw(*args: P.args, **kwargs: P.kwargs) -> Axes:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(_style(kwargs.get("ax"))):
             drawn = function(*args, **kwargs)
-            if len(matplotlib.rcParams["font.family"]) > 1:  # what was made before its letters were known (ticks)
-                for text in drawn.figure.figure.findobj(Text):
-                    if text.get_fontfamily()[0] == FAMILY:
-                        text.set_fontfamily(matplotlib.rcParams["font.family"])
+            _finish(drawn.figure.figure)
             return drawn
 
     return draw
@@ -96,178 +73,151 @@ def expect(given: Any, source: str, *kinds: type) -> None:
     require(isinstance(given, kinds), f"this plot draws a {names} ({source}), not {type(given).__name__}")
 
 
-def fill_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The emptied Axes whose place a picture fills: `ax`, or a new figure of `width` x `height` inches."""
+# The place of a picture
+
+Title = str | None
+OWN = "{}"
+"""The default of `title=`: what the picture is of."""
+
+
+TEXT = "tl_dream text"
+"""The gid of panels that hold text alone."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The place of a picture.
+
+    Attributes:
+        ax: whose place is filled; None for a figure made here.
+        title: in lines; empty for none.
+        width: inches.
+        body: inches below the title; infinite in a figure made here.
+    """
+
+    ax: Axes | None
+    title: str
+    width: float
+    body: float
+
+    @property
+    def given(self) -> bool:
+        return self.ax is not None
+
+
+def inches(ax: Axes) -> tuple[float, float]:
+    """Width and height of an Axes where it stands now."""
+    box, dpi = ax.get_window_extent(), ax.figure.figure.dpi
+    return float(box.width / dpi), float(box.height / dpi)
+
+
+def settle(ax: Axes) -> tuple[float, float]:
+    """Have the figure's layout engine move all Axes to their places; the width and height of this one in inches."""
+    figure = ax.figure.figure
+    _finish(figure)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+    return inches(ax)
+
+
+def _finish(figure: Figure) -> None:
+    """Give texts their fonts, and keep the layout engine from making room for what was laid out here."""
+    set_fonts(figure)
+    for panel in figure.axes:
+        for artist in panel.get_children() if panel.get_gid() == TEXT else ():
+            artist.set_in_layout(False)
+
+
+def _head(title: str) -> float:
+    return scaled(0.16) * (1 + title.count("\n")) + 0.06 if title else 0.0
+
+
+def framed(ax: Axes | None, title: Title, own: str, width: float) -> Frame:
+    """The place of a picture and its title.
+
+    Args:
+        ax: whose place is filled; None for a figure made here, which is `width` inches wide.
+        title: the user's; "{}" in it is `own`, None is no title. In a given place it has three lines at most.
+    """
+    height = math.inf
+    if ax is not None:
+        ax.set_axis_off()
+        width, height = settle(ax)
+    text = wrapped((title or "").replace(OWN, own), width).split("\n")
+    if ax is not None and len(text) > 3:
+        text = [*text[:2], text[2][:-1] + "…"]
+    return Frame(ax, "\n".join(text), width, height - _head("\n".join(text)))
+
+
+def fill(
+    frame: Frame, *heights: float, label: str = "title", key: Sequence[str] = ()
+) -> tuple[Axes, list[SubplotSpec]]:
+    """The Axes whose place is filled, and cells of these heights (inches) below the title, which is in the panel
+    `label`; a last one for a legend of the names in `key`. In a place that was given the first cell takes what the
+    others leave."""
+    heights = (*heights, key_height(key, frame.width)) if key else heights
+    if frame.given:
+        heights = (max(0.2, frame.body - sum(heights[1:])), *heights[1:])
+    rows = [_head(frame.title), *heights] if frame.title else list(heights)
+    ax = frame.ax
     if ax is None:
-        ax = plt.figure(figsize=(width, height), layout="constrained").add_subplot()
+        ax = plt.figure(figsize=(frame.width, sum(rows) + 0.06 * len(rows)), layout="constrained").add_subplot()
     ax.set_axis_off()
-    return ax
-
-
-def grid_in(ax: Axes, rows: int, columns: int, **ratios: Sequence[float] | float) -> GridSpecFromSubplotSpec:
-    """A grid in the place of an Axes (`width_ratios`, `height_ratios`, `wspace`, `hspace`)."""
     spec = ax.get_subplotspec()
     if spec is None:  # an Axes put somewhere by hand
         box = ax.get_position()
         spec = GridSpec(1, 1, ax.figure.figure, box.x0, box.y0, box.x1, box.y1)[0]
-    return spec.subgridspec(rows, columns, **ratios)
+    grid = spec.subgridspec(len(rows), 1, height_ratios=rows)
+    if frame.title:  # in a cell of its own: a title over several panels gets room from no layout engine
+        over = blank(ax, grid[0], label)
+        over.text(0, 0, frame.title, ha="left", va="bottom")
+    # each in a grid of its own: what stands beside one panel moves no other
+    return ax, [grid[i].subgridspec(1, 1)[0] for i in range(len(rows) - len(heights), len(rows))]
 
 
-def dpi(ax: Axes) -> float:
-    """Pixels an inch of the figure an Axes stands in."""
-    return float(ax.figure.figure.dpi)
-
-
-def add_panel(ax: Axes, spec: SubplotSpec, label: str, **options: Any) -> Axes:
+def add_panel(host: Axes, spec: SubplotSpec, label: str, **options: Any) -> Axes:
     """A new Axes in a cell of the grid, found later by its label."""
-    owner: Figure | SubFigure = ax.figure
+    owner: Figure | SubFigure = host.figure
     return owner.add_subplot(spec, label=label, **options)
 
 
-def paper() -> str:
-    """The ground that panels are drawn on, in the user's style."""
-    own = matplotlib.rcParams["axes.facecolor"]
-    return to_hex(own if own != "none" else matplotlib.rcParams["figure.facecolor"])
+def blank(host: Axes, spec: SubplotSpec, label: str) -> Axes:
+    """A new panel for text, without axes."""
+    panel = add_panel(host, spec, label, gid=TEXT)
+    panel.set_axis_off()
+    return panel
 
 
-def _dark() -> bool:
-    red, green, blue = to_rgb(paper())
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.4
+def fitting(most: int, room: float, each: float) -> int:
+    """How many things of `each` inches there is room for: at most so many, at least one."""
+    return max(1, most if math.isinf(room) else min(most, int(room / each)))
 
 
-def themed(colour: str) -> str:
-    """One of the colours above as the user's style has it: what is black, grey and pale is so between the style's text
-    and its ground, and text and fills are light or dark enough for these."""
-    share = {INK: 1.0, GREY: 0.64, PALE: 0.15}.get(colour)
-    if share is None:
-        return ON_DARK.get(colour, colour) if _dark() else colour
-    text, ground = to_rgb(matplotlib.rcParams["text.color"]), to_rgb(paper())
-    red, green, blue = (share * a + (1 - share) * b for a, b in zip(text, ground, strict=True))
-    return to_hex((red, green, blue))
+def key_columns(names: Sequence[str], width: float) -> int:
+    """Columns of a legend in so many inches."""
+    for columns in range(len(names), 1, -1):
+        down = math.ceil(len(names) / columns)
+        parts = [names[i : i + down] for i in range(0, len(names), down)]
+        if sum(max(map(text_width, part)) + 5 * size() for part in parts) <= 72 * width:
+            return len(parts)
+    return 1
 
 
-def shade(weight: float) -> tuple[float, float, float, float]:
-    """A weight from 0 to 1 as a ground that text stays readable on (see `WEIGHTS`)."""
-    colours = LinearSegmentedColormap.from_list("tl_dream_dark", [paper(), BLUE]) if _dark() else WEIGHTS
-    return colours(float(weight))
+def key_height(names: Sequence[str], width: float) -> float:
+    """Inches of a legend in so many inches of width."""
+    return scaled(0.175) * math.ceil(len(names) / key_columns(names, width)) + 0.06
 
 
-REGULAR = ("400", "normal", "regular")
-
-
-@lru_cache(maxsize=1)
-def _faces(count: int) -> list[tuple[str, frozenset[int]]]:
-    """Every font on the machine that draws letters in outlines, and the characters it has; of `count` fonts known."""
-    found: dict[str, frozenset[int]] = {}
-    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: str(entry.weight) not in REGULAR):
-        if entry.style == "normal" and "Last Resort" not in entry.name and entry.name not in found:
-            try:
-                face = FT2Font(entry.fname)
-            except (OSError, RuntimeError):  # gone, or of pixels
-                continue
-            if face.scalable:
-                found[entry.name] = frozenset(face.get_charmap())
-    return list(found.items())
-
-
-@lru_cache(maxsize=1)
-def _font() -> FT2Font:
-    return FT2Font(font_manager.findfont(FontProperties(family=FAMILY)))
-
-
-@lru_cache(maxsize=4096)
-def _font_for(character: str, count: int) -> str | None:
-    """The name of a font that has a character; None where none has."""
-    if _font().get_char_index(ord(character)):
-        return FAMILY
-    return next((name for name, known in _faces(count) if ord(character) in known), None)
-
-
-def _written(text: str) -> bool:
-    """Whether there are fonts for all of a text; those that the text needs are taken into the figure's."""
-    every = True
-    for character in dict.fromkeys(text):
-        name = _font_for(character, len(font_manager.fontManager.ttflist)) if character.isprintable() else None
-        family = matplotlib.rcParams["font.family"]
-        if name is not None and name not in family and family[0] == FAMILY:
-            matplotlib.rcParams["font.family"] = [*family, name]  # until the end of `styled`
-        every = every and name is not None
-    return every
-
-
-MARK = "\u200e"
-"""No letter, but written from left to right: beside a word that is not, it keeps the order of all others."""
-
-
-def _turned(text: str) -> bool:
-    """Whether letters are in it that are written from right to left."""
-    return any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
-
-
-def _ordered(text: str) -> str:
-    """A text of several words, those from right to left (Arabic, Hebrew) in their places."""
-    if not _turned(text):
-        return text
-    return " ".join(f"{MARK}{word}{MARK}" if _turned(word) else word for word in text.replace(MARK, "").split(" "))
-
-
-def written(text: str) -> bool:
-    """Whether the fonts on the machine have all of a text."""
-    return all(c.isprintable() for c in text) and _written(text)
-
-
-def _spelled(text: str) -> str:
-    kept = f"\n{MARK}" if _turned(text) else "\n"
-    return "".join(c if c in kept or written(c) else _named(c) for c in text)
-
-
-def spelled(text: str) -> str:
-    """A text as it is written in a figure: of characters that no font on the machine has the name of the sound or
-    picture, else the code point."""
-    return _ordered(_spelled(text))
-
-
-def readable(token: str, longest: int = 18) -> str:
-    """A token as it is written in a figure (see `spelled`), a long one cut with "…"."""
-    shown = _spelled(as_text(token))
-    return _ordered(shown if len(shown) <= longest else shown[: longest - 1] + "…")
-
-
-def _named(character: str) -> str:
-    """What a character is called by Unicode where this is what it sounds like or shows ("‹han›", "‹grinning face›")."""
-    name = unicodedata.name(character, "")
-    sound = re.search(r"(?:SYLLABLE|LETTER|VOWEL SIGN) ([A-Z-]+(?: [A-Z-]+)?)$", name)
-    picture = unicodedata.category(character) == "So" and name
-    told = sound[1] if sound else picture
-    return f"‹{told.lower()}›" if told else f"\\u{ord(character):04x}"
-
-
-@lru_cache(maxsize=4096)
-def short_number(value: float, digits: int = 3) -> str:
-    """A score with so many digits behind the point; with three that count where it is very small or large."""
-    plain = 10 ** (1 - digits) <= abs(value) < 1000 or value == 0
-    return f"{value:.{digits}f}" if plain else f"{value:.3g}"
-
-
-def text_width(text: str, bold: bool = False, size: float = FONT_SIZE) -> float:
-    """The width of a line of text in points."""
-    _written(text)
-    font = FontProperties(family=matplotlib.rcParams["font.family"], weight="bold" if bold else "normal", size=size)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
-
-
-def wrapped(text: str, inches: float, size: float = FONT_SIZE + 1) -> str:
-    """A title, broken into lines of at most this width."""
-    text = spelled(text)
-    letter = max(0.58 * size, text_width(text, size=size) / max(1, len(text)))
-    return textwrap.fill(text, max(20, int(inches * 72 / letter)), break_on_hyphens=False)
-
-
-def caption(host: Axes, spec: SubplotSpec, label: str, text: str, size: float = FONT_SIZE + 1) -> None:
-    """Text in a cell of its own: a title over several panels gets room from no layout engine."""
-    ax = add_panel(host, spec, label)
-    ax.text(0, 0, text, ha="left", va="bottom", size=size)
-    ax.set_axis_off()
+def draw_key(
+    host: Axes, spec: SubplotSpec, handles: Sequence[Any], width: float, names: Sequence[str] = (), **options: Any
+) -> None:
+    """A legend in a cell of its own; `names` where the handles have none."""
+    names = names or [str(handle.get_label()) for handle in handles]
+    place: dict[str, Any] = {"loc": "center left", "borderaxespad": 0, "handlelength": 2.8, "columnspacing": 1.2}
+    place |= {"ncols": key_columns(names, width), "frameon": False}
+    legend = blank(host, spec, "legend").legend(handles, [name.strip("_") or "-" for name in names], **place, **options)
+    for text, name in zip(legend.get_texts(), names, strict=True):  # matplotlib leaves out names that begin with "_"
+        text.set_text(name)
 
 
 def spread(count: int, most: int, always: Sequence[int] = ()) -> list[int]:
@@ -279,6 +229,61 @@ def spread(count: int, most: int, always: Sequence[int] = ()) -> list[int]:
             return sorted(chosen)
     return fixed
 
+
+# Names of points
+
+MARK = 4.5
+"""Points: half the width of a mark, and how far beside it a name begins."""
+
+PLACES = [
+    (far, numpy.array([math.cos(math.radians(turn)), math.sin(math.radians(turn))]))
+    for far in (MARK, 8.0, 12.0, 17.0, 23.0, 30.0, 38.0, 48.0, 60.0, 75.0)
+    for turn in (0, 180, 90, -90, 30, 150, -30, -150, 60, 120, -60, -120, 15, 165, -15, -165, 45, 135, -45, -135)
+]
+"""Where a name may begin: points away from its own, and the direction."""
+
+
+def name_points(
+    ax: Axes, points: Sequence[tuple[float, float]], names: Mapping[int, str], lines: Sequence[float] = ()
+) -> None:
+    """Write names beside points, or where the next room is, with a thread to the point. What finds no room near its
+    point is left out.
+
+    Args:
+        points: all marks, which names keep clear of.
+        names: by the number of the point; the first is placed first.
+        lines: heights of level lines that names keep clear of.
+    """
+    bounds = 72 * numpy.array(settle(ax))  # the panel is where it will be drawn
+    at = ax.transLimits.transform(points) * bounds
+    heights = [ax.transLimits.transform((0, line))[1] * bounds[1] for line in lines]
+    clear = [[x - 3.5, y - 3.5, x + 3.5, y + 3.5] for x, y in at]  # of names; threads may pass over marks and lines
+    clear += [[0, height - 0.8, bounds[0], height + 0.8] for height in heights]
+    taken: list[list[float]] = []  # by names and threads
+    for i, name in names.items():
+        half = numpy.array([text_width(name, points=small()) + 3, 1.25 * small() + 1]) / 2
+        others = [numpy.array([*clear[:i], *clear[i + 1 :]]).reshape(-1, 4), numpy.array(taken).reshape(-1, 4)]
+        for far, way in (place for place in PLACES if place[0] < bounds.min() / 3):
+            middle = at[i] + far * way + numpy.abs(way) / numpy.abs(way).max() * half * numpy.sign(way)
+            thread = [at[i] + share * far * way for share in (0.5, 0.625, 0.75, 0.875, 1.0) if far > MARK]
+            boxes = numpy.array([[*(middle - half), *(middle + half)], *([*(p - 0.6), *(p + 0.6)] for p in thread)])
+            inside = (boxes[0, :2] >= 0).all() and (boxes[0, 2:] <= bounds).all()
+            if inside and not _overlap(boxes[:1], others[0]) and not _overlap(boxes, others[1]):
+                line = {"arrowstyle": "-", "color": themed(GREY), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2.5}
+                look: dict[str, Any] = {"ha": "center", "va": "center", "size": small()}
+                look |= {"xytext": tuple(middle - at[i]), "textcoords": "offset points"}
+                ax.annotate(name, points[i], arrowprops=line if thread else None, **look)
+                taken += boxes.tolist()
+                break
+
+
+def _overlap(some: Any, others: Any) -> bool:
+    """Whether a box (left, bottom, right, top; a row each) overlaps one of the others."""
+    a, b = some[:, None], others[None]
+    return bool(((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(-1).any())
+
+
+# Files
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -295,6 +300,8 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
 def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str], *, dpi: float = 200.0) -> None:
     """Write a figure whole or not at all, as PNG, PDF or SVG by the suffix of `path`.
 
+    A PDF holds its fonts as outlines that can be edited and searched (type 42), as journals ask.
+
     Args:
         figure: for instance `dream_history(result).figure`; of a part of a figure, the whole.
         path: where to.
@@ -302,11 +309,15 @@ def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str], *, dpi
 
     Raises:
         DreamError: another suffix, or a path that can't be written.
+
+    Examples:
+        >>> dream = td.dream(bert, td.neuron("mlp_post", layer=1, unit=3, pos=2), "the red dog", budget=1000)
+        >>> plotting.save_figure(plotting.dream_history(dream, tokens=False).figure, "dream.pdf")
     """
     check_figure_path(path)
     kind = os.fspath(path).rsplit(".", 1)[-1].lower()
     content = io.BytesIO()
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # none: a figure is not newer for being drawn again
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**ALWAYS, "pdf.fonttype": 42}):
         figure.figure.savefig(content, format=kind, dpi=dpi, metadata=dates.get(kind))
     write_bytes(path, content.getvalue())

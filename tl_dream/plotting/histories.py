@@ -13,41 +13,48 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from tl_dream._arguments import Whole, is_whole, listed, plain
+from tl_dream._arguments import Whole, flag, is_whole, listed, plain
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.plotting.canvas import (
+    OWN,
+    Title,
+    add_panel,
+    blank,
+    draw_key,
+    expect,
+    fill,
+    fitting,
+    framed,
+    key_height,
+    spread,
+    styled,
+)
+from tl_dream.plotting.style import (
     BLUE,
-    FONT_SIZE,
     GREY,
     INK,
     ORANGE,
     PALE,
-    STYLE,
     VERMILLION,
     YELLOW,
-    add_panel,
-    caption,
-    expect,
-    fill_axes,
-    grid_in,
     paper,
     readable,
-    spread,
-    styled,
+    scaled,
+    small,
     themed,
-    wrapped,
 )
-from tl_dream.plotting.token_table import BELOW, BESIDE, draw_tokens, inches, lay_out
+from tl_dream.plotting.token_table import draw_tokens, lay_out
 from tl_dream.results import Dream, History, Run, WordWeights, get_run
 
 
 @styled
-def dream_history(dream: Any, *, run: Whole = 0, ax: Axes | None = None) -> Axes:
+def dream_history(
+    dream: Any, *, run: Whole = 0, tokens: bool = True, title: Title = OWN, ax: Axes | None = None
+) -> Axes:
     """The article's Figure 1: the most likely tokens over the steps, beside the scores and the temperature.
 
     Rows are recorded steps (at most a dozen, evenly spaced, the best among them), columns positions; a long sentence
@@ -57,6 +64,9 @@ def dream_history(dream: Any, *, run: Whole = 0, ax: Axes | None = None) -> Axes
     Args:
         dream: the result.
         run: 0 for the winner, 1 for the first of `dream.others`, and so on.
+        tokens: False draws one panel, without the table: both scores and, on an axis of its own at the right, the
+            temperature. So it is also in a given place that has no room for the table.
+        title: over the picture; "{}" in it is what the picture is of, None is no title.
         ax: the Axes whose place to fill; None makes a figure of the right size.
 
     Returns:
@@ -64,80 +74,76 @@ def dream_history(dream: Any, *, run: Whole = 0, ax: Axes | None = None) -> Axes
 
     Raises:
         DreamError: no such run, or one without records.
+
+    Examples:
+        >>> dream = td.dream(bert, td.neuron("mlp_post", layer=1, unit=3, pos=2), "the red dog", budget=1000)
+        >>> ax = plotting.dream_history(dream)
     """
     expect(dream, "of dream()", Dream)
     chosen = get_run(dream, run)
     history = chosen.history
     require(len(history) > 0, "nothing to draw: the history holds no record (the run stopped before its first)")
     annealed = any(math.isfinite(value) for value in history.temperature)  # the discrete methods have none
-    layout = lay_out(chosen, f"{dream.objective} on {dream.model}", ax)
-    scale = 1.0 if ax is None else layout.scale(*inches(ax))
-    host = fill_axes(ax, layout.width, layout.height)
-    cells = grid_in(host, 2, 1, height_ratios=[layout.head, layout.body])
-    caption(host, cells[0], "title", layout.title, scale * (FONT_SIZE + 1))
+    layout = lay_out(chosen, None) if flag("tokens", tokens) and ax is None else None
+    frame = framed(ax, title, f"{dream.objective} on {dream.model}", layout.width if layout else scaled(5.0))
+    if tokens and frame.given:
+        layout = lay_out(chosen, (frame.width, frame.body))
+    if layout is None:
+        names = ["best real tokens"] * (5 if annealed else 4)  # the longest
+        host, cells = fill(frame, scaled(2.8), key=names)
+        score = add_panel(host, cells[0], "score")
+        handles = _draw_scores(score, chosen)
+        handles += _draw_temperature(score.twinx(), history) if annealed else []
+        draw_key(host, cells[1], handles, frame.width)
+        score.set_xlabel("step")
+        return host
+    host, (body,) = fill(frame, layout.body)
+    table = frame.body - layout.below if frame.given else layout.body - layout.below
     if layout.beside:
-        whole = cells[1].subgridspec(1, 2, width_ratios=[layout.width - BESIDE, BESIDE])
+        whole = body.subgridspec(1, 2, width_ratios=[layout.width - layout.beside, layout.beside])
         curves = whole[1].subgridspec(2, 1, height_ratios=[2.4, 1])
     else:
-        whole = cells[1].subgridspec(2, 1, height_ratios=[layout.body - BELOW, BELOW])
+        whole = body.subgridspec(2, 1, height_ratios=[table, layout.below])
         curves = whole[1].subgridspec(1, 2, width_ratios=[2, 1])
-    tables = whole[0].subgridspec(len(layout.blocks), 1, height_ratios=layout.heights)
+    blocks = whole[0].subgridspec(len(layout.blocks), 1, height_ratios=layout.heights)
     for i in range(len(layout.blocks)):
-        table = add_panel(host, tables[i], "tokens" if i == 0 else f"tokens {i + 1}")
-        draw_tokens(table, layout, i, history.free, scale * FONT_SIZE)
-    with matplotlib.rc_context({key: STYLE[key] * scale for key in STYLE if key.endswith("size")}):
-        score = add_panel(host, curves[0] if annealed else whole[1], "score")
-        _draw_scores(score, chosen)
-        if annealed:
-            temperature = add_panel(host, curves[1], "temperature", sharex=score)
-            temperature.plot(history.step, history.temperature, color=themed(INK), label="temperature")
-            temperature.set(xlabel="step", ylabel="temperature")
-            temperature.set_ylim(bottom=0)
-        if annealed and layout.beside:
-            score.tick_params(labelbottom=False)
-        else:
-            score.set_xlabel("step")
+        draw_tokens(blank(host, blocks[i], "tokens" if i == 0 else f"tokens {i + 1}"), layout, i, history.free)
+    score = add_panel(host, curves[0] if annealed else whole[1], "score")
+    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "columnspacing": 1.5}
+    score.legend(handles=_draw_scores(score, chosen), ncols=2, frameon=False, handlelength=2.4, **above)
+    if annealed:
+        temperature = add_panel(host, curves[1], "temperature", sharex=score)
+        _draw_temperature(temperature, history)
+        temperature.set_xlabel("step")
+    score.tick_params(labelbottom=not (annealed and layout.beside))
+    score.set_xlabel("" if annealed and layout.beside else "step")
     return host
 
 
-def _draw_scores(ax: Axes, run: Run) -> None:
-    history = run.history
+def _draw_temperature(ax: Axes, history: History) -> list[Any]:
+    ax.set_label("temperature")
+    ax.set_ylabel("temperature")
+    ax.spines["right"].set_visible(ax.yaxis.get_ticks_position() == "right")
+    lines = ax.plot(history.step, history.temperature, color=themed(INK), linestyle="-.", label="temperature")
+    ax.set_ylim(bottom=0)
+    return lines
+
+
+def _draw_scores(ax: Axes, run: Run) -> list[Any]:
+    """Both scores, the start's and the best; what the legend names."""
+    history, lines = run.history, []
     if history.soft_score:
-        ax.plot(history.step, history.soft_score, color=BLUE, linestyle="--", label="soft sentence")
-    ax.plot(
-        history.step,
-        history.hard_score,
-        drawstyle="default" if history.soft_score else "steps-post",
-        color=VERMILLION,
-        marker="o" if len(history) <= 60 else "",
-        markersize=2.5,
-        linewidth=1.0,
-        label="real tokens",
-    )
-    ax.axhline(run.start.score, color=themed(GREY), linestyle=":", linewidth=1.2, label="start", zorder=1)
-    ax.plot(
-        [run.best.step],
-        [run.best.score],
-        linestyle="none",
-        marker="*",
-        markersize=11,
-        markerfacecolor=YELLOW,
-        markeredgecolor=themed(INK),
-        label="best real tokens",
-        zorder=5,
-        clip_on=False,
-    )
+        lines = ax.plot(history.step, history.soft_score, color=themed(BLUE), linestyle="--", label="soft sentence")
+    look: dict[str, Any] = {"color": themed(VERMILLION), "linewidth": 1.0, "label": "real tokens", "markersize": 2.5}
+    look["drawstyle"] = "default" if history.soft_score else "steps-post"
+    lines += ax.plot(history.step, history.hard_score, marker="o" if len(history) <= 60 else "", **look)
+    lines.append(ax.axhline(run.start.score, color=themed(GREY), linestyle=":", linewidth=1.2, label="start", zorder=1))
+    star: dict[str, Any] = {"marker": "*", "markersize": 11, "markerfacecolor": YELLOW, "markeredgecolor": themed(INK)}
+    star |= {"linestyle": "none", "label": "best real tokens", "zorder": 5, "clip_on": False}
+    lines += ax.plot([run.best.step], [run.best.score], **star)
     ax.set_ylabel("score")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=2,
-        frameon=False,
-        borderaxespad=0.2,
-        columnspacing=1.5,
-        handlelength=2.4,
-    )
+    return lines
 
 
 @styled
@@ -148,6 +154,7 @@ def annealing(
     run: Whole = 0,
     steps: Whole | Iterable[Any] | None = None,
     k: Whole | None = None,
+    title: Title = OWN,
     ax: Axes | None = None,
 ) -> Axes:
     """The article's Figure 2: how the softmax of one free word settles as the temperature falls.
@@ -160,8 +167,10 @@ def annealing(
         pos: a free position (negative ones count from the end), or its token in the start; None where only one is
             free.
         run: 0 for the winner, 1 for the first of `dream.others`, and so on.
-        steps: recorded steps to show; None takes five: four evenly spaced until the word has settled, and the last.
-        k: tokens a step, 1 to the `top_k` of the run; None takes eight, or as many as there are.
+        steps: recorded steps to show; None takes five: four evenly spaced until the word has settled, and the last; in
+            a given place as many as it has room for.
+        k: tokens a step, 1 to the `top_k` of the run; None takes eight, or as many as there are or have room.
+        title: over the picture; "{}" in it is what the picture is of, None is no title.
         ax: the Axes whose place to fill; None makes a figure of the right size.
 
     Returns:
@@ -169,7 +178,12 @@ def annealing(
 
     Raises:
         DreamError: no such run, a position that is not there or was not free, a step that was not recorded, or more
-            tokens than the history keeps.
+            tokens than the history keeps, or a dream of a method that has no softmax.
+
+    Examples:
+        >>> goal = td.neuron("mlp_post", layer=1, unit=3, pos=2)
+        >>> dream = td.dream(bert, goal, "the red dog", method=td.Annealing(steps=20))
+        >>> ax = plotting.annealing(dream, "red")
     """
     expect(dream, "of dream()", Dream, WordWeights)
     if isinstance(dream, WordWeights):
@@ -178,83 +192,72 @@ def annealing(
         chosen = get_run(dream, run)
         words, history = chosen.start.tokens, chosen.history
     require(len(history) > 0, "nothing to draw: the history holds no record (the run stopped before its first)")
+    kept = len(history.top_tokens[0][0]) if history.top_tokens and history.top_tokens[0] else 0
+    require(
+        kept > 0,
+        "this run has no softmax to draw: only annealed ascent keeps the weights of each position. Dream with "
+        "method=td.Annealing(...)",
+    )
     position = _position(words, history.free, plain(pos))
     slot = history.free.index(position)
-    kept = len(history.top_tokens[0][slot]) if history.top_tokens[0] else 0
-    require(kept > 0, "this run has no softmax to draw: only annealed ascent keeps the weights of each position")
-    k = min(8, kept) if k is None else plain(k)
     require(
-        is_whole(k) and 1 <= k <= kept,
+        k is None or is_whole(plain(k)) and 1 <= plain(k) <= kept,
         f"k = {k!r}: this run's history keeps the {kept} most likely tokens of each position; give 1 to {kept}",
     )
-    records = _settling(history, slot) if steps is None else _recorded(history, listed(steps))
-    across = min(len(records), 5)
+    given = None if steps is None else _recorded(history, listed(steps))
+    count = 5 if given is None else len(given)
+    said = f"softmax at position {position}: {dream.objective} on {dream.model}"
+    frame = framed(ax, title, said, scaled(1.85 * min(count, 5, len(history)) + 0.3))
+    across = fitting(min(count, 5), frame.width, scaled(1.45))
+    records = _settling(history, slot, across if frame.given else count) if given is None else given
+    across = min(across, len(records))
     down = math.ceil(len(records) / across)
-    inches = 1.85 * across + 0.3
-    text = wrapped(f"softmax at position {position}: {dream.objective} on {dream.model}", inches)
-    head = 0.18 * (1 + text.count("\n")) + 0.06
-    body = down * (0.75 + 0.19 * max(k, 3))
-    host = fill_axes(ax, inches, head + body + 0.45)
-    grid = grid_in(host, 3, 1, height_ratios=[head, body, 0.25])
-    caption(host, grid[0], "title", text)
-    cells = grid[1].subgridspec(down, across)
     before, after = words[position], history.top_tokens[-1][slot][0]
+    marks = [(BLUE, "..", f"start: {readable(before)}")] if before != after else []
+    marks.append((ORANGE, "//", f"last: {readable(after)}" + ("" if marks else " (the start's own)")))
+    legend = key_height([name for _, _, name in marks], frame.width)
+    most = fitting(8, (frame.body - legend) / down - scaled(0.75), scaled(0.15))
+    k = min(most, kept) if k is None else int(plain(k))
+    host, (body, foot) = fill(frame, down * scaled(0.75 + 0.19 * max(k, 3)), legend)
+    cells = body.subgridspec(down, across)
     for number, record in enumerate(records):
         cell = add_panel(host, cells[number // across, number % across], f"step {history.step[record]}")
         weights = [weight for weight in history.top_weights[record][slot][:k] if weight > 0]  # 0: not allowed
         _draw_bars(cell, history.top_tokens[record][slot][: len(weights)], weights, before, after, k)
         heat = f"\ntemperature {history.temperature[record]:.2g}" if history.temperature else ""
-        cell.set_title(f"step {history.step[record]}{heat}", size=FONT_SIZE)
+        cell.set_title(f"step {history.step[record]}{heat}")
         if number + across >= len(records):
             cell.set_xlabel("softmax weight")
-    marks = [(BLUE, "..", f"start: {readable(before)}")] if before != after else []
-    marks.append((ORANGE, "//", f"last: {readable(after)}" + ("" if marks else " (the start's own)")))
-    key = add_panel(host, grid[2], "legend")
-    key.set_axis_off()
-    key.legend(
-        handles=[
-            Patch(facecolor=colour, edgecolor=themed(INK), hatch=hatch, label=name, linewidth=0.6)
-            for colour, hatch, name in marks
-        ],
-        loc="center",
-        ncols=2,
-        frameon=False,
-        borderaxespad=0,
-    )
+    edge: dict[str, Any] = {"edgecolor": themed(INK), "linewidth": 0.6}
+    handles = [Patch(facecolor=themed(colour), hatch=hatch, label=name, **edge) for colour, hatch, name in marks]
+    draw_key(host, foot, handles, frame.width)
     return host
 
 
 def _draw_bars(ax: Axes, tokens: Sequence[str], weights: Sequence[float], before: str, after: str, k: int) -> None:
     for i, (token, weight) in enumerate(zip(tokens, weights, strict=True)):
-        colour, hatch = (ORANGE, "//") if token == after else (BLUE, "..") if token == before else (themed(PALE), "")
-        ax.barh(i, weight, height=0.75, color=colour, hatch=hatch, edgecolor=themed(INK), linewidth=0.6)
+        colour, hatch = (ORANGE, "//") if token == after else (BLUE, "..") if token == before else (PALE, "")
+        ax.barh(i, weight, height=0.75, color=themed(colour), hatch=hatch, edgecolor=themed(INK), linewidth=0.6)
         inside = weight > 0.75
-        ax.text(
-            weight + (-0.03 if inside else 0.03),
-            i,
-            f"{weight:.2f}" if weight >= 0.005 else "<0.01",
-            ha="right" if inside else "left",
-            va="center",
-            size=FONT_SIZE - 1.5,
-            bbox={"facecolor": paper(), "edgecolor": "none", "pad": 0.8} if inside else None,
-        )
+        ground = {"facecolor": paper(), "edgecolor": "none", "pad": 0.8} if inside else None
+        x, ha, shown = weight + (-0.03 if inside else 0.03), "right" if inside else "left", f"{weight:.2f}"
+        ax.text(x, i, shown if weight >= 0.005 else "<0.01", ha=ha, va="center", size=small(), bbox=ground)
     ax.set_yticks(range(len(tokens)), [readable(token, 14) for token in tokens])
     for label, token in zip(ax.get_yticklabels(), tokens, strict=True):
-        label.set_parse_math(False)
         label.set_fontweight("bold" if token in (before, after) else "normal")
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 1), ylim=(k - 0.5, -0.5), xticks=[0, 0.5, 1])
 
 
-def _settling(history: History, slot: int) -> list[int]:
-    """The records to show of one word: most of them until its last token keeps 99 % of the softmax."""
+def _settling(history: History, slot: int, count: int) -> list[int]:
+    """So many records to show of one word: most of them until its last token keeps 99 % of the softmax."""
     tokens, weights = history.top_tokens, history.top_weights
     settled = len(history) - 1
     while settled > 0 and tokens[settled][slot][0] == tokens[-1][slot][0] and weights[settled][slot][0] > 0.99:
         settled -= 1
     if settled + 2 >= len(history):
-        return spread(len(history), 5)
-    return [*spread(settled + 2, 4), len(history) - 1]
+        return spread(len(history), count)[:count]
+    return [*spread(settled + 2, count - 1)[: count - 1], len(history) - 1]
 
 
 def _recorded(history: History, steps: Sequence[Any]) -> list[int]:
@@ -272,15 +275,9 @@ def _recorded(history: History, steps: Sequence[Any]) -> list[int]:
 
 def _history(word: WordWeights) -> History:
     """What is known of one word, as the history of a run."""
-    return History(
-        step=word.step,
-        hard_score=(),
-        tokens=(),
-        free=(word.place.pos,),
-        soft_score=word.soft_score,
-        top_tokens=tuple((tokens,) for tokens in word.tokens),
-        top_weights=tuple((weights,) for weights in word.weights),
-    )
+    tokens, weights = ([(row,) for row in rows] for rows in (word.tokens, word.weights))
+    heads: Any = {"top_tokens": tuple(tokens), "top_weights": tuple(weights), "soft_score": word.soft_score}
+    return History(word.step, hard_score=(), tokens=(), free=(word.place.pos,), **heads)
 
 
 def _position(tokens: Sequence[str], free: Sequence[int], pos: Any) -> int:

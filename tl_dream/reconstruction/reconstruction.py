@@ -301,6 +301,7 @@ def _result(
     target = attempt.target
     ids = target.fill(host, attempt.found.tokens[None])[0].tolist()
     _, _, block = target.name.partition("blocks.")
+    (read,) = target.goal.reads
     return Reconstruction(
         model=host.name,
         hook=target.name,
@@ -308,7 +309,7 @@ def _result(
         method=search.method,
         positions=None if target.pos == tuple(range(len(ids))) else target.pos,
         units=target.units,
-        settings=settings,
+        settings={**settings, "hook": read.hook},
         seed=search.seed,
         scale=target.scale,
         best=host.scored_text(ids, -attempt.loss),

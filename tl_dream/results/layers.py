@@ -49,7 +49,6 @@ class LayerReconstructions(SavedResult):
 
     def __str__(self) -> str:
         first = self.layers[0]
-        hook = first.hook.split(".", 2)[-1] if first.layer is not None else first.hook
         rows = [
             (
                 str(r.layer if r.layer is not None else r.hook),
@@ -61,7 +60,7 @@ class LayerReconstructions(SavedResult):
             )
             for r in self.by_layer
         ]
-        notes = [f"{hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
+        notes = [f"{first.short_hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
         if self.damage is not None:
             notes.append(f"every target damaged first: {self.damage}")
         notes.append(table(("layer", "right", "certified", "loss", "seconds", "read back"), rows))

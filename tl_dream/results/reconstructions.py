@@ -178,6 +178,12 @@ class Reconstruction(SavedResult):
 
     kind = "reconstruction"
 
+    @property
+    def short_hook(self) -> str:
+        """The hook as it was asked for, its short name where it has one; without the layer, where that is known."""
+        full = self.hook.split(".", 2)[-1] if self.layer is not None else self.hook
+        return str(self.settings.get("hook", full))
+
     def check_parts(self) -> None:
         """Raise ValueError unless what a file holds fits together."""
         length = len(self.best.tokens)

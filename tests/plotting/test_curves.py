@@ -1,11 +1,15 @@
-"""Pictures of searches: what is drawn is the data, nothing is cut off."""
+"""The room plotting.curves: what is drawn is the data, nothing is cut off."""
 
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.container import ErrorbarContainer
 
+from tests.support.concepts import made_evidence
+from tests.support.plotting import assert_nothing_is_cut_or_covered, panel
 from tl_dream import DreamError, plotting
+from tl_dream.plotting.curves import accuracy_by_layer
 from tl_dream.results.base import Cost
 from tl_dream.results.dreams import Dream, Frontier, FrontPoint, History, Run, ScoredText
 
@@ -69,7 +73,7 @@ def test_a_front_without_fluency_is_told() -> None:
 
 def drawn_apart(ax: plt.Axes) -> int:
     """How many kinds of dashes there are in the legend."""
-    return len({str(line._unscaled_dash_pattern) for line in ax.get_legend().get_lines()})
+    return len({str(line._unscaled_dash_pattern) for line in panel(ax, "legend").get_legend().get_lines()})
 
 
 def test_every_line_is_told_apart_and_the_legend_covers_none() -> None:
@@ -78,16 +82,9 @@ def test_every_line_is_told_apart_and_the_legend_covers_none() -> None:
     dreams = {name: made_dream([(0, 1.0), (60, 1.0 + i), (99, 1.0 + 2 * i)]) for i, name in enumerate(names)}
     ax = plotting.search_costs(dreams)
     assert drawn_apart(ax) == 7
-    figure = ax.figure
-    figure.canvas.draw()
-    legend, box = ax.get_legend().get_window_extent(), figure.bbox
-    assert legend.x0 >= ax.get_window_extent().x1 and legend.x1 <= box.x1 and legend.y0 >= box.y0
-    for line in ax.lines:
-        points = ax.transData.transform(line.get_xydata()) if line.get_label() != "start" else []
-        assert not any(legend.contains(x, y) for x, y in points)
-    plain = plotting.cost_curves({"a": [(0, 1.0), (10, 2.0)]})
-    plain.figure.canvas.draw()
-    assert plain.get_legend().get_window_extent().x0 >= plain.get_window_extent().x1
+    assert_nothing_is_cut_or_covered(ax)
+    legend, curves = panel(ax, "legend").get_legend().get_window_extent(), panel(ax, "curves").get_tightbbox()
+    assert legend.y1 <= curves.y0 + 1  # below
 
 
 def test_a_dream_of_several_starts_is_one_line() -> None:
@@ -96,7 +93,7 @@ def test_a_dream_of_several_starts_is_one_line() -> None:
     other = made_dream([(5, 2.0), (10, 2.5), (60, 2.6)])
     rows = (Run(replace(other.start, score=2.0), other.best, None, other.history),)
     ax = plotting.search_costs({"auto": replace(winner, others=rows)})
-    line = next(line for line in ax.lines if line.get_drawstyle() == "steps-post")
+    line = next(line for line in panel(ax, "curves").lines if line.get_drawstyle() == "steps-post")
     assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [
         (0, 2.0),
         (5, 2.0),
@@ -105,14 +102,14 @@ def test_a_dream_of_several_starts_is_one_line() -> None:
         (60, 3.0),
         (100, 3.0),
     ]
-    assert {tuple(line.get_ydata()) for line in ax.lines if line.get_label() == "start"} == {(2.0, 2.0)}
+    assert tuple(panel(ax, "curves").lines[-1].get_ydata()) == (2.0, 2.0)  # the start
 
 
 def test_what_may_not_be_returned_is_not_drawn() -> None:
     """Annealing records the tokens it stands at, also those that do not tokenize back."""
     dream = made_dream([(0, 1.0), (10, 9.0), (50, 3.0)])
     ax = plotting.search_costs({"anneal": dream})
-    line = next(line for line in ax.lines if line.get_drawstyle() == "steps-post")
+    line = next(line for line in panel(ax, "curves").lines if line.get_drawstyle() == "steps-post")
     assert max(line.get_ydata()) == dream.best.score == 3.0
 
 
@@ -127,8 +124,8 @@ def test_scores_against_cost() -> None:
     one = made_dream([(0, 1.0), (10, 2.0), (50, 3.0)])
     two = [made_dream([(0, 1.0), (20, 4.0)]), made_dream([(0, 1.0), (40, 2.0)]), made_dream([(0, 1.0), (30, 6.0)])]
     ax = plotting.search_costs({"auto": one, "gcg": two})
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["auto", "gcg", "start"]
-    steps = [line for line in ax.lines if line.get_drawstyle() == "steps-post"]
+    assert [text.get_text() for text in panel(ax, "legend").get_legend().get_texts()] == ["auto", "gcg", "start"]
+    steps = [line for line in panel(ax, "curves").lines if line.get_drawstyle() == "steps-post"]
     assert drawn_apart(ax) == 3
     assert list(steps[0].get_xdata()) == [0, 10, 50, 100] and list(steps[0].get_ydata()) == [1, 2, 3, 3]
     assert list(steps[1].get_xdata()) == [0, 20, 30, 40, 100] and list(steps[1].get_ydata()) == [1, 1, 4, 4, 4]
@@ -148,4 +145,34 @@ def test_a_name_that_begins_with_a_line_is_in_the_legend() -> None:
     ax = plotting.search_costs(
         {"_mine": made_dream([(1, 1.0), (2, 2.0)]), "_": made_dream([(1, 1.0)]), "$x": made_dream([(1, 1.0)])}
     )
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["_mine", "_", "$x", "start"]
+    assert [text.get_text() for text in panel(ax, "legend").get_legend().get_texts()] == ["_mine", "_", "$x", "start"]
+
+
+# Accuracies
+
+
+def test_accuracies_and_intervals_are_drawn():
+    ax = accuracy_by_layer([made_evidence(0, 0.9, svm=0.8), made_evidence(1, 1.0, svm=0.7)])
+    axes = panel(ax, "accuracy")
+    lines = {found.get_label(): found.lines[0] for found in axes.containers if isinstance(found, ErrorbarContainer)}
+    assert [float(y) for y in lines["mean (the concept's)"].get_ydata()] == [0.9, 1.0]
+    assert [float(y) for y in lines["svm"].get_ydata()] == [0.8, 0.7]
+    assert lines["svm"].get_marker() != lines["mean (the concept's)"].get_marker()
+    bars = [c for c in axes.containers if c.get_label() == "svm"][0].lines[2][0].get_segments()
+    assert [tuple(round(float(y), 6) for _, y in bar) for bar in bars] == [(0.7, 0.85), (0.6, 0.75)]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
+    assert any("random labels" in text.get_text() for text in panel(ax, "legend").get_legend().get_texts())
+    assert_nothing_is_cut_or_covered(ax)
+    alone = accuracy_by_layer([made_evidence(None)])
+    assert [label.get_text() for label in panel(alone, "accuracy").get_xticklabels()] == ["-"]
+    with pytest.raises(DreamError, match="nothing to draw"):
+        accuracy_by_layer([])
+
+
+def test_concepts_are_taken_for_their_evidence():
+    class Concepts:
+        evidence = (made_evidence(0), made_evidence(1))
+
+    assert len(panel(accuracy_by_layer(Concepts()), "accuracy").get_xticklabels()) == 2
+    Concepts.evidence = made_evidence(0)  # of one layer
+    assert len(panel(accuracy_by_layer(Concepts()), "accuracy").get_xticklabels()) == 1
