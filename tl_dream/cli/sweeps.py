@@ -48,22 +48,10 @@ def sweep(given: Given) -> Any:
             write_parquet(given.out, given.parquet)
         return sweep_status(given.out)
     require(not given.status, "--status only says how far a sweep is: leave --units out")
-    found = _swept(given)
+    from tl_dream.sweeps import sweep
+
+    more = {"model": given.loader(), "jobs": given.units, "prompt": given.text or None, "banned": given.banned or None}
+    found = given.call(sweep, **more)
     if given.parquet is not None:
         write_parquet(given.out, given.parquet)
     return found
-
-
-def _swept(given: Given) -> Any:
-    from tl_dream.sweeps import sweep
-
-    options = given.take("corpus sentences method budget seeds seed max_changes")
-    options |= given.take("engine workers scheduler threads width out")
-    return sweep(
-        given.loader(),
-        given.units,
-        prompt=given.text or None,
-        banned=given.banned or None,
-        retokenize=not given.no_retokenize,
-        **options,
-    )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tl_dream._arguments import Number, Whole, finite_number, seed_number, whole_number
 from tl_dream._errors import require
-from tl_dream.dreaming import dream_many
+from tl_dream.dreaming import dream_many, in_order
 from tl_dream.models import Host, attached
 from tl_dream.objectives import TOKENS, Activations, BatchContext, Objective, check
 from tl_dream.portraits.commonalities import in_common
@@ -102,17 +102,9 @@ def dreams_of(host: Host, jobs: Sequence[Any], **options: Any) -> list[Dream]:
     """Dreams side by side, in the order of the jobs.
 
     Raises:
-        BaseException: the first error of a job.
+        BaseException: as `in_order`.
     """
-    ended = {one.number: one for one in dream_many(host, jobs, progress=False, **options)}
-    found = []
-    for number in range(len(jobs)):
-        one = ended[number]
-        if one.error is not None:
-            raise one.error
-        assert one.dream is not None
-        found.append(one.dream)
-    return found
+    return list(in_order(dream_many(host, jobs, progress=False, **options)))
 
 
 def essentials_of(host: Host, objectives: Sequence[Objective], dreams: Sequence[Dream]) -> list[EssentialTokens]:
