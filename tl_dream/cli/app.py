@@ -185,14 +185,14 @@ def units(given: Given) -> None:
         raise unknown("hook", given.hook, HOOKS, "With --layer: one that the model has. `tl-dream units` lists all.")
     if all_of_them:
         rows = []
-        for name, (at, sizes) in found.items():
-            heads = f"{sizes[0]} heads of {sizes[-1]}" if sizes[1:] else ""
-            rows.append((name, "-".join(dict.fromkeys((at[0], at[-1]))), str(prod(sizes)), heads))
+        for name, (layers, inner) in found.items():
+            heads = f"{inner[0]} heads of {inner[-1]}" if inner[1:] else ""
+            rows.append((name, "-".join(dict.fromkeys((layers[0], layers[-1]))), str(prod(inner)), heads))
         return show(table(("hook", "layers", "units", ""), rows))
     words = [
         f"--hook {name}{f' --layer {layer}' if layer else ''} --unit {unit}"
-        for name, (at, sizes) in found.items()
-        for layer, unit in product(at, range(prod(sizes)))
+        for name, (layers, inner) in found.items()
+        for layer, unit in product(layers, range(prod(inner)))
         if given.unit is None or unit in given.unit
     ]
     require(bool(words), "there is no such unit: `tl-dream units` says how many there are")

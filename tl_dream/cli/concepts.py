@@ -74,7 +74,7 @@ def _fitted(given: Given) -> tuple[Any, Any]:
 
 @command(
     "edit",
-    "text layers Model Output starts=2 allowed seed",
+    "text layers Model Output starts=2 allowed seconds seed",
     'tl-dream concept edit --concept she.safetensors --text "she is a doctor" --pos she --magnitudes -2,-1,0,1,2',
     concept,
     concept=CONCEPT,

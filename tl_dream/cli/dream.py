@@ -59,7 +59,7 @@ def dream(given: Given) -> Any:
     require(not (corpus and given.text), both)
     neither = "no sentence to start from: give --text, or a corpus search's JSON file in --start"
     require(corpus or bool(given.text), neither)
-    prompts = [td.CorpusResult.load(given.start)] if corpus else given.text
+    prompts: list[Any] = [td.CorpusResult.load(given.start)] if corpus else given.text
     prompt = prompts if len(prompts) > 1 else prompts[0]
     method = _method(given, None if corpus else given.start)
     bert, banned = given.load(), () if given.ban_nothing else given.banned or None

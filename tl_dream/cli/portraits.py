@@ -54,7 +54,7 @@ def essential(given: Given) -> Any:
 
 @command(
     "atlas",
-    "Model quiet allowed seed",
+    "Model quiet allowed seconds seed",
     "tl-dream atlas --units mlp_post:0-5:0-63 --corpus wiki.txt --out atlas",
     **COMMON,
     units=option(list[str], ..., PATTERN, "PATTERN"),

@@ -58,7 +58,7 @@ def token_search(given: Given) -> Any:
 
 @command(
     "similar",
-    "text Objective Model Output allowed",
+    "text Objective Model Output allowed seconds",
     f"tl-dream similar {EXAMPLE}",
     change=CHANGE,
     k=option(int, None, "neighbours to return", None, "--k", show_default="30, or all there are"),

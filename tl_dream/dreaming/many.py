@@ -65,7 +65,7 @@ def dream_many(
         method, starts, allowed, banned, max_changes, retokenize, seed: as in `dream`, for every job.
         budget: forward-tokens a job; None as in `dream`.
         seconds: a limit on one clock for all: jobs that are under way then end with their best so far (`stopped` is
-            "seconds"), and no other begins.
+            "seconds"), and no other begins (but the first does).
         width: jobs side by side; None takes 64 on a CPU and 256 elsewhere. Memory goes with it, not with the jobs.
         progress: show a progress bar of jobs; None shows it on a terminal only.
 
@@ -88,7 +88,6 @@ def dream_many(
     every = DreamTask.of(
         method,
         budget=budget,
-        seconds=seconds,
         starts=starts,
         allowed=allowed,
         banned=banned,
@@ -118,7 +117,7 @@ def dream_many(
         what="(objective, prompt) pair",
         width=width,
         on_cpu=SIDE_BY_SIDE,
-        ends=every.ends,
+        seconds=seconds,
         progress=progress,
     )
 
