@@ -55,8 +55,8 @@ ax = plotting.dream_history(article)
 plotting.save_figure(ax.figure, OUT / "dream_figure_1_article.png")
 
 # %% [markdown]
-# Annealing is the article's method and not the best one. The default goes from real text to real text, and ends far higher
-# for the same number of forward-tokens; it has no soft sentence and no temperature.
+# Annealing is the article's method and not the best one. The default goes from real text to real text, and ends far
+# higher for the same number of forward-tokens; it has no soft sentence and no temperature.
 
 # %%
 found = td.dream(bert, goal, sentence, budget=10_000 if SMOKE else 80_000, seed=0)

@@ -1,5 +1,8 @@
-"""Ctrl-C in the middle of a run: it goes on to the user, and brings the result so far as its `partial`."""
+"""Ctrl-C in the middle of a run: it goes on to the user, and brings the result so far as its `partial`; and the clock,
+which ends a run with what it has found."""
 
+import inspect
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -8,6 +11,8 @@ import pytest
 from torch import Tensor, nn
 
 import tl_dream as td
+from tests.conftest import says
+from tests.test_conformance import CALLS as FUNCTIONS
 from tests.test_conformance import unchanged
 from tl_dream.models.host import Meter
 from tl_dream.results.base import SavedResult
@@ -20,6 +25,7 @@ SETS = td.read_examples(
     [f"the {{moon}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
 )
 FEW = {"budget": 60, "rivals": 0}
+PAGE = {"placebos": 2, "seeds": 2, "budget": 600, "fluent": False, "tokens": False}
 LINES = [f"the red dog {word}" for word in ("sees", "hates", "loves", "is", "was", "had")]
 
 
@@ -47,6 +53,10 @@ CALLS: dict[str, tuple[int, Call]] = {
     "article": (20, lambda m: td.reconstruct(m, TEXT, layer=1, method="article", steps=30)),
     "reconstruct_layers": (37, lambda m: td.reconstruct_layers(m, "the red dog", layers=[0, 1], **FEW)),
     "kept_tokens": (150, lambda m: td.kept_tokens(m, "the red dog", layers=[0], damages=["int8", "bf16"], **FEW)),
+    "portrait": (150, lambda m: td.portrait(m, td.neuron("block_out", layer=1, unit=3), LINES, **PAGE)),
+    "minimal_dream": (40, lambda m: td.minimal_dream(m, GOAL, TEXT, above=1e9, budget=3_000)),
+    "diverse_dreams": (60, lambda m: td.diverse_dreams(m, GOAL, TEXT, count=3, budget=1_000)),
+    "essential": (5, lambda m: td.essential(m, GOAL, TEXT)),
     "edit_concept": (
         5,
         lambda m: td.edit_concept(m, concept(m), "the dog hates a star", pos=2, magnitudes=[-1, 1]),
@@ -142,3 +152,35 @@ def test_what_fails_while_the_partial_is_made_counts_less(encoder: nn.Module) ->
     with pytest.raises(KeyboardInterrupt) as caught:
         td.token_search(encoder, td.custom(mine, {"x": ("mlp_post", 1)}), TEXT, pos="red", top=3)
     assert caught.value.partial is None  # type: ignore[attr-defined]
+
+
+TIMED = [name for name in FUNCTIONS if "seconds" in inspect.signature(getattr(td, name.partition(":")[0])).parameters]
+ENDLESS = "gcg epo reconstruct essential diverse_dreams minimal_dream portrait".split()
+SURE = ("matched", "settled", "complete")
+"""Why a call ends in time."""
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_call_ends_when_its_seconds_are_over(encoder: nn.Module, name: str) -> None:
+    """With what was found by then, and there is always something, however large its budget."""
+    endless = {"budget": 10**8} if name in ENDLESS else {}
+    run, goal = FUNCTIONS[name].run, td.neuron("mlp_post", layer=1, unit=3)
+    began = time.process_time()
+    with unchanged(encoder):
+        found = run(encoder, goal, concept(encoder), seconds=1e-9, **endless)
+    assert time.process_time() - began < 20
+    for one in found if isinstance(found, list) else [found]:
+        result = getattr(one, "dream", None) or getattr(one, "reconstruction", None) or one
+        stopped = getattr(result, "stopped", "seconds")
+        assert stopped == "seconds" or "reconstruct" in name and stopped in SURE, str(result)
+        if isinstance(result, SavedResult):
+            assert type(result).from_json(result.to_json()) == result
+            assert "seconds" in str(result) or name == "similar_tokens" or stopped != "seconds"
+    with says("seconds = 0: give a number above 0"):
+        run(encoder, goal, concept(encoder), seconds=0)
+
+
+def test_every_budget_has_a_clock_beside_it() -> None:
+    functions = {name: inspect.signature(getattr(td, name.partition(":")[0])).parameters for name in FUNCTIONS}
+    without = {name for name, given in functions.items() if "budget" in given and "seconds" not in given}
+    assert without == {"sweep"}, "a sweep is ended by Ctrl-C and goes on where it was"

@@ -183,7 +183,9 @@ def test_units_writes_them_out_as_other_commands_take_them(tiny_folder, backend,
 @pytest.mark.slow
 @pytest.mark.minilm
 def test_demo(minilm, capsys, tmp_path):
+    threads = torch.get_num_threads()
     assert cli.main(["demo", "--out", str(tmp_path / "new")]) == 0
+    assert torch.get_num_threads() == threads
     out, err = capsys.readouterr()
     assert err == ""
     assert "start" in out and "best" in out and "forward-tokens" in out
@@ -208,14 +210,6 @@ def test_quiet_hushes_and_puts_everything_back(monkeypatch, recwarn, capsys):
     assert dict(os.environ) == before
     assert logging.root.manager.disable == disabled and list(warnings.filters) == filters
     assert len(recwarn) == 0 and "chatter" not in capsys.readouterr().err
-
-
-def test_one_thread_puts_the_threads_back():
-    before = torch.get_num_threads()
-    with pytest.raises(DreamError), app.one_thread():
-        assert torch.get_num_threads() == 1
-        raise DreamError("x")
-    assert torch.get_num_threads() == before
 
 
 def test_help_and_version(capsys):

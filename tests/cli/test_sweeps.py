@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pandas
@@ -58,6 +59,7 @@ def test_the_options_reach_the_library(tiny_folder: Path, tmp_path: Path, monkey
     def sweep(model: object, jobs: object, **options: object) -> None:
         given.update(options, model=model, jobs=jobs)
 
+    sweep.__signature__ = signature(td.sweep)  # type: ignore[attr-defined]
     monkeypatch.setattr("tl_dream.sweeps.sweep", sweep)
     words = (
         "--units mlp_post:0:1 --out O --text a --text b --method gcg --engine dask --workers 3 --scheduler tcp://x:1"

@@ -83,7 +83,6 @@ def test_jobs_are_handed_out_as_they_end_and_read_as_room_gets_free(encoder: tor
         what="number",
         width=2,
         on_cpu=1,
-        ends=None,
         progress=False,
     )
     assert not begun and next(found) == (1, 1, 1, "None") and begun == [5, 1]

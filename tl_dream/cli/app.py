@@ -1,5 +1,5 @@
-"""The command `tl-dream`: reading the words, `hooks`, `units` and `demo`. A mistake gets one line on stderr and exit
-code 2."""
+"""The command `tl-dream`: reading the words, `hooks`, `units`, `demo`, and the article's files. A mistake gets one line
+on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from fnmatch import fnmatch
+from importlib.metadata import version
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import Any, TextIO, cast
 import typer
 from typer.main import get_command
 
+import tl_dream as td
 from tl_dream._errors import DreamError, require, unknown
-from tl_dream.cli import concepts, dream, interchange, portraits, scans, sweeps
-from tl_dream.cli.options import HOOKS, Given, app, command, numbers, option
+from tl_dream.cli import concepts, dream, portraits, scans, sweeps
+from tl_dream.cli.options import HOOKS, Given, app, argument, choice, command, drawn, numbers, option
 from tl_dream.cli.output import Lines, check_outputs, complain, show, stdout
 
-ROOMS = (dream, scans, concepts, portraits, sweeps, interchange)
+ROOMS = (dream, scans, concepts, portraits, sweeps)
 """The rooms with subcommands of their own; to import one adds them."""
 
 QUIET = {
@@ -95,39 +97,27 @@ def _complaint(error: typer.TyperException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """No warnings, log lines or progress bars of other libraries; everything as before at the end."""
-    before, disabled = {name: os.environ.get(name) for name in QUIET}, logging.root.manager.disable
-    os.environ.update(QUIET)
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({} if value is None else {name: value})
+    before = {name: os.environ[name] for name in QUIET if name in os.environ}
+    with ExitStack() as after, warnings.catch_warnings(action="ignore"):
+        after.callback(logging.disable, logging.root.manager.disable)
+        after.callback(os.environ.update, before)
+        for name, value in QUIET.items():
+            after.callback(os.environ.pop, name)
+            os.environ[name] = value
+        logging.disable(logging.CRITICAL)
+        yield
 
 
 def _version(wanted: bool) -> bool:
     """Of the package, and of what its results depend on most."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    def of(name: str) -> str:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            return f"{name} (not installed)"
-
     if wanted:
-        show(f"{of('tl-dream')} ({of('transformer-lens')}, {of('torch')})")
+        others = ", ".join(f"{name} {version(name)}" for name in ("transformer-lens", "torch"))
+        show(f"tl-dream {td.__version__} ({others})")
         raise typer.Exit
     return wanted
 
 
-VERSION = typer.Option(
-    False, "--version", help="Show the versions and exit.", metavar=" ", callback=_version, is_eager=True
-)
+_, VERSION, _ = option(bool, False, "Show the versions and exit.", None, "--version", callback=_version, is_eager=True)
 
 
 @app.callback()
@@ -137,10 +127,8 @@ def _root(version: bool = VERSION) -> None: ...
 def _shapes(bert: Any) -> Iterator[tuple[str, str, list[str]]]:
     """(name, short name, shape) of every hook; none for one that does not fire. The axis whose size follows the
     sentence is the position's."""
-    from tl_dream.models import list_hooks
-
-    longer = {hook.name: hook.shape for hook in list_hooks(bert, "a b c a b c")}
-    for hook in list_hooks(bert, "a b c"):
+    longer = {hook.name: hook.shape for hook in td.list_hooks(bert, "a b c a b c")}
+    for hook in td.list_hooks(bert, "a b c"):
         both = zip(hook.shape or (), longer[hook.name] or (), strict=False)
         sizes = [str(size) if size == also else "pos" for size, also in both]
         yield hook.name, hook.short or "", ["batch" if size == "1" and not i else size for i, size in enumerate(sizes)]
@@ -160,11 +148,9 @@ def hooks(given: Given) -> None:
     ]
     require(bool(rows), f"no hook of {given.model} has {given.filter!r} in its name: leave --filter out")
     missing = ", the ".join(PARTS[part][0] for part in getattr(bert, "tl_dream_untrained", ()))
-    refused = (
-        f"\nrefused, because the checkpoint does not carry them: the hooks behind the {missing}" if missing else ""
-    )
-    hooks = table(("hook", "shape", "short name"), rows)
-    show(f"{hooks}\n\n{len(rows)} hooks of {given.model} ({type(bert).__name__}){refused}")
+    refused = "\nrefused, because the checkpoint does not carry them: the hooks behind the " + missing
+    found = f"{len(rows)} hooks of {given.model} ({type(bert).__name__}){refused if missing else ''}"
+    show(f"{table(('hook', 'shape', 'short name'), rows)}\n\n{found}")
 
 
 @command(
@@ -182,13 +168,11 @@ def units(given: Given) -> None:
 
     With --unit or --sample: a line for every unit, as `dream`, `corpus` and the others take it. With a PATTERN, such as
     mlp_post:3:1,5,9: a line for every unit that `sweep` would dream of."""
-    bert = given.load()
+    bert, all_of_them = given.load(), given.unit is given.sample is None
     if given.pattern:
-        from tl_dream.sweeps import units
-
-        picked = given.hook != "*" or not given.layer is given.unit is given.sample is None
-        require(not picked, "a PATTERN says itself which units: leave --hook, --layer, --unit and --sample out")
-        return show("\n".join(map(str, units(bert, given.pattern, seed=given.seed))))
+        free = given.hook == "*" and given.layer is None and all_of_them
+        require(free, "a PATTERN says itself which units: leave --hook, --layer, --unit and --sample out")
+        return show("\n".join(map(str, td.units(bert, given.pattern, seed=given.seed))))
     from tl_dream.results import table
 
     found: dict[str, tuple[list[str], list[int]]] = {}
@@ -199,42 +183,23 @@ def units(given: Given) -> None:
             found.setdefault(name, ([], [int(size) for size in sizes[1:] if size != "pos"]))[0].append(at)
     if not found:
         raise unknown("hook", given.hook, HOOKS, "With --layer: one that the model has. `tl-dream units` lists all.")
-    if given.unit is None and given.sample is None:
-        rows = [
-            (
-                name,
-                "-".join(dict.fromkeys((at[0], at[-1]))),
-                str(prod(sizes)),
-                f"{sizes[0]} heads of {sizes[-1]}" if sizes[1:] else "",
-            )
-            for name, (at, sizes) in found.items()
-        ]
+    if all_of_them:
+        rows = []
+        for name, (layers, inner) in found.items():
+            heads = f"{inner[0]} heads of {inner[-1]}" if inner[1:] else ""
+            rows.append((name, "-".join(dict.fromkeys((layers[0], layers[-1]))), str(prod(inner)), heads))
         return show(table(("hook", "layers", "units", ""), rows))
     words = [
         f"--hook {name}{f' --layer {layer}' if layer else ''} --unit {unit}"
-        for name, (at, sizes) in found.items()
-        for layer, unit in product(at, range(prod(sizes)))
+        for name, (layers, inner) in found.items()
+        for layer, unit in product(layers, range(prod(inner)))
         if given.unit is None or unit in given.unit
     ]
     require(bool(words), "there is no such unit: `tl-dream units` says how many there are")
-    drawn = range(len(words))
     if given.sample is not None:
-        drawn = sorted(Random(given.seed).sample(drawn, min(given.sample, len(words))))  # type: ignore[assignment]
-    show("\n".join(words[i] for i in drawn))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: the demo's products are small, and on a busy machine two threads that wait for each other took
-    several times as long. The text it finds also depends less on the machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+        picked = Random(given.seed).sample(range(len(words)), min(given.sample, len(words)))
+        words = [words[i] for i in sorted(picked)]
+    show("\n".join(words))
 
 
 DEMO_TEXT = "The Washington Post reported growing resentment in the nation towards the United States ."
@@ -244,23 +209,60 @@ DEMO_POS = 9  # nation
 @command("demo", "seed", out=option(str, ".", "where the figures go", "FOLDER"))
 def demo(given: Given) -> None:
     """Dream on the packaged all-MiniLM-L6-v2 from a real sentence and draw Figures 1 and 2."""
-    folder = Path(given.out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(given.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DreamError(f"the folder {given.out!r} can't be made: {error.strerror}") from error
-    paths = [str(folder / f"tl_dream_figure{number}.png") for number in (1, 2)]
+    paths = [str(Path(given.out) / f"tl_dream_figure{number}.png") for number in (1, 2)]
     check_outputs(None, (), paths, ())
+    import torch
+
     from tl_dream import plotting
-    from tl_dream.dreaming import dream
-    from tl_dream.models import load_model
-    from tl_dream.objectives import neuron
 
     show(f"Which text drives unit 291 of all-MiniLM-L6-v2's layer 2 up at position {DEMO_POS} (nation)?")
-    goal = neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
-    with one_thread():
-        result = dream(load_model("minilm"), goal, DEMO_TEXT, method="anneal", starts=2, seed=given.seed)
-    figures = [plotting.dream_history(result).figure, plotting.annealing(result, DEMO_POS).figure]
-    for figure, path in zip(figures, paths, strict=True):
-        plotting.save_figure(figure, path)
+    goal = td.neuron("block_out", layer=2, unit=291, pos=DEMO_POS)
+    with ExitStack() as after:
+        # The products are small, and on a busy machine two threads that wait for each other took several times as long.
+        # The text that is found also depends less on the machine.
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        result = td.dream(td.load_model("minilm"), goal, DEMO_TEXT, method="anneal", starts=2, seed=given.seed)
+    for path, axes in zip(paths, (plotting.dream_history(result), plotting.annealing(result, DEMO_POS)), strict=True):
+        plotting.save_figure(axes.figure, path)
     show("\n".join([f"\n{result}\n", *(f"wrote {path}" for path in paths)]))
+
+
+@command(
+    "import",
+    "Output",
+    "tl-dream import 1_dream.json --figure dream.png",
+    file=argument("FILE", "a JSON file of the article (text-dream)"),
+    show=choice("record", "best|last", "of an annealed run: the best real tokens, or the last, as the article", "best"),
+    figure=drawn("own", "the article's figure of it"),
+)
+def read(given: Given) -> Any:
+    """Read a file of "What does BERT dream of?": print, draw or save it as a result of ours.
+
+    Its dreams, softmax weights, token searches, similar tokens, reconstructions and shifted reconstructions are known
+    by their type."""
+    return td.read_text_dream(given.file, show=given.show)
+
+
+@command(
+    "export",
+    "quiet",
+    "tl-dream export dream.json --out 3_dream.json",
+    file=argument("RESULT", "a result that --json saved"),
+    out=option(str, ..., "the file of the article's format", file="written", panel="Output"),
+    pos=option(int, None, "of an annealed dream: write the softmax weights of this position", "N", panel="Output"),
+)
+def write(given: Given) -> None:
+    """Write a saved result as a file that the article's page (text-dream) shows.
+
+    The result is one of `dream`, `token-search`, `similar`, `reconstruct` or `concept edit`, saved with --json."""
+    from tl_dream.interchange import as_result
+    from tl_dream.results import read_json
+
+    td.write_text_dream(as_result(read_json(given.file)), given.out, pos=given.pos)
+    if not given.quiet:
+        show(f"wrote {given.out}")

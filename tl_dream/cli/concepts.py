@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+import tl_dream as td
 from tl_dream._errors import require
 from tl_dream.cli.options import Given, app, choice, command, drawn, option, place, read_word
 
@@ -46,39 +47,34 @@ def fit(given: Given) -> Any:
     Without files: the shipped he/she templates (negative he, positive she). In your own files mark the concept word
     with braces ({she} is a doctor), or say --positive-pos and --negative-pos (braces then say which, where a sentence
     has it several times); else it is the word that most sentences of one file share and those of the other lack."""
-    from tl_dream.concepts import fit_concepts, load_templates, read_examples
-
     where = {"positive_pos": given.positive_pos, "negative_pos": given.negative_pos}
     both = "give both --positives and --negatives, or neither (for the shipped templates)"
     require((given.positives is None) == (given.negatives is None), both)
     if given.positives is not None:
-        examples = read_examples(Path(given.positives), Path(given.negatives), **where)
+        examples = td.read_examples(Path(given.positives), Path(given.negatives), **where)
     else:
         told = "--positive-pos and --negative-pos go with --positives and --negatives"
         require(where == dict.fromkeys(where), told)
-        examples = load_templates(given.templates)
+        examples = td.load_templates(given.templates)
     bert = given.load()
     from tl_dream.models import ALIASES, LAYERED
 
     short = ALIASES.get(given.hook, given.hook) in LAYERED
     require(short or given.layers == "all", f"{given.hook!r} is not a hook of every layer: leave --layers out")
-    options = {name: getattr(given, name) for name in ("hook", "estimator", "random_concepts", "seed")}
-    return fit_concepts(bert, examples, layers=given.layers if short else None, **options)
+    return given.call(td.fit_concepts, model=bert, examples=examples, layers=given.layers if short else None)
 
 
 def _fitted(given: Given) -> tuple[Any, Any]:
     """The model, and the concept of the file that was fitted on it, at the layers asked for."""
-    from tl_dream.concepts import ConceptVectors
-
-    ConceptVectors.load(given.concept)  # a missing file is reported before the model loads
+    td.ConceptVectors.load(given.concept)  # a missing file is reported before the model loads
     bert = given.load()
-    every = ConceptVectors.load(given.concept, bert)
-    return bert, every if given.layers == "all" else ConceptVectors(tuple(every[layer] for layer in given.layers))
+    every = td.ConceptVectors.load(given.concept, bert)
+    return bert, every if given.layers == "all" else td.ConceptVectors(tuple(every[layer] for layer in given.layers))
 
 
 @command(
     "edit",
-    "text layers Model Output starts=2 allowed seed",
+    "text layers Model Output starts=2 allowed seconds seed",
     'tl-dream concept edit --concept she.safetensors --text "she is a doctor" --pos she --magnitudes -2,-1,0,1,2',
     concept,
     concept=CONCEPT,
@@ -96,12 +92,9 @@ def edit(given: Given) -> Any:
 
     Magnitudes are in natural units, positive ones lead to the positive set; least: where another text is first nearest.
     """
-    from tl_dream.concepts import ConceptVectors
-    from tl_dream.editing import edit_concept
-
     bert, vectors = _fitted(given)
-    other = None if given.other is None else ConceptVectors.load(given.other, bert)
-    return edit_concept(bert, vectors, given.text, other=other, **given.take("pos magnitudes controls starts seed"))
+    other = None if given.other is None else td.ConceptVectors.load(given.other, bert)
+    return given.call(td.edit_concept, model=bert, concept=vectors, other=other)
 
 
 @command(
@@ -118,10 +111,9 @@ def steer(given: Given) -> Any:
     """Move an activation in the running model and read the concept at every layer of the file, before and after.
 
     With [MASK] in the text and a trained head also the predictions."""
-    from tl_dream.concepts import ConceptVectors
     from tl_dream.editing import read_steered
 
-    (bert, vectors), every = _fitted(given), ConceptVectors.load(given.concept)
+    (bert, vectors), every = _fitted(given), td.ConceptVectors.load(given.concept)
     by = None if given.erase else given.magnitude
     return read_steered(bert, every, given.text, pos=given.pos, at=list(vectors), magnitude=by)
 
@@ -136,7 +128,5 @@ def steer(given: Given) -> Any:
 )
 def classify(given: Given) -> Any:
     """Where the words of a text lie on a concept, at every layer of the file."""
-    from tl_dream.concepts import classify
-
     bert, vectors = _fitted(given)
-    return classify(bert, vectors, given.text, pos=given.pos)
+    return given.call(td.classify, model=bert, concept=vectors)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from tl_dream._errors import DreamError, require
+import tl_dream as td
+from tl_dream._errors import require
 from tl_dream.cli.options import Given, choice, command, drawn, option, place, read_word
 
 ANNEALING = "Annealing: any of these means --method anneal; the rest is the preset's"
@@ -46,29 +47,36 @@ def dream(given: Given) -> Any:
     """Find real text that drives a unit up, or several units, or any objective, starting from a sentence.
 
     Several (--unit 3,7 or --unit 0:100) go on side by side; --json gets a list, and figures are numbered."""
-    goals, alone = given.goals(), given.fluency is None and given.method != "epo"
+    goals, evolve, corpus = given.goals(), given.method == "epo", (given.start or "").endswith(".json")
     for name in ("judge", "masked"):
         told = f"--{name} says whose fluency counts, and --fluency is missing: give its weight, such as 0.1"
-        require(not (alone and getattr(given, name)), told)
-    negative = given.method == "epo" and (given.fluency or 0) < 0
-    require(not negative, f"--fluency {given.fluency}: the weights of epo go from 0 to this: give at least 0")
-    require(len(goals) == 1 or given.method != "epo", "--method epo brings back the front of one unit: name one")
+        require(evolve or given.fluency is not None or not getattr(given, name), told)
+    least = f"--fluency {given.fluency}: the weights of epo go from 0 to this: give at least 0"
+    require(not evolve or (given.fluency or 0) >= 0, least)
+    require(len(goals) == 1 or not evolve, "--method epo brings back the front of one unit: name one")
     require(not (given.banned and given.ban_nothing), "--banned and --ban-nothing are both given: leave one out")
-    word, prompt = _start(given)
-    method = _method(given, word)
-    bert = given.load()
-    options = given.take("budget seconds starts max_changes seed")
-    options |= {"banned": () if given.ban_nothing else given.banned or None, "retokenize": not given.no_retokenize}
-    if given.method == "epo":
-        return _front(given, bert, goals[0], prompt, options)
-    from tl_dream.dreaming import dream
-
-    if given.fluency is not None:
-        fluency = given.fluency * _judged(given, bert)
-        goals = [goal + fluency for goal in goals]
+    both = "--text and a corpus search in --start are both given: start from one of them"
+    require(not (corpus and given.text), both)
+    neither = "no sentence to start from: give --text, or a corpus search's JSON file in --start"
+    require(corpus or bool(given.text), neither)
+    prompts: list[Any] = [td.CorpusResult.load(given.start)] if corpus else given.text
+    prompt = prompts if len(prompts) > 1 else prompts[0]
+    method = _method(given, None if corpus else given.start)
+    bert, banned = given.load(), () if given.ban_nothing else given.banned or None
+    if given.fluency is not None and not evolve:
+        fluent = given.fluency * _judged(given, bert)
+        goals = [goal + fluent for goal in goals]
+    more = {"model": bert, "objective": goals[0], "prompt": prompt, "banned": banned, "method": method}
+    if evolve:
+        return given.call(td.epo, **more | {"method": _epo(given, bert)})
     if len(goals) == 1:
-        return dream(bert, goals[0], prompt, method=method, free=given.free, **options)
-    return _many(bert, goals, prompt if given.free is None else _freed(given), {"method": method, **options})
+        return given.call(td.dream, **more)
+    if given.free is not None:
+        require(not corpus, "--free names words of a --text, and --start brings other sentences: leave it out")
+        prompt = [td.Prompt(text, free=given.free) for text in prompts]
+    from tl_dream.dreaming import in_order
+
+    return in_order(given.call(td.dream_many, jobs=[(goal, prompt) for goal in goals], **more))
 
 
 def _method(given: Given, start: str | None) -> Any:
@@ -92,66 +100,25 @@ def _method(given: Given, start: str | None) -> Any:
     return replace(base, **changes)
 
 
-def _front(given: Given, bert: Any, goal: Any, prompt: Any, options: dict[str, Any]) -> Any:
-    """epo brings back the whole front."""
-    from tl_dream.dreaming import EPO, default_judge, epo, spread_penalties
+def _epo(given: Given, bert: Any) -> Any:
+    """The settings of epo, which brings back the whole front."""
+    from tl_dream.dreaming import default_judge, spread_penalties
     from tl_dream.models import attached
 
     judge = _judged(given, bert) if given.judge is not None or given.masked else None
-    penalties = None if given.fluency is None else spread_penalties(given.fluency, EPO().population)
-    settings = EPO(judge, penalties=penalties)
+    spread = None if given.fluency is None else spread_penalties(given.fluency, td.EPO().population)
+    settings = td.EPO(judge, penalties=spread)
     with attached(bert) as host:
         judged = default_judge(host, settings) is not None
     told = "--figure draws score against fluency, and this model can't judge that itself: give --judge"
     require(given.figure is None or judged, told)
-    return epo(bert, goal, prompt, method=settings, free=given.free, **options)
-
-
-def _freed(given: Given) -> Any:
-    from tl_dream.text import Prompt
-
-    require(bool(given.text), "--free names words of a --text, and --start brings other sentences: leave it out")
-    return [Prompt(text, free=given.free) for text in given.text]
-
-
-def _many(bert: Any, goals: list[Any], prompt: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-    """The dreams of several objectives, in their order; where some fail, the others come with the error."""
-    from tl_dream.dreaming import dream_many
-
-    found: dict[int, Any] = {}
-    errors: list[str] = []
-    try:
-        for one in dream_many(bert, [(goal, prompt) for goal in goals], **options):
-            found |= {} if one.dream is None else {one.number: one.dream}
-            errors += [] if one.error is None else [f"{one.objective}: {one.error}"]
-    except KeyboardInterrupt as stop:
-        found |= {one.number: one.dream for one in getattr(stop, "partial", ()) if one.dream is not None}
-        stop.partial = tuple(found[number] for number in sorted(found)) or None  # type: ignore[attr-defined]
-        raise
-    dreams = tuple(found[number] for number in sorted(found))
-    if errors:
-        raise DreamError("; ".join(errors), dreams or None)
-    return dreams
-
-
-def _start(given: Given) -> tuple[str | None, Any]:
-    """--start: the word where it is one, and what the search starts from: the texts, or a corpus search's file."""
-    if given.start is not None and given.start.endswith(".json"):
-        from tl_dream.results import CorpusResult
-
-        require(not given.text, "--text and a corpus search in --start are both given: start from one of them")
-        return None, CorpusResult.load(given.start)
-    require(bool(given.text), "no sentence to start from: give --text, or a corpus search's JSON file in --start")
-    return given.start, given.text[0] if len(given.text) == 1 else given.text
+    return settings
 
 
 def _judged(given: Given, bert: Any) -> Any:
     """--judge and --masked as the fluency they give."""
-    from tl_dream.models import load_model
-    from tl_dream.objectives import count_bigrams, fluency
-
     if given.judge is None:
-        return fluency(bert, masked=True) if given.masked else fluency()
+        return td.fluency(bert, masked=True) if given.masked else td.fluency()
     if os.path.isfile(given.judge):
-        return fluency(count_bigrams(bert, given.judge), masked=given.masked)
-    return fluency(load_model(given.judge, backend=given.backend, device=given.device), masked=given.masked)
+        return td.fluency(td.count_bigrams(bert, given.judge), masked=given.masked)
+    return td.fluency(td.load_model(given.judge, backend=given.backend, device=given.device), masked=given.masked)

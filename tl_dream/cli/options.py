@@ -5,7 +5,7 @@ A subcommand is a function of what was given; what it returns is saved, drawn an
     @command("search", "text Objective Model Output top=20", "tl-dream search --hook z", figure=drawn("bars", "hits"))
     def search(given: Given) -> SavedResult:
         \"\"\"What `tl-dream --help` says of it.\"\"\"
-        return search(given.load(), given.goal(), given.text, **given.take("top"))
+        return given.call(td.search)
 
 An option means the same wherever it is (PANELS), or is the subcommand's own. Heavy libraries are imported inside
 functions, so that `--help` is quick.
@@ -17,13 +17,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import typer
 
+import tl_dream as td
 from tl_dream._errors import DreamError, require, unknown
 from tl_dream.cli.output import check_outputs, finish
 
@@ -36,15 +37,21 @@ app = typer.Typer(
 
 Option = tuple[Any, Any, str]
 """Its type, typer's description of it, and what happens to the file it names: "read", "written", "saved" (the result,
-"-" for stdout), "kept" (the result, to a file), or the plot of `tl_dream.plotting` that goes to it."""
+"-" for stdout), "kept" (the result, to a file), or the plot of `tl_dream.plotting` that goes to it ("own": the one that
+draws such a result)."""
 
 
 def option(kind: Any, default: Any, help: str, metavar: str | None = None, *names: str, **more: Any) -> Option:
     """An option; `...` for its default makes it one that must be given. `file` says what happens to the file it names,
     `panel` where its help stands, and the rest is typer's."""
-    file, panel = more.pop("file", ""), more.pop("panel", None)
-    metavar = "FILE" if file else metavar
+    file, panel = more.pop("file", ""), more.pop("panel", "Settings")
+    metavar = "FILE" if file else " " if kind is bool else metavar
     return kind, typer.Option(default, *names, help=help, metavar=metavar, rich_help_panel=panel, **more), file
+
+
+def argument(metavar: str, help: str) -> Option:
+    """A file that is read, named without a word before it."""
+    return str, typer.Argument(..., metavar=metavar, help=help, rich_help_panel="Arguments"), "read"
 
 
 def drawn(plot: str, what: str) -> Option:
@@ -80,8 +87,8 @@ def read_word(complaint: str, read: Callable[[str], Any], *names: str) -> Callab
 
 def positions(text: str) -> int | str | slice | list[int | str]:
     """What `--pos` and `--free` take (see POSITIONS), as the library's `Positions`."""
-    if text in (",", ":", '"') or (len(text) > 2 and text[0] == text[-1] == '"' and text.count('"') == 2):
-        return _item(text)  # one word
+    if text == ",":
+        return text  # a word
     items = re.findall(r'"[^"]+"|[^,]+', text)
     told = f"{text!r} names no position: give a number, a word, several of them with commas, or a slice like 2:5"
     require(bool(items) and len(items) == 1 + re.sub(r'"[^"]+"', "", text).count(","), told)
@@ -174,7 +181,7 @@ PANELS: dict[str, dict[str, Option]] = {
         "starts": option(int, 1, "how often to start"),
         "steps": option(int, None, "gradient steps"),
         "top": option(int, 10, "how many to return"),
-        "seconds": option(float, None, "to take at most", "S"),
+        "seconds": option(float, None, "to take at most; what was found by then is the result", "S"),
         "seed": option(int, 0, "of the random numbers"),
     },
     "Output": {
@@ -186,6 +193,9 @@ PANELS: dict[str, dict[str, Option]] = {
         "layers": option(Any, "all", '"all", or some: 2, or 0,3, or 0:6', "N", parser=layers),
     },
 }
+for _panel, _shared in PANELS.items():
+    for _, _info, _ in _shared.values():
+        _info.rich_help_panel = _panel
 
 
 class Given(SimpleNamespace):
@@ -202,39 +212,41 @@ class Given(SimpleNamespace):
         """What loads the model, here or in another process."""
         import torch
 
-        from tl_dream.models import load_model
+        options = {"backend": self.backend, "device": self.device, "dtype": getattr(torch, self.dtype)}
+        return partial(td.load_model, self.model, **options)
 
-        dtype = getattr(torch, self.dtype)
-        return partial(load_model, self.model, backend=self.backend, device=self.device, dtype=dtype)
+    def call(self, function: Callable[..., Any], **more: Any) -> Any:
+        """Call a function of the library with `more`, and else with what was given by the names of its parameters
+        (--no-NAME where that is the option, --text for its prompt). Mistakes in the words come before the model loads.
+        """
+        names = vars(self)
+        found = {"objective": self.goal()} if "token" in names and "objective" not in more else {}
+        found |= {"progress": not names.get("quiet"), "prompt": names.get("text")}
+        found |= {name: value for name, value in names.items() if name != "allowed" or value}
+        found |= {name[3:]: not value for name, value in names.items() if name.startswith("no_")} | more
+        found |= {} if "model" in more else {"model": self.load()}
+        return function(**{name: found[name] for name in signature(function).parameters if name in found})
 
     def goals(self) -> list[Any]:
         """An objective for every layer, head and unit named."""
-        from tl_dream.objectives import logit, neuron
-
         told = "say what to look for: either --hook (with --layer and --unit) or --token, and not both"
         require((self.hook is None) != (self.token is None), told)
+        options = {"pos": self.pos, "reduce": self.reduce}
         if self.token is not None:
             stray = [name for name in ("layer", "unit", "head", "key") if getattr(self, name) is not None]
             require(not stray, f"--{' and --'.join(stray)} go with --hook, not with --token")
-            return [logit(self.token, pos=self.pos, log_prob=self.log_prob, reduce=self.reduce)]
+            return [td.logit(self.token, log_prob=self.log_prob, **options)]
         require(not self.log_prob, "--log-prob goes with --token, not with --hook")
-        options = {"pos": self.pos, "key": self.key, "reduce": self.reduce}
         each = product(*(given or [None] for given in (self.layer, self.head, self.unit)))
-        return [neuron(self.hook, layer=layer, head=head, unit=unit, **options) for layer, head, unit in each]
+        options |= {"key": self.key}
+        return [td.neuron(self.hook, layer=layer, head=head, unit=unit, **options) for layer, head, unit in each]
 
     def goal(self) -> Any:
         """The one objective."""
         goals = self.goals()
-        require(
-            len(goals) == 1,
-            f"{len(goals)} units are named: this command takes one, `dream` and `corpus` take several",
-        )
+        told = f"{len(goals)} units are named: this command takes one, `dream` and `corpus` take several"
+        require(len(goals) == 1, told)
         return goals[0]
-
-    def take(self, names: str) -> dict[str, Any]:
-        """These options as arguments of the library; --allowed where it was given, and whether to show progress."""
-        rules = {"allowed": given} if (given := getattr(self, "allowed", None)) else {}
-        return {**{name: getattr(self, name) for name in names.split()}, **rules, "progress": not self.quiet}
 
 
 Run = Callable[[Given], Any]
@@ -250,29 +262,26 @@ def command(name: str, takes: str, example: str = "", to: typer.Typer = app, **o
     """
     chosen: dict[str, Option] = {}
     for word, (panel, shared) in product(takes.split(), PANELS.items()):
+        wanted, _, default = word.partition("=")
         for key, (kind, info, use) in shared.items():
-            given, _, default = word.partition("=")
-            if given in (key, panel.partition(":")[0]):
-                info = copy(info)
-                info.rich_help_panel = info.rich_help_panel or panel
-                info.default = info.default if not default else default if kind is Any else kind(default)
-                chosen[key] = kind, info, use
+            if wanted in (key, panel.partition(":")[0]):
+                chosen[key] = kind, copy(info), use
+                chosen[key][1].default = info.default if not default else default if kind is Any else kind(default)
     chosen |= own
-    for key, (kind, info, _) in chosen.items():
-        first = "Arguments" if isinstance(info, typer.models.ArgumentInfo) else "Settings"
-        info.rich_help_panel = info.rich_help_panel or first
-        if kind is bool:  # typer would add a --no-NAME
-            info.param_decls, info.metavar = info.param_decls or [_word(key)], " "
+    uses = {key: use for key, (_, _, use) in chosen.items() if use}
 
     def register(run: Run) -> Run:
         def parsed(**words: Any) -> Callable[[], None]:
             for key, value in words.items():
                 taken = isinstance(value, str) and value in map(_word, words)
                 require(not taken, f"{_word(key)} takes a value, and {value} is the next option")
-            return partial(_run, run, Given(**words), {key: use for key, (_, _, use) in chosen.items() if use})
+            return partial(_run, run, Given(**words), uses)
 
-        named = Parameter.KEYWORD_ONLY
-        each = [Parameter(key, named, default=info, annotation=kind) for key, (kind, info, _) in chosen.items()]
+        each = []
+        for key, (kind, info, _) in chosen.items():
+            if kind is bool:  # typer would add a --no-NAME
+                info.param_decls = info.param_decls or [_word(key)]
+            each.append(Parameter(key, Parameter.KEYWORD_ONLY, default=info, annotation=kind))
         parsed.__signature__ = Signature(each)  # type: ignore[attr-defined]
         places = " ".join(POSITIONS.split()) if any(info.metavar == "POS" for _, info, _ in chosen.values()) else ""
         epilog = "\n\n".join(filter(None, (places, example and f"Example: {example}")))

@@ -4,26 +4,25 @@ written, or where Ctrl-C or an error ends the run. Progress goes to stderr."""
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tl_dream._errors import DreamError, require
-from tl_dream.results import as_json, check_writable, same_file, table, write_json
+from tl_dream.results import check_writable, same_file, table, write_json
 
 STDOUT = "-"
 """`--json -`: JSON alone goes to stdout, and all else to stderr."""
 
 EVERY = 5.0
 """Seconds from one line of a progress bar to the next, where stderr is no terminal."""
-
-OWN = "own"
-"""In place of a plot's name: the one that draws such a result."""
 
 BRIEF = 4
 """So many dreams are printed in full, more in a table."""
@@ -57,13 +56,12 @@ def check_outputs(json: str | None, paths: Sequence[str], figures: Sequence[str]
     require(json != STDOUT or sys.stdout is not None, "--json -: stdout is closed")
     require(STDOUT not in (*paths, *figures), "only --json takes - for stdout: give the name of a file")
     given = [*([json] if json not in (None, STDOUT) else []), *paths, *figures]
-    for path in given:
+    places = [os.path.realpath(path) for path in given]
+    for path, place in zip(given, places, strict=True):
         check_writable(path)
         for source in inputs:
             told = f"{path!r} is the file {source!r}, which is read: it would be written over; give another one"
             require(not same_file(path, source), told)
-    places = [os.path.realpath(path) for path in given]
-    for path, place in zip(given, places, strict=True):
         through = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe takes any number
         require(through or places.count(place) == 1, f"{path!r} is given for two outputs: give each its own file")
     if figures:
@@ -116,13 +114,14 @@ def finish(work: Callable[[], Any], saved: str | None, quiet: bool, figures: Map
             their figures are numbered.
         saved: the file to save to, "-" for stdout; None for none.
         quiet: do not say which files were written.
-        figures: for plots of `tl_dream.plotting` by name the file to draw to.
+        figures: for plots of `tl_dream.plotting` by name the file to draw to; for "own" the one that draws such a
+            result.
     """
     try:
         result = work()
     except (KeyboardInterrupt, DreamError) as error:
-        partial = getattr(error, "partial", None)
-        for trouble in _deliver(partial, saved, quiet, figures) if partial is not None else ():
+        found = getattr(error, "partial", None)
+        for trouble in _deliver(found, saved, quiet, figures) if found is not None else ():
             complain(trouble)
         raise
     troubles = [] if result is None else _deliver(result, saved, quiet, figures)
@@ -131,9 +130,8 @@ def finish(work: Callable[[], Any], saved: str | None, quiet: bool, figures: Map
 
 def _deliver(given: Any, saved: str | None, quiet: bool, figures: Mapping[str, str]) -> list[str]:
     """Save, draw, print; what could not be done is told and does not stop the rest."""
-    several, results = isinstance(given, tuple), given if isinstance(given, tuple) else (given,)
-    written: list[str] = []
-    troubles: list[str] = []
+    results = given if isinstance(given, tuple) else (given,)
+    written, troubles = list[str](), list[str]()
 
     def attempt(write: Callable[[], object], path: str = STDOUT) -> None:
         try:
@@ -142,31 +140,15 @@ def _deliver(given: Any, saved: str | None, quiet: bool, figures: Mapping[str, s
         except DreamError as error:
             troubles.append(str(error))
 
-    def save() -> None:
-        if not hasattr(results[0], "to_json"):  # a concept saves itself
-            return given.save(saved)
-        found = [_finite(one.to_json()) for one in results]
-        (_send if saved == STDOUT else lambda data: write_json(str(saved), data))(found if several else found[0])
-
-    def draw(plot: str, result: Any, path: str) -> None:
-        from tl_dream import plotting
-
-        kind = getattr(result, "kind", None)
-        if plot == OWN:
-            plot = plotting.OF_KIND[str(kind)]
-        plot = "pareto" if kind == "frontier" else plot  # of `dream --method epo`
-        plotting.save_figure(getattr(plotting, plot)(result).figure, path)
-
     try:
         if saved is not None:
-            attempt(save, saved)
+            attempt(partial(_save, given, results, saved), saved)
         for plot, path in figures.items():
             for number, one in enumerate(results, start=1):
-                place = str(Path(path).with_stem(f"{Path(path).stem}-{number}")) if several else path
-                attempt(lambda plot=plot, one=one, place=place: draw(plot, one, place), place)  # type: ignore[misc]
+                place = str(Path(path).with_stem(f"{Path(path).stem}-{number}")) if results is given else path
+                attempt(partial(_draw, plot, one, place), place)
     finally:  # Ctrl-C too: it is printed last, and may be all there is
-        text = "\n".join([_told(results), *(f"wrote {path}" for path in written)])
-        known = len(troubles)
+        text, known = "\n".join([_told(results), *(f"wrote {path}" for path in written)]), len(troubles)
         if saved != STDOUT:
             attempt(lambda: show(text))
         if saved == STDOUT or len(troubles) > known:
@@ -175,28 +157,29 @@ def _deliver(given: Any, saved: str | None, quiet: bool, figures: Mapping[str, s
     return troubles
 
 
+def _save(given: Any, results: Sequence[Any], path: str) -> None:
+    if not hasattr(results[0], "to_json"):  # a concept saves itself
+        return given.save(path)
+    data = [one.to_json() for one in results]
+    # of a result whose scores are partly NaN or infinite, which JSON has not got, these become null
+    data = json.loads(json.dumps(data if results is given else data[0]), parse_constant=lambda _: None)
+    if path != STDOUT:
+        return write_json(path, data)
+    with stdout() as stream:
+        put(stream, json.dumps(data, indent=1, ensure_ascii=stream.encoding != "utf-8"))
+
+
+def _draw(plot: str, result: Any, path: str) -> None:
+    from tl_dream import plotting
+
+    kind = getattr(result, "kind", "")
+    plot = plotting.OF_KIND[kind] if plot == "own" else "pareto" if kind == "frontier" else plot
+    plotting.save_figure(getattr(plotting, plot)(result).figure, path)
+
+
 def _told(results: Sequence[Any]) -> str:
     """Results as text; of many dreams a line each."""
     if len(results) <= BRIEF or results[0].kind != "dream":
         return "\n\n".join(map(str, results))
     rows = [(f"{one.start.score:.4f}", f"{one.best.score:.4f}", one.objective, one.best.text) for one in results]
     return table(("start", "best", "objective", "text"), rows)
-
-
-def _send(data: Any) -> None:
-    """JSON to stdout, in UTF-8 whatever its encoding."""
-    with stdout() as stream:
-        require(stream is not None, "--json -: stdout is closed")
-        stream.flush()
-        binary = getattr(stream, "buffer", None)  # somebody's own has none, and takes text
-        stream.write(as_json(data).decode()) if binary is None else binary.write(as_json(data))
-        stream.flush()
-
-
-def _finite(data: Any) -> Any:
-    """The data of a result whose scores are partly NaN or infinite, which JSON has not got: they become null."""
-    if isinstance(data, Mapping):
-        return {key: _finite(item) for key, item in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(item) for item in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data

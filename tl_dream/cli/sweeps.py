@@ -64,25 +64,16 @@ def sweep(given: Given) -> Any:
 
 def _swept(given: Given) -> Any:
     from tl_dream.sweeps import Portraits, Reconstructions, sweep
+    from tl_dream.text import DEFAULT_ALLOWED
 
-    own = {name: value for name in ("budget", "allowed") if (value := getattr(given, name)) is not None}
-    options, what, jobs = given.take("out corpus seeds seed engine workers scheduler threads width"), given.what, None
-    options.pop("allowed", None)
-    if what == "portraits":
-        what = Portraits(placebos=given.placebos, fluent=given.fluent, tokens=given.tokens, **own)
-    elif what == "reconstructions":
-        what = Reconstructions(layers=given.layers, rivals=given.rivals, **own)
-        jobs = Path(given.texts)
-    else:
-        options |= own | {"sentences": given.sentences}
-    return sweep(
-        given.loader(),
-        jobs or given.units,
-        what=what,
-        prompt=given.text or None,
-        method=given.method,
-        banned=given.banned or None,
-        max_changes=given.max_changes,
-        retokenize=not given.no_retokenize,
-        **options,
-    )
+    more: dict[str, Any] = {"model": given.loader(), "jobs": Path(given.texts) if given.texts else given.units}
+    more |= {"prompt": given.text or None, "banned": given.banned or None}
+    if given.what != "dreams":  # budget and allowed are its own
+        own = {name: value for name in ("budget", "allowed") if (value := getattr(given, name)) is not None}
+        more |= {"budget": None, "allowed": DEFAULT_ALLOWED}
+        if given.what == "portraits":
+            own |= {name: getattr(given, name) for name in ("placebos", "fluent", "tokens")}
+            more["what"] = Portraits(**own)
+        else:
+            more["what"] = Reconstructions(layers=given.layers, rivals=given.rivals, **own)
+    return given.call(sweep, **more)

@@ -92,7 +92,6 @@ def dream(
     task = DreamTask.of(
         method,
         budget=budget,
-        seconds=seconds,
         starts=starts,
         allowed=allowed,
         banned=banned,
@@ -100,7 +99,7 @@ def dream(
         retokenize=retokenize,
         seed=seed,
     )
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         return run(host, task.search(host, objective, prompt, free, callback=callback, progress=progress))
 
 
@@ -191,7 +190,6 @@ def epo(
     task = DreamTask.of(
         method,
         budget=budget,
-        seconds=seconds,
         starts=starts,
         allowed=allowed,
         banned=banned,
@@ -199,6 +197,6 @@ def epo(
         retokenize=retokenize,
         seed=seed,
     )
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         search = task.search(host, objective, prompt, free, callback=callback, progress=progress, front=True)
         return run(host, search)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tl_dream._arguments import Number, Whole
-from tl_dream._errors import require
+from tl_dream._errors import DreamError, require
 from tl_dream.dreaming.task import DreamTask, Method
 from tl_dream.models import Host
 from tl_dream.results import Dream
@@ -65,7 +65,7 @@ def dream_many(
         method, starts, allowed, banned, max_changes, retokenize, seed: as in `dream`, for every job.
         budget: forward-tokens a job; None as in `dream`.
         seconds: a limit on one clock for all: jobs that are under way then end with their best so far (`stopped` is
-            "seconds"), and no other begins.
+            "seconds"), and no other begins (but the first does).
         width: jobs side by side; None takes 64 on a CPU and 256 elsewhere. Memory goes with it, not with the jobs.
         progress: show a progress bar of jobs; None shows it on a terminal only.
 
@@ -88,7 +88,6 @@ def dream_many(
     every = DreamTask.of(
         method,
         budget=budget,
-        seconds=seconds,
         starts=starts,
         allowed=allowed,
         banned=banned,
@@ -118,6 +117,35 @@ def dream_many(
         what="(objective, prompt) pair",
         width=width,
         on_cpu=SIDE_BY_SIDE,
-        ends=every.ends,
+        seconds=seconds,
         progress=progress,
     )
+
+
+def in_order(finished: Iterable[Finished]) -> tuple[Dream, ...]:
+    """The dreams of `dream_many`, in the order of their jobs.
+
+    Raises:
+        DreamError: jobs that failed; `error.partial` holds the dreams of the others. (An error that is none of ours
+            goes on as it is.)
+        KeyboardInterrupt: `error.partial` holds the dreams so far.
+    """
+    found: dict[int, Finished] = {}
+
+    def dreams() -> tuple[Dream, ...]:
+        return tuple(one.dream for _, one in sorted(found.items()) if one.dream is not None)
+
+    try:
+        found.update((one.number, one) for one in finished)
+    except KeyboardInterrupt as error:
+        stop: Any = error
+        found.update((one.number, one) for one in getattr(stop, "partial", ()))
+        stop.partial = dreams() or None
+        raise
+    failed = [(one.objective, one.error) for _, one in sorted(found.items()) if one.error is not None]
+    for _, failure in failed:
+        if not isinstance(failure, DreamError):
+            raise failure
+    if failed:
+        raise DreamError("; ".join(f"{objective}: {error}" for objective, error in failed), dreams() or None)
+    return dreams()

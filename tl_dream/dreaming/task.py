@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, Whole, flag, one_of, plain, seed_number, whole_number
+from tl_dream._arguments import Whole, flag, one_of, plain, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.ascent import ascend
@@ -32,7 +32,6 @@ from tl_dream.search import (
     Tick,
     best_words,
     budget_bar,
-    deadline,
     finish,
     make_batch,
     run_settings,
@@ -67,13 +66,11 @@ class DreamTask:
         method: how to search.
         name: the method's.
         budget: forward-tokens; None as in `dream`.
-        ends: when it ends at the latest, by `time.perf_counter()`; None: never.
         starts, allowed, banned, max_changes, retokenize, seed: as in `dream`.
     """
 
     method: Method
     budget: int | None
-    ends: float | None
     starts: int
     allowed: Allowed
     banned: Any
@@ -87,7 +84,6 @@ class DreamTask:
         method: Any,
         *,
         budget: Whole | None,
-        seconds: Number | None,
         starts: Whole,
         allowed: Allowed,
         banned: Iterable[Any] | None,
@@ -95,7 +91,7 @@ class DreamTask:
         retokenize: bool,
         seed: Whole,
     ) -> DreamTask:
-        """The arguments of a door, checked; the clock begins to run.
+        """The arguments of a door, checked.
 
         Raises:
             DreamError: bad input (see the message).
@@ -103,7 +99,6 @@ class DreamTask:
         return cls(
             method_of(method),
             None if budget is None else whole_number("budget", budget),
-            deadline(seconds),
             whole_number("starts", starts),
             plain(allowed),
             plain(banned),
@@ -216,7 +211,7 @@ class _Dreaming:
 
     def _anneal(self, settings: Annealing) -> Search[tuple[Outcome, Annealing]]:
         climb = normalized(self.objective) if settings.normalize else self.objective
-        budget = Budget(self.host.meter, self.task.budget, self.task.ends)
+        budget = Budget(self.host.meter, self.task.budget)
         seen = yield from BestSeen.of(self.host, self.objective, self.batch)
         if self.task.budget is not None and settings.steps is None:  # as many as it pays for
             prices = StepCosts.of(self.host, self.objective, climb, self.batch, seen)
@@ -251,7 +246,8 @@ class _Dreaming:
         Args:
             limit: forward-tokens; None takes the budget, or 400,000.
         """
-        budget = Budget(self.host.meter, limit or self.task.budget or BUDGET, self.task.ends)
-        with budget_bar(budget, self.progress, "dream") as tick:
+        budget = Budget(self.host.meter, limit or self.task.budget or BUDGET)
+        with budget_bar(budget, self.progress, "dream") as show:
             search = yield from SwapSearch.of(self.host, self.objective, self.batch, budget, self.task.seed)
+            tick: Tick = lambda: show(max(best.score for best in search.seen.best))  # noqa: E731
             return (yield from Outcome.of(search, method(search, tick)))

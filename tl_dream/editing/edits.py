@@ -68,6 +68,7 @@ def edit_concept(
     starts: Whole = 2,
     width: Whole = WIDTH,
     allowed: Allowed = DEFAULT_ALLOWED,
+    seconds: Number | None = None,
     seed: Whole = 0,
     progress: bool | None = None,
 ) -> ConceptEdit:
@@ -98,6 +99,8 @@ def edit_concept(
             has no [MASK]) a start is the sentence with some words swapped at random.
         width: swaps measured for every target and start in a round.
         allowed: tokens that may be put in.
+        seconds: to take at most, by the wall clock; the nearest texts by then are the result, and `stopped` is
+            "seconds".
         seed: of the random directions, the random starts, and the few random sentences that the search is gauged with.
         progress: show a progress bar; None shows it on a terminal only.
 
@@ -121,7 +124,7 @@ def edit_concept(
         whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
     )
     controls = flag("controls", controls)
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         before = host.meter.now()
         names = [vector.check_on(host) for vector in vectors]
         for vector in others:
@@ -178,7 +181,7 @@ def edit_concept(
                 pool, starts=starts, width=width, seed=seed, tick=lambda: bar.update(len(pool.rows) - bar.n) and None
             )
             run(host, _close_in(pool, moves, look) if least else look())
-            return edit()
+            return edit("seconds" if host.late else "complete")
 
 
 def _chosen(vectors: tuple[ConceptVector, ...], layers: Any) -> list[ConceptVector]:
@@ -227,7 +230,8 @@ def _close_in(pool: SentencePool, moves: list[_Move], look: Callable[[], Search[
     for rounds in range(CLOSER + 1):
         yield from look()
         turning = pool.turning()
-        done = rounds == CLOSER or all(factor == torch.inf or abs(factor - 1) <= CONVERGED for factor in turning)
+        still = all(factor == torch.inf or abs(factor - 1) <= CONVERGED for factor in turning)
+        done = still or rounds == CLOSER or pool.host.late
         factors = [1.0 if factor == torch.inf else factor * (PAST if done else 1.0) for factor in turning]
         pool.rescale(factors)
         moves[:] = [move.times(factor) for move, factor in zip(moves, factors, strict=True)]

@@ -45,7 +45,7 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
 
     Every aim starts at the original sentence, at the sentence with [MASK] where the aim differs most from it, and at
     sentences with random neighbours of its words. From each, the swaps that a second-order model of the loss holds for
-    best are measured, together with their combinations, until none improves.
+    best are measured, together with their combinations, until none improves (or it is late).
 
     Args:
         starts: of every aim, 1 or more.
@@ -68,6 +68,8 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
     running = [_Start(aim, row) for aim in range(len(pool.aims)) for row in _starts(pool, aim, starts, draw)]
     yield from pool.add([start.row for start in running])
     for _ in range(ROUNDS):
+        if pool.host.late:
+            return
         running = [start for start in running if not start.done and pool.find(start.row) is not None]
         if not running:
             break

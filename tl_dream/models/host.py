@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tl_dream._arguments import is_whole, plain
+from tl_dream._arguments import Number, finite_number, is_whole, plain
 from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models.direction import CAUSAL, MASKED, direction_of, is_bert
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, SHORT_NAMES, WHOLE
@@ -33,11 +34,17 @@ class Meter:
 
     Attributes:
         whole: counts the same, where this one is a part's.
+        ends: when the call is to end, by `time.perf_counter()`.
     """
 
     forwards: int = 0
     forward_tokens: int = 0
     whole: Meter | None = None
+    ends: float = math.inf
+
+    @property
+    def late(self) -> bool:
+        return time.perf_counter() >= self.ends
 
     def now(self) -> Cost:
         """The counts and a clock: the difference of two is what was spent between them."""
@@ -91,7 +98,7 @@ class Host:
 
     def apart(self, whole: bool = True) -> Host:
         """The same with a meter of its own, for one of several searches; without `whole` it counts there alone."""
-        own = replace(self, meter=Meter(whole=self.meter if whole else None))
+        own = replace(self, meter=Meter(whole=self.meter if whole else None, ends=self.meter.ends))
         own.__dict__["vocabulary"] = self.vocabulary
         return own
 
@@ -100,6 +107,11 @@ class Host:
         """What results of this call are made with."""
         dtype = str(self.W_E.dtype).removeprefix("torch.")
         return Provenance(versions(), model_hash(self), str(self.device), dtype, user_hooks(self.model))
+
+    @property
+    def late(self) -> bool:
+        """Whether the seconds of this call are over: nothing new is then begun, and what was found is its result."""
+        return self.meter.late
 
     @property
     def device(self) -> torch.device:
@@ -271,17 +283,33 @@ def _host(model: Any, kind: str) -> Host:
     )
 
 
+def deadline(seconds: Number | None) -> float:
+    """When a call that begins now and may take so long ends, by `time.perf_counter()`; None: never.
+
+    Raises:
+        DreamError: seconds that are no number above 0.
+    """
+    if seconds is None:
+        return math.inf
+    return time.perf_counter() + finite_number("seconds", seconds, "a number above 0", lambda some: some > 0)
+
+
 @contextmanager
-def attached(model: Any) -> Iterator[Host]:
+def attached(model: Any, seconds: Number | None = None) -> Iterator[Host]:
     """Attach to a model for one call: evaluation mode inside, every module's own mode again after, come what may.
 
-    An open `Host` is passed through, so that one public function can call another. Of a model that `torch.compile` has
-    seen the plain one runs: a compiled graph does not fire hooks that it was not compiled with.
+    An open `Host` is passed through with its clock, so that one public function can call another. Of a model that
+    `torch.compile` has seen the plain one runs: a compiled graph does not fire hooks that it was not compiled with.
+
+    Args:
+        seconds: that the call may take; what is inside asks `Host.late`. None sets no limit.
     """
     if isinstance(model, Host):
         yield model
         return
+    ends = deadline(seconds)
     with keeping(lambda partial, why: partial), isolated(), opened(model) as host:  # None where nobody made one
+        host.meter.ends = ends
         with made_with(lambda: host.provenance):
             yield host
 

@@ -142,12 +142,15 @@ def scores_of(
     return torch.cat(in_batches(torch.arange(len(ids), device=ids.device), size, work)).double().tolist()
 
 
-def fewest(scores: Scores, count: int, wanted: float, affordable: int) -> tuple[Slots, float, bool]:
+def fewest(
+    scores: Scores, count: int, wanted: float, affordable: int, late: Callable[[], bool] = lambda: False
+) -> tuple[Slots, float, bool]:
     """The smallest set of 0 to `count` - 1 that scores at least `wanted`; of those of its size the best that was tried.
 
     Args:
         scores: of sets; that of all of them reaches `wanted`.
         affordable: sets that may be tried, besides the greedy ones (as many as `count` squared).
+        late: whether no more may be.
 
     Returns:
         The set, its score, and whether it is certain that no smaller one does: all of them were tried.
@@ -161,17 +164,21 @@ def fewest(scores: Scores, count: int, wanted: float, affordable: int) -> tuple[
         if comb(count, size) > left:
             break
         left -= comb(count, size)
-        found = _best_of(scores, combinations(range(count), size))
+        found = _best_of(scores, combinations(range(count), size), late)
+        if late():
+            break
         tried = size
         if found[1] >= wanted:
             return (*found, True)
     return (*best, tried >= len(best[0]) - 1)
 
 
-def _best_of(scores: Scores, sets: Iterable[Iterable[int]]) -> tuple[Slots, float]:
+def _best_of(
+    scores: Scores, sets: Iterable[Iterable[int]], late: Callable[[], bool] = lambda: False
+) -> tuple[Slots, float]:
     best: tuple[Slots, float] = (frozenset(), -float("inf"))
     waiting = iter(sets)
-    while part := [frozenset(one) for one in islice(waiting, AT_ONCE)]:
+    while not late() and (part := [frozenset(one) for one in islice(waiting, AT_ONCE)]):
         for one, value in zip(part, scores(part), strict=True):
             if value > best[1]:
                 best = one, value

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +18,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole
-from tl_dream._errors import DreamError, require
-from tl_dream.models import Host, attached
+from tl_dream._arguments import Number, Whole
+from tl_dream._errors import DreamError, keeping, require
+from tl_dream.models import Host, attached, deadline
 from tl_dream.objectives import Objective, check
+from tl_dream.portraits.comparison import Choices, read_choices, settings_of
 from tl_dream.portraits.placebos import Texts, held
-from tl_dream.portraits.portraying import BUDGET, Choices, Painter, as_objective, read_choices, settings_of
+from tl_dream.portraits.portraying import BUDGET, Painter, as_objective
 from tl_dream.results import Portrait, read_json, readable, write_bytes, write_json
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Corpus
 
@@ -64,6 +66,7 @@ def atlas(
     fluent: bool = False,
     tokens: bool = False,
     budget: Whole = BUDGET,
+    seconds: Number | None = None,
     column: str | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
     seed: Whole = 0,
@@ -82,6 +85,7 @@ def atlas(
         out: the folder; made where it is not there.
         seeds, placebos, fluent, tokens, budget, allowed, seed: as in `portrait`. Fluent dreams and the exact best
             tokens take longer than all else, and are left out unless asked for.
+        seconds: to take at most, by the wall clock, but for the units that are under way; the next call goes on.
         column: of a data set, as in `corpus_search`.
         progress: show a progress bar; None shows it on a terminal only.
 
@@ -91,6 +95,7 @@ def atlas(
     Raises:
         DreamError: a folder that holds something else, or another atlas; no unit, or one given twice; a corpus that is
             empty; bad input (see the message). A unit that never varies over the corpus has no page; the index says so.
+        DreamError, KeyboardInterrupt: what ends it (Ctrl-C too) leaves pages of units so far; `partial` is the index.
 
     Examples:
         >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
@@ -99,7 +104,7 @@ def atlas(
         'index.html'
     """
     chosen = read_choices(seeds, placebos, fluent, tokens, budget, allowed, seed)
-    folder = Path(out)
+    folder, ends = Path(out), deadline(seconds)
     with attached(model) as host:
         given = named(host, units)
         texts = held(corpus)
@@ -115,22 +120,30 @@ def atlas(
         left = iter([one for one in given if one.slug not in known])
         painter = Painter(host, texts, column, None, chosen) if len(known) < len(given) else None
         silent: list[str] = []
-        disable = None if progress is None else not progress
-        with tqdm(total=len(given), initial=len(known), disable=disable, desc="atlas", unit="unit", leave=False) as bar:
-            while painter is not None and (some := list(islice(left, A_PASS))):
+        disable, late = None if progress is None else not progress, False
+
+        def index() -> Path:
+            write_pages(folder, [(one, known[one.slug]) for one in given if one.slug in known], silent, about)
+            return folder / "index.html"
+
+        with (
+            keeping(lambda *_: index()),
+            tqdm(total=len(given), initial=len(known), disable=disable, desc="atlas", unit="unit", leave=False) as bar,
+        ):
+            while painter is not None and not late and (some := list(islice(left, A_PASS))):
                 looked = list(zip(some, painter.look([one.goal for one in some]), strict=True))
                 alive = [(one, seen) for one, seen in looked if seen.corpus is not None]
                 silent += [one.label for one, seen in looked if seen.corpus is None]
                 bar.update(len(some) - len(alive))
-                for at in range(0, len(alive), AT_ONCE):
-                    part = alive[at : at + AT_ONCE]
+                while alive and not late:
+                    part, alive = alive[:AT_ONCE], alive[AT_ONCE:]
                     pages = painter.paint([seen for _, seen in part])
                     for (one, _), page in zip(part, pages, strict=True):
                         page.save(folder / "units" / f"{one.slug}.json")
                         known[one.slug] = page
                     bar.update(len(part))
-        write_pages(folder, [(one, known[one.slug]) for one in given if one.slug in known], silent, about)
-    return folder / "index.html"
+                    late = time.perf_counter() >= ends
+        return index()
 
 
 def named(host: Host, units: Any) -> list[Named]:
@@ -214,11 +227,8 @@ def write_pages(
     data = json.dumps([_row(one, page) for one, page in pages], ensure_ascii=False, separators=(",", ":"))
     data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     write_bytes(folder / "units.js", f"window.ATLAS={data};\n".encode())
-    text = (
-        _templates()
-        .get_template("index.html")
-        .render(style=_style(), model=about["model"], corpus=about["corpus"], count=len(pages), silent=silent)
-    )
+    shown = {"model": about["model"], "corpus": about["corpus"], "count": len(pages), "silent": silent}
+    text = _templates().get_template("index.html").render(style=_style(), **shown)
     write_bytes(folder / "index.html", text.encode())
 
 
@@ -265,6 +275,7 @@ def unit_page(label: str, slug: str, page: Portrait, before: str | None = None, 
         for hit in page.corpus.top
     ]
     drops = page.best.drops
+    measures = page.standing.measures if page.standing else ()
     text: str = (
         _templates()
         .get_template("unit.html")
@@ -278,9 +289,7 @@ def unit_page(label: str, slug: str, page: Portrait, before: str | None = None, 
             sentences=sentences,
             depths=[_share(drop, max(drops)) for drop in drops],
             chart=_chart(page),
-            strips=[(one, _strip([one.unit, *one.placebos])) for one in page.standing.measures]
-            if page.standing
-            else [],
+            strips=[(one, _strip([one.unit, *one.placebos])) for one in measures],
         )
     )
     return text

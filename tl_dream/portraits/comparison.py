@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations, islice
 from statistics import fmean
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_dream._arguments import flag, listed, seed_number, whole_number
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
@@ -33,6 +35,54 @@ the nearest of the others', -1 to 1."""
 
 SENTENCES = 8
 """The best of a corpus, that are kept."""
+
+
+COMPARED = 4_000
+"""Forward-tokens of a dream that is compared with those of random directions."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is the same for all units of a portrait or an atlas.
+
+    Attributes:
+        seeds: dreams by seed, each from a sentence of its own.
+        placebos: random directions to compare with; 0 leaves the comparison out.
+        fluent: dream of fluent text as well.
+        tokens: search for the exact best tokens.
+        budget: forward-tokens a dream.
+    """
+
+    seeds: int
+    placebos: int
+    fluent: bool
+    tokens: bool
+    budget: int
+    allowed: Allowed
+    seed: int
+
+
+def read_choices(
+    seeds: Any, placebos: Any, fluent: Any, tokens: Any, budget: Any, allowed: Allowed, seed: Any
+) -> Choices:
+    """The options, checked."""
+    placebos = whole_number("placebos", placebos, 0)
+    require(placebos != 1, "placebos = 1: to compare takes two random directions at least, or 0 for none")
+    return Choices(
+        whole_number("seeds", seeds),
+        placebos,
+        flag("fluent", fluent),
+        flag("tokens", tokens),
+        whole_number("budget", budget),
+        allowed,
+        seed_number(seed),
+    )
+
+
+def settings_of(chosen: Choices) -> dict[str, Any]:
+    """The options that decide what a portrait holds, as data."""
+    allowed = chosen.allowed if isinstance(chosen.allowed, str) else len(listed(chosen.allowed))
+    return {**asdict(chosen), "allowed": allowed, "compared": min(COMPARED, chosen.budget)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +109,8 @@ def compare(
     allowed: Allowed,
     seed: int,
 ) -> list[Compared]:
-    """Dreams of several directions, side by side, and what they are measured by.
+    """Dreams of several directions, side by side, and what they are measured by; nothing where it gets late before all
+    of them began.
 
     Args:
         starts: of each, as many for all.
@@ -70,6 +121,8 @@ def compare(
     means, deviations = values.mean(1).tolist(), values.std(1, correction=0).tolist()
     jobs = [(objective, start) for objective, own in zip(objectives, starts, strict=True) for start in own]
     ended = dreams_of(host, jobs, budget=budget, allowed=allowed, seed=seed)
+    if len(ended) < len(jobs):
+        return []
     told = essentials_of(host, [objective for objective, _ in jobs], ended)
     near = Nearness(host)
     found = []

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import Number, Whole, finite_number, seed_number, whole_number
-from tl_dream._errors import require
-from tl_dream.dreaming import dream_many
+from tl_dream._arguments import Number, Whole, finite_number, listed, seed_number, whole_number
+from tl_dream._errors import keeping, require
+from tl_dream.dreaming import dream_many, in_order
 from tl_dream.models import Host, attached
 from tl_dream.objectives import TOKENS, Activations, BatchContext, Objective, check
 from tl_dream.portraits.commonalities import in_common
@@ -38,6 +38,7 @@ def diverse_dreams(
     penalty: Number = 0.05,
     placebos: Iterable[Objective] = (),
     budget: Whole = BUDGET,
+    seconds: Number | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
     seed: Whole = 0,
 ) -> DiverseDreams:
@@ -58,11 +59,14 @@ def diverse_dreams(
             far, 0 to 1; 0.3 of it at most.
         placebos: directions to count chance from (see `placebo`), each dreamed once; without any nothing is compared.
         budget: forward-tokens a dream.
+        seconds: to take at most, by the wall clock; the dreams by then are the result, and `stopped` is "seconds".
         allowed: tokens that free positions may take.
         seed: of the first dream.
 
     Raises:
         DreamError: bad input (see the message).
+        DreamError, KeyboardInterrupt: what ends it after some work (Ctrl-C too) brings the dreams so far, as its
+            `partial`.
 
     Examples:
         >>> unit = td.neuron("block_out", layer=1, unit=3)
@@ -72,47 +76,53 @@ def diverse_dreams(
     count, budget, seed = whole_number("count", count), whole_number("budget", budget), seed_number(seed)
     penalty = finite_number("penalty", penalty, "a share from 0 to 1", lambda share: 0 <= share <= 1)
     fakes = list(placebos)
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         before = host.meter.now()
         for one in (objective, *fakes):
             check(host, one)
         options = {"budget": budget, "allowed": allowed}
-        first, *chance = dreams_of(host, [(one, prompt) for one in (objective, *fakes)], seed=seed, **options)
-        found = [first]
-        while len(found) < count:
-            climbed = objective - reused(host, found, penalty)
-            found += dreams_of(host, [(climbed, prompt)], seed=seed + len(found), **options)
-        told = essentials_of(host, [objective] * count, found)
-        common, regions = in_common(host, told, essentials_of(host, fakes, chance))
-        return DiverseDreams(
-            model=host.name,
-            objective=repr(objective),
-            start=first.start,
-            dreams=tuple(told),
-            common=common,
-            neighbourhoods=regions,
-            chance=len(chance),
-            settings={"count": count, "penalty": penalty, "budget": budget},
-            seed=seed,
-            cost=host.meter.now() - before,
-        )
+        found: list[Dream] = []
+        chance: list[Dream] = []
+
+        def result(stopped: str) -> DiverseDreams:
+            told = essentials_of(host, [objective] * len(found), found)
+            common, regions = in_common(host, told, essentials_of(host, fakes[: len(chance)], chance))
+            return DiverseDreams(
+                model=host.name,
+                objective=repr(objective),
+                start=found[0].start,
+                dreams=tuple(told),
+                common=common,
+                neighbourhoods=regions,
+                chance=len(chance),
+                settings={"count": count, "penalty": penalty, "budget": budget},
+                seed=seed,
+                cost=host.meter.now() - before,
+                stopped=stopped,
+            )
+
+        def so_far(inner: Any, why: str) -> DiverseDreams:
+            found.extend([] if found else listed(inner)[:1])
+            return result(why)
+
+        with keeping(so_far):
+            jobs = [(one, prompt) for one in (objective, *fakes)]
+            dreams = dreams_of(host, jobs, seed=seed, **options)
+            found.append(dreams[0])
+            chance.extend(dreams[1:])
+            while len(found) < count and not host.late:
+                climbed = objective - reused(host, found, penalty)
+                found += dreams_of(host, [(climbed, prompt)], seed=seed + len(found), **options)
+            return result("seconds" if host.late else "complete")
 
 
 def dreams_of(host: Host, jobs: Sequence[Any], **options: Any) -> list[Dream]:
-    """Dreams side by side, in the order of the jobs.
+    """Dreams side by side, in the order of the jobs; only of the first of them where it gets late.
 
     Raises:
-        BaseException: the first error of a job.
+        BaseException: as `in_order`.
     """
-    ended = {one.number: one for one in dream_many(host, jobs, progress=False, **options)}
-    found = []
-    for number in range(len(jobs)):
-        one = ended[number]
-        if one.error is not None:
-            raise one.error
-        assert one.dream is not None
-        found.append(one.dream)
-    return found
+    return list(in_order(dream_many(host, jobs, progress=False, **options)))
 
 
 def essentials_of(host: Host, objectives: Sequence[Objective], dreams: Sequence[Dream]) -> list[EssentialTokens]:

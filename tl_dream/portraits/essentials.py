@@ -7,10 +7,10 @@ from itertools import combinations
 from typing import Any
 
 from tl_dream._arguments import Number, Whole, finite_number, seed_number, whole_number
-from tl_dream._errors import require
+from tl_dream._errors import keeping, require
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check, depth
-from tl_dream.portraits.ablation import Ablation, fewest
+from tl_dream.portraits.ablation import Ablation, Slots, fewest
 from tl_dream.results import CorpusHit, Dream, EssentialTokens, ScoredText, TokenPair
 from tl_dream.text import Prompt, Sentence
 
@@ -32,6 +32,7 @@ def essential(
     replacement: str = "indifferent",
     keep: Number = 0.9,
     budget: Whole = BUDGET,
+    seconds: Number | None = None,
     seed: Whole = 0,
 ) -> EssentialTokens:
     """Which tokens the score of a text rests on: what it loses without each, and the fewest that keep most of it.
@@ -51,10 +52,13 @@ def essential(
         keep: the share of what the words add that the essential ones keep, above 0 and at most 1.
         budget: forward-tokens that trying every set of up to four tokens may cost; those sizes it does not cover are
             left to the greedy search, and `minimal` says so.
+        seconds: to take at most, by the wall clock; the sets tried by then count, and `stopped` is "seconds".
         seed: of the sample of words.
 
     Raises:
         DreamError: no free word, a score that is no number, or bad input (see the message).
+        DreamError, KeyboardInterrupt: what ends the search for the fewest (Ctrl-C too) brings all else, as its
+            `partial`.
 
     Examples:
         >>> goal = td.neuron("mlp_post", layer=1, unit=3, pos="dog")
@@ -64,7 +68,7 @@ def essential(
     """
     keep = finite_number("keep", keep, "a share above 0 and at most 1", lambda share: 0 < share <= 1)
     budget, seed = whole_number("budget", budget, 0), seed_number(seed)
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         check(host, objective)
         sentence, ids = read_text(host, text)
         return essential_of(host, objective, sentence, ids, replacement, keep, budget, seed)
@@ -98,26 +102,35 @@ def essential_of(
     )
     without = scores([every - {i} for i in sorted(every)])
     alone = scores([frozenset([i]) for i in sorted(every)])
-    kept, kept_score, minimal = frozenset[int](), base, True
-    if whole > base:
-        price = len(ids) * max(1, depth(host, objective))
-        kept, kept_score, minimal = fewest(scores, len(every), base + keep * (whole - base), budget // price)
-    return EssentialTokens(
-        model=host.name,
-        objective=repr(objective),
-        whole=host.scored_text(ids, whole),
-        free=scores.free,
-        replaced_by=scores.told,
-        base=base,
-        without=tuple(without),
-        alone=tuple(alone),
-        keep=keep,
-        kept=tuple(scores.free[i] for i in sorted(kept)),
-        kept_score=kept_score,
-        minimal=minimal,
-        pairs=_pairs(scores, whole, base, without, alone) if pairs and whole > base else (),
-        cost=host.meter.now() - before,
-    )
+
+    def result(
+        kept: Slots, score: float, minimal: bool, found: tuple[TokenPair, ...] = (), stopped: str = "complete"
+    ) -> EssentialTokens:
+        return EssentialTokens(
+            model=host.name,
+            objective=repr(objective),
+            whole=host.scored_text(ids, whole),
+            free=scores.free,
+            replaced_by=scores.told,
+            base=base,
+            without=tuple(without),
+            alone=tuple(alone),
+            keep=keep,
+            kept=tuple(scores.free[i] for i in sorted(kept)),
+            kept_score=score,
+            minimal=minimal,
+            pairs=found,
+            cost=host.meter.now() - before,
+            stopped=stopped,
+        )
+
+    if whole <= base:
+        return result(frozenset(), base, True)
+    price, wanted = len(ids) * max(1, depth(host, objective)), base + keep * (whole - base)
+    with keeping(lambda _, why: result(every, whole, False, stopped=why)):
+        fewer = fewest(scores, len(every), wanted, budget // price, lambda: host.late)
+        paired = _pairs(scores, whole, base, without, alone) if pairs and not host.late else ()
+    return result(*fewer, paired, "seconds" if host.late else "complete")
 
 
 def read_text(host: Host, text: Any) -> tuple[Sentence, tuple[int, ...]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tl_dream._arguments import Number, Whole, finite_number, is_whole, seed_number, whole_number
-from tl_dream._errors import DreamError, require
+from tl_dream._arguments import Number, Whole, finite_number, is_whole, listed, seed_number, whole_number
+from tl_dream._errors import DreamError, keeping, require
 from tl_dream.dreaming import dream
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check
@@ -32,6 +33,7 @@ def minimal_dream(
     share: Number = 0.9,
     longest: Whole = 12,
     budget: Whole = BUDGET,
+    seconds: Number | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
     seed: Whole = 0,
 ) -> MinimalDream:
@@ -49,6 +51,7 @@ def minimal_dream(
         longest: words of a text from nothing, at most.
         budget: forward-tokens a search. Where it covers every text of so few changes, all are tried, and the result
             says that no fewer do: with one change free words x allowed tokens sentences.
+        seconds: to take at most, by the wall clock; the best by then is the result, and `stopped` is "seconds".
         allowed: tokens that may be written.
         seed: of the local random generators.
 
@@ -58,6 +61,8 @@ def minimal_dream(
     Raises:
         DreamError: a share of a score that is not above 0, an objective that reads a word where there is no sentence,
             or bad input (see the message).
+        DreamError, KeyboardInterrupt: what ends it after some work (Ctrl-C too) brings the best so far, as its
+            `partial`.
 
     Examples:
         >>> goal = td.neuron("block_out", layer=1, unit=3, pos=2)
@@ -68,28 +73,65 @@ def minimal_dream(
     longest, budget, seed = whole_number("longest", longest), whole_number("budget", budget), seed_number(seed)
     wanted = _wanted(above, share)
     options = {"budget": budget, "allowed": allowed, "seed": seed}
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         before = host.meter.now()
         check(host, objective)
-        if text is None:
-            best, changed, minimal = _shortest(host, objective, wanted, longest, options)
-            start = None
-        else:
-            sentence = host.vocabulary.read(text)
-            start, best, minimal = _fewest_changes(host, objective, text, sentence, wanted, options)
-            changed = _changed(start.ids, best.ids)
-        return MinimalDream(
-            model=host.name,
-            objective=repr(objective),
-            start=start,
-            best=best,
-            changed=changed,
-            above=wanted,
-            reached=best.score >= wanted,
-            minimal=minimal,
-            seed=seed,
-            cost=host.meter.now() - before,
-        )
+        found = _Found(text is not None)
+
+        def result(stopped: str) -> MinimalDream:
+            assert found.best is not None
+            return MinimalDream(
+                model=host.name,
+                objective=repr(objective),
+                start=found.start,
+                best=found.best,
+                changed=found.changed,
+                above=wanted,
+                reached=found.best.score >= wanted,
+                minimal=found.minimal,
+                seed=seed,
+                cost=host.meter.now() - before,
+                stopped=stopped,
+            )
+
+        def so_far(inner: Any, why: str) -> MinimalDream:
+            if found.best is None:  # in its first search, whose dream so far the error brings
+                found.take(max(listed(inner), key=lambda one: one.best.score))
+            return result(why)
+
+        with keeping(so_far):
+            if text is None:
+                _shortest(host, objective, wanted, longest, options, found)
+            else:
+                _fewest_changes(host, objective, text, host.vocabulary.read(text), wanted, options, found)
+            return result("seconds" if host.late and not found.minimal else "complete")
+
+
+@dataclass
+class _Found:
+    """The best so far.
+
+    Attributes:
+        changes: whether words of a sentence are changed, or all are written.
+        written: the positions that were, where all are.
+        minimal: it is certain that fewer do not.
+    """
+
+    changes: bool
+    start: ScoredText | None = None
+    best: ScoredText | None = None
+    written: tuple[int, ...] = ()
+    minimal: bool = False
+
+    def take(self, dream: Dream) -> None:
+        self.start = dream.start if self.changes else None
+        self.best, self.written = dream.best, tuple(dream.prompt["free"])
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        if self.start is None or self.best is None:
+            return self.written
+        return tuple(i for i, (a, b) in enumerate(zip(self.start.ids, self.best.ids, strict=True)) if a != b)
 
 
 def _wanted(above: Any, share: Any) -> float:
@@ -107,26 +149,25 @@ def _wanted(above: Any, share: Any) -> float:
     return finite_number("above", above, "a score, a corpus search or a dream")
 
 
-def _changed(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
-    return tuple(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
-
-
 def _fewest_changes(
-    host: Host, objective: Objective, text: str | Prompt, sentence: Sentence, wanted: float, options: Any
-) -> tuple[ScoredText, ScoredText, bool]:
-    """The start, the text with the fewest changes, and whether no fewer do."""
+    host: Host, objective: Objective, text: str | Prompt, sentence: Sentence, wanted: float, options: Any, found: _Found
+) -> None:
+    """The text with the fewest changes."""
 
     def there(progress: Progress) -> bool:
         return progress.best_scores[0] >= wanted
 
     whole = dream(host, objective, text, progress=False, **options)
+    found.take(whole)
     if whole.start.score >= wanted:
-        return whole.start, whole.start, True
+        found.best, found.minimal = whole.start, True
+        return
     if whole.best.score < wanted:
-        return whole.start, whole.best, whole.stopped == "complete"
-    best, minimal = _pruned(host, objective, sentence, whole.best.ids, wanted), False
-    while not minimal:
-        count = len(_changed(sentence.ids, best.ids))
+        found.minimal = whole.stopped == "complete"
+        return
+    found.best = _pruned(host, objective, sentence, whole.best.ids, wanted)
+    while True:
+        count = len(found.changed)
         one = count == 1  # the best of these, not the first that does
         tried = dream(
             host,
@@ -138,18 +179,18 @@ def _fewest_changes(
             **options,
         )
         if one:
-            return whole.start, tried.best if tried.best.score > best.score else best, True
+            found.best, found.minimal = max(found.best, tried.best, key=lambda best: best.score), True
+            return
         if tried.best.score < wanted:
-            minimal = tried.stopped == "complete"
-            break
-        best = _pruned(host, objective, sentence, tried.best.ids, wanted)
-    return whole.start, best, minimal
+            found.minimal = tried.stopped == "complete"
+            return
+        found.best = _pruned(host, objective, sentence, tried.best.ids, wanted)
 
 
 def _pruned(host: Host, objective: Objective, sentence: Sentence, ids: Sequence[int], wanted: float) -> ScoredText:
     """A text with as few of its changes as still reach the score. One that its text does not tokenize back to is none,
     unless the sentence itself is such."""
-    places = _changed(sentence.ids, ids)
+    places = [i for i, (old, new) in enumerate(zip(sentence.ids, ids, strict=True)) if old != new]
     (bound,) = host.vocabulary.retokenizes([sentence.ids])
 
     def text_of(kept: Slots) -> list[int]:
@@ -171,10 +212,8 @@ def _pruned(host: Host, objective: Objective, sentence: Sentence, ids: Sequence[
     return host.scored_text(text_of(kept), value)
 
 
-def _shortest(
-    host: Host, objective: Objective, wanted: float, longest: int, options: Any
-) -> tuple[ScoredText, tuple[int, ...], bool]:
-    """The shortest text that reaches a score, its words' positions, and whether no shorter one does."""
+def _shortest(host: Host, objective: Objective, wanted: float, longest: int, options: Any, found: _Found) -> None:
+    """The shortest text that reaches a score."""
     words = host.vocabulary.allowed(f"{DEFAULT_ALLOWED} ascii whole_words").nonzero().flatten().tolist()
     frame = host.vocabulary.encode("")
     middle = len(frame) - (1 if len(frame) > 1 and not host.causal else 0)
@@ -189,13 +228,13 @@ def _shortest(
         f"{objective} reads a place that no text of up to {longest} words has: give a text, or a larger longest=",
     )
     single = [dream(host, objective, prompts[0], allowed=options["allowed"], progress=False)] if lengths[0] == 1 else []
-    found = single + dreams_of(host, [(objective, prompt) for prompt in prompts[len(single) :]], **options)
-    for at, one in enumerate(found):
-        if one.best.score >= wanted:
-            sure = all(shorter.stopped == "complete" for shorter in found[:at])
-            return one.best, tuple(one.prompt["free"]), sure and lengths[0] == 1
-    best = max(found, key=lambda one: one.best.score)
-    return best.best, tuple(best.prompt["free"]), False
+    for one in single:
+        found.take(one)
+    dreams = single + dreams_of(host, [(objective, prompt) for prompt in prompts[len(single) :]], **options)
+    there = [at for at, one in enumerate(dreams) if one.best.score >= wanted]
+    shorter = dreams[: there[0]] if there else []
+    found.take(dreams[there[0]] if there else max(dreams, key=lambda one: one.best.score))
+    found.minimal = bool(there) and lengths[0] == 1 and all(one.stopped == "complete" for one in shorter)
 
 
 def _readable(host: Host, objective: Objective, ids: Sequence[int]) -> bool:

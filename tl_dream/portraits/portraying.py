@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_dream._arguments import Whole, flag, listed, seed_number, whole_number
-from tl_dream._errors import require
+from tl_dream._arguments import Number, Whole
+from tl_dream._errors import keeping, require
 from tl_dream.dreaming import EPO, epo
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron
 from tl_dream.portraits.commonalities import in_common
-from tl_dream.portraits.comparison import Compared, best_of, compare, standing, starts_of
+from tl_dream.portraits.comparison import (
+    COMPARED,
+    Choices,
+    Compared,
+    best_of,
+    compare,
+    read_choices,
+    settings_of,
+    standing,
+    starts_of,
+)
 from tl_dream.portraits.diversity import HALF, dreams_of, essentials_of, reused
 from tl_dream.portraits.essentials import essential_of, read_text
 from tl_dream.portraits.placebos import (
@@ -38,8 +48,8 @@ from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt
 Unit = tuple[str, int, int]
 """A unit by hook, layer and number: ("mlp_post", 4, 414)."""
 
-BUDGET, COMPARED = 30_000, 4_000
-"""Forward-tokens a dream; of those that are compared with random directions."""
+BUDGET = 30_000
+"""Forward-tokens a dream."""
 
 STARTS = 2
 """Starts of each direction that is compared."""
@@ -49,27 +59,6 @@ DIVERSE, PENALTY = 2, 0.05
 
 BARS, TOKENS = 40, 10
 """Bars of the histogram, tokens at the place, that are kept."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What is the same for all units of a portrait or an atlas.
-
-    Attributes:
-        seeds: dreams by seed, each from a sentence of its own.
-        placebos: random directions to compare with; 0 leaves the comparison out.
-        fluent: dream of fluent text as well.
-        tokens: search for the exact best tokens.
-        budget: forward-tokens a dream.
-    """
-
-    seeds: int
-    placebos: int
-    fluent: bool
-    tokens: bool
-    budget: int
-    allowed: Allowed
-    seed: int
 
 
 def portrait(
@@ -83,6 +72,7 @@ def portrait(
     fluent: bool = True,
     tokens: bool = True,
     budget: Whole = BUDGET,
+    seconds: Number | None = None,
     column: str | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
     seed: Whole = 0,
@@ -109,6 +99,8 @@ def portrait(
         fluent: dream of fluent text too, by bigrams of the corpus.
         tokens: search the vocabulary for the best tokens.
         budget: forward-tokens a dream. A comparison takes 4,000 each, or as many as that.
+        seconds: to take at most, by the wall clock, but for the corpus and one dream; the parts of the page that are
+            not there by then are left out, and `stopped` is "seconds".
         column: of a data set, as in `corpus_search`.
         allowed: tokens that dreams may write.
         seed: of the directions, the sample of the corpus and the dreams.
@@ -116,6 +108,8 @@ def portrait(
     Raises:
         DreamError: an empty corpus, a unit that never varies over it, an objective that has no placebo (see `placebo`),
             or bad input (see the message).
+        DreamError, KeyboardInterrupt: what ends it after the first dream (Ctrl-C too) brings the page so far, as its
+            `partial`.
 
     Examples:
         >>> lines = ["i hate my small old house .", "the red dog sees a cat .", "we drink milk and eat fish ."]
@@ -124,7 +118,7 @@ def portrait(
         ('seed 0', True)
     """
     chosen = read_choices(seeds, placebos, fluent, tokens, budget, allowed, seed)
-    with attached(model) as host:
+    with attached(model, seconds) as host, keeping(lambda pages, _: pages[0] if isinstance(pages, list) else None):
         goal = as_objective(objective)
         check(host, goal)
         texts = held(corpus)
@@ -133,29 +127,6 @@ def portrait(
         check_varies(goal, seen.values)
         (page,) = painter.paint([seen])
         return page
-
-
-def read_choices(
-    seeds: Any, placebos: Any, fluent: Any, tokens: Any, budget: Any, allowed: Allowed, seed: Any
-) -> Choices:
-    """The options, checked."""
-    placebos = whole_number("placebos", placebos, 0)
-    require(placebos != 1, "placebos = 1: to compare takes two random directions at least, or 0 for none")
-    return Choices(
-        whole_number("seeds", seeds),
-        placebos,
-        flag("fluent", fluent),
-        flag("tokens", tokens),
-        whole_number("budget", budget),
-        allowed,
-        seed_number(seed),
-    )
-
-
-def settings_of(chosen: Choices) -> dict[str, Any]:
-    """The options that decide what a portrait holds, as data."""
-    allowed = chosen.allowed if isinstance(chosen.allowed, str) else len(listed(chosen.allowed))
-    return {**asdict(chosen), "allowed": allowed, "compared": min(COMPARED, chosen.budget)}
 
 
 def as_objective(given: Any) -> Objective:
@@ -217,24 +188,39 @@ class Painter:
         goals, values = [one.goal for one in seen], torch.stack([one.values for one in seen])
         corpora = [one.corpus for one in seen if one.corpus is not None]
         starts = [self._starts(goal, corpus) for goal, corpus in zip(goals, corpora, strict=True)]
-        others = [self._compared(goal) if chosen.placebos else [] for goal in goals]
-        compared = self._compare(goals, values) if chosen.placebos else []
         dreams: list[list[Dream]] = [[] for _ in goals]
-        for number in range(chosen.seeds + DIVERSE):
-            climbed = goals
-            if number >= chosen.seeds:
-                climbed = [goal - reused(host, own, PENALTY) for goal, own in zip(goals, dreams, strict=True)]
-            jobs = [(goal, own[number % chosen.seeds]) for goal, own in zip(climbed, starts, strict=True)]
-            options: dict[str, Any] = {"budget": chosen.budget, "allowed": chosen.allowed}
-            for own, one in zip(dreams, dreams_of(host, jobs, seed=chosen.seed + number, **options), strict=True):
-                own.append(one)
-        pages = []
-        for i, goal in enumerate(goals):
-            placed = standing(compared[i], others[i]) if chosen.placebos else None
-            chance = [dream for one in others[i] for dream in one.dreams]
-            pages.append(self._page(goal, corpora[i], values[i], starts[i][0], dreams[i], placed, chance))
-        cost = _share(host.meter.now() - before, len(goals))
-        return [replace(page, cost=cost + one.cost) for page, one in zip(pages, seen, strict=True)]
+        others: list[list[Compared]] = [[] for _ in goals]
+        compared: list[Compared] = []
+
+        def pages(stopped: str) -> list[Portrait]:
+            made = []
+            for i, goal in enumerate(goals):
+                placed = standing(compared[i], others[i]) if compared and others[i] else None
+                chance = [dream for one in others[i] for dream in one.dreams]
+                made.append(self._page(goal, corpora[i], values[i], starts[i][0], dreams[i], placed, chance))
+            cost = _share(host.meter.now() - before, len(goals))
+            return [replace(page, cost=cost + one.cost, stopped=stopped) for page, one in zip(made, seen, strict=True)]
+
+        def so_far(_: Any, why: str) -> list[Portrait]:
+            host.meter.ends = 0.0  # nothing new is begun
+            return pages(why)
+
+        with keeping(so_far):
+            for number in range(chosen.seeds + DIVERSE):
+                if number and host.late:
+                    break
+                climbed = goals
+                if number >= chosen.seeds:
+                    climbed = [goal - reused(host, own, PENALTY) for goal, own in zip(goals, dreams, strict=True)]
+                jobs = [(goal, own[number % chosen.seeds]) for goal, own in zip(climbed, starts, strict=True)]
+                options: dict[str, Any] = {"budget": chosen.budget, "allowed": chosen.allowed}
+                found = dreams_of(host, jobs, seed=chosen.seed + number, **options)
+                for own, one in zip(dreams, found, strict=True):
+                    own.append(one)
+            if chosen.placebos and not host.late:
+                others = [self._compared(goal) for goal in goals]
+                compared = self._compare(goals, values)
+            return pages("seconds" if host.late else "complete")
 
     def _page(
         self,
@@ -249,7 +235,7 @@ class Painter:
         host, chosen = self._host, self._chosen
         told = essentials_of(host, [goal] * len(dreams), dreams)
         kinds = [f"seed {i}" for i in range(chosen.seeds)] + [f"diverse {i + 1}" for i in range(DIVERSE)]
-        shown = [PortraitDream(kind, one) for kind, one in zip(kinds, told, strict=True)]
+        shown = [PortraitDream(kind, one) for kind, one in zip(kinds, told, strict=False)]
         shown += self._fluent(goal, start)
         at = max(range(len(told)), key=lambda i: told[i].whole.score)
         common, regions = in_common(host, told, chance)
@@ -303,7 +289,7 @@ class Painter:
 
     def _fluent(self, goal: Objective, start: str | Prompt) -> list[PortraitDream]:
         """The highest of the front, the most fluent, and one between."""
-        if self._judge is None:
+        if self._judge is None or self._host.late:
             return []
         chosen = self._chosen
         found = epo(
@@ -330,7 +316,7 @@ class Painter:
     def _tokens(self, goal: Objective, dream: Dream) -> TokenTable | None:
         """The best tokens where the dream fires most; none where the objective names a word, which no dream keeps."""
         pos = goal.where[0]
-        if isinstance(pos, str) and pos != "all":
+        if isinstance(pos, str) and pos != "all" or self._host.late:
             return None
         ((hit,),) = [one.top for one in best_of(self._host, [goal], [dream.best.text], top=1)]
         return token_search(

@@ -236,7 +236,7 @@ def invert(
     except Solved:
         return "matched"
     except Spent:
-        return "seconds" if judge.late else "budget"
+        return "seconds" if judge.host.late else "budget"
     return "settled"
 
 

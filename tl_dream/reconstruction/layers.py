@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import Whole, layers_of, listed, plain, seed_number
+from tl_dream._arguments import Number, Whole, layers_of, listed, plain, seed_number
 from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models import Host, attached, isolated
 from tl_dream.reconstruction.certificates import examine
@@ -126,6 +126,7 @@ def reconstruct_layers(
     allowed: Allowed = "no_unused",
     rivals: Whole | str | None = None,
     budget: Whole = 10_000,
+    seconds: Number | None = None,
     seed: Whole = 0,
     progress: bool | None = None,
 ) -> LayerReconstructions:
@@ -138,6 +139,7 @@ def reconstruct_layers(
         damage: what is done to every target first: "noise 0.05" (of its scale), "bf16", "int8" or "top 32" (units);
             None for nothing.
         method, steps, starts, patience, allowed, rivals, budget, seed, progress: as in `reconstruct`.
+        seconds: as there, of all layers together: what they came to by then is the result.
 
     Raises:
         DreamError: as in `reconstruct`, and an unknown damage.
@@ -150,7 +152,7 @@ def reconstruct_layers(
     allowed = plain(allowed)
     if damage is not None:
         read_damage(damage)
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         sentence = host.vocabulary.read(text)
         tasks = {
             layer: pose_damaged(host, sentence, hook, layer, damage, search.seed)
@@ -200,7 +202,6 @@ def gathered(
         what="job",
         width=None,
         on_cpu=SIDE_BY_SIDE,
-        ends=None,
         progress=progress,
     )
     with keeping(partial):
@@ -210,7 +211,7 @@ def gathered(
                 found[job] = result
             if error is not None:
                 raise error
-    return so_far()
+    return so_far("seconds" if host.late else "complete")
 
 
 def read_layers(host: Host, hook: str, layers: Any) -> list[int]:
@@ -245,6 +246,7 @@ def kept_tokens(
     allowed: Allowed = "no_unused",
     rivals: Whole | str | None = None,
     budget: Whole = 10_000,
+    seconds: Number | None = None,
     seed: Whole = 0,
     callback: Callable[[Kept], object] | None = None,
     progress: bool | None = None,
@@ -265,6 +267,7 @@ def kept_tokens(
         damages: see `reconstruct_layers`; one, or a list.
         rivals: other tokens measured at every position, as in `reconstruct`; 0 for none.
         allowed, budget, seed, progress: as in `reconstruct`.
+        seconds: as there, of all records together.
         callback: receives every record as it is made.
 
     Raises:
@@ -279,7 +282,7 @@ def kept_tokens(
     search = SearchSettings(patience=1, rivals=plain(rivals), budget=plain(budget), seed=plain(seed))
     for damage in damages:
         read_damage(damage)
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         sentences = [host.vocabulary.read(text) for text in given]
         chosen = read_layers(host, hook, layers)
         jobs = [(i, layer, damage) for i in range(len(sentences)) for layer in chosen for damage in damages]
@@ -324,7 +327,7 @@ def _keep(
     tokens = torch.tensor([found.best.ids[i] for i in target.sentence.free], device=host.device)
     space = TokenSpace(host, target, host.vocabulary.allowed(allowed))
     draw = torch.Generator().manual_seed(search.seed)
-    around = yield from examine(host, target, space, tokens, search.rivals, draw, keep=True)
+    around = yield from examine(host, target, space, tokens, 0 if host.late else search.rivals, draw, keep=True)
     return Kept(
         text=text,
         layer=layer,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from tl_dream.models import Host
 from tl_dream.reconstruction.problem import read_problem
 from tl_dream.reconstruction.reconstruction import SearchSettings, solve
 from tl_dream.results import Reconstruction
-from tl_dream.search import Search, deadline, side_by_side
+from tl_dream.search import Search, side_by_side
 from tl_dream.text import Allowed
 
 SIDE_BY_SIDE = 192
@@ -66,7 +65,7 @@ def reconstruct_many(
             the hook is a full name. Read as room gets free, so that they may be a generator, and as many as you like.
         hook, method, steps, starts, patience, allowed, rivals, budget, seed: as in `reconstruct`, for every job.
         seconds: a limit on one clock for all: jobs that are under way then end with their best so far (`stopped` is
-            "seconds"), without rivals, and no other begins.
+            "seconds"), without rivals, and no other begins (but the first does).
         width: jobs side by side; None takes 192 on a CPU and 256 elsewhere. Memory goes with it, not with the jobs.
         progress: show a progress bar of jobs; None shows it on a terminal only.
 
@@ -88,7 +87,6 @@ def reconstruct_many(
         (True, 4)
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
-    ends = deadline(seconds)
 
     def pair(job: Any) -> Any:
         good = isinstance(job, tuple | list) and len(job) == 2
@@ -100,7 +98,7 @@ def reconstruct_many(
         problem = read_problem(
             host, target, None, hook=hook, layer=layer, positions=None, units=None, length=None, truth=None
         )
-        return (yield from solve(host, problem, search, allowed, ends=math.inf if ends is None else ends))
+        return (yield from solve(host, problem, search, allowed))
 
     def made(number: int, job: Any, found: Reconstruction | None, error: BaseException | None) -> ReadBack:
         target, layer = pair(job)
@@ -114,6 +112,6 @@ def reconstruct_many(
         what="(target, layer) pair",
         width=width,
         on_cpu=SIDE_BY_SIDE,
-        ends=ends,
+        seconds=seconds,
         progress=progress,
     )

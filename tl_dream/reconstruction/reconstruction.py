@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, one_of, plain, seed_number, whole_fields
+from tl_dream._arguments import Number, Whole, one_of, plain, seed_number, whole_fields
 from tl_dream._errors import DreamError, keeping, require, why
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
@@ -79,6 +79,7 @@ def reconstruct(
     truth: str | Prompt | None = None,
     rivals: Whole | str | None = None,
     budget: Whole = 10_000,
+    seconds: Number | None = None,
     seed: Whole = 0,
     progress: bool | None = None,
 ) -> Reconstruction:
@@ -117,6 +118,7 @@ def reconstruct(
             and no certificate; "all" for every allowed token, which takes minutes.
         budget: forwards of the search of "auto" (a sentence through the model; with its gradient it counts as two).
             The certificate's come on top of it.
+        seconds: to take at most, by the wall clock; `stopped` is then "seconds", and there are no rivals.
         seed: of the local random generator.
         progress: show a progress bar; None shows it on a terminal only.
 
@@ -135,7 +137,7 @@ def reconstruct(
         'the red dog'
     """
     search = SearchSettings(*map(plain, (method, steps, starts, patience, rivals, budget, seed)))
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         task = read_problem(
             host,
             target,
@@ -185,13 +187,11 @@ def solve(
     *,
     tick: Callable[[float], object] = lambda loss: None,
     enough: float = -math.inf,
-    ends: float = math.inf,
 ) -> Search[Reconstruction]:
     """Answer a task.
 
     Args:
         enough: a loss that ends the search, as a match does.
-        ends: when it ends at the latest, by `time.perf_counter()`.
 
     Raises:
         DreamError: see `reconstruct`.
@@ -215,13 +215,13 @@ def solve(
             target = task.question.target(host, sentence)
             start = None if task.start is None else target.searched(host, task.start)
             if search.method == "article":
-                attempt = yield from _anneal(host, target, mask, search, start, ends, tick)
+                attempt = yield from _anneal(host, target, mask, search, start, tick)
             else:
                 limit = host.meter.forwards + search.budget // len(task.frames)
-                judge = TokenLedger(host, target, limit, enough, ends, tick)
+                judge = TokenLedger(host, target, limit, enough, tick)
                 attempt = yield from _invert(judge, mask, search, start)
             attempts.append(attempt)
-            if attempt.found.certificate.matched:
+            if attempt.found.certificate.matched or host.late:
                 break
         return result(attempts)
 
@@ -241,7 +241,7 @@ def _invert(
 
     try:
         stopped = yield from invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
-        return (yield from attempt(0 if judge.late else search.rivals, stopped))
+        return (yield from attempt(0 if host.late else search.rivals, stopped))
     except (KeyboardInterrupt, DreamError) as error:
         yield from ended(error, None if judge.best is None else attempt(0, why(error)))
         raise
@@ -253,13 +253,12 @@ def _anneal(
     mask: Bool[Tensor, " vocab"],
     search: SearchSettings,
     start: Int[Tensor, " free"] | None,
-    ends: float,
     tick: Callable[[float], object],
 ) -> Search[_Attempt]:
     """Method "article"."""
     batch = Batch.of(host, [target.sentence] * search.starts, mask, retokenize=False)
     settings = replace(ARTICLE, steps=search.steps or ARTICLE.steps, start="random", normalize=False)
-    budget = Budget(host.meter, None, ends)
+    budget = Budget(host.meter)
     outcome = yield from ascend(
         host, target.goal, batch, settings, seed=search.seed, tick=lambda step, best: tick(-best), budget=budget
     )
@@ -274,6 +273,8 @@ def _anneal(
     ]
 
     def attempt(rivals: int | str | None) -> Search[_Attempt]:
+        if not found and error is None:  # its seconds were over before its first step
+            found.append((0.0, target.searched(host), outcome.runs[0].history))
         _, tokens, history = max(found, key=lambda one: one[0])
         if start is not None:
             rows = torch.stack([tokens, start])
@@ -286,7 +287,7 @@ def _anneal(
     if error is not None:
         yield from ended(error, attempt(0))
         raise error
-    return (yield from attempt(search.rivals))
+    return (yield from attempt(0 if host.late else search.rivals))
 
 
 def _result(

@@ -4,7 +4,6 @@ among them, in which every candidate is measured and the best ever seen is kept.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -199,7 +198,6 @@ class TokenLedger:
         host, target: the model, and what to meet.
         budget: forwards (the meter's) after which it stops the search.
         enough: a loss that ends the search, as a match does.
-        ends: when it stops it at the latest, by `time.perf_counter()`.
         best: the tokens of lowest loss at the free positions; None before the first.
         loss: theirs.
         solved: whether they match the target to numerical precision, or are good enough.
@@ -209,21 +207,15 @@ class TokenLedger:
     target: Target
     budget: float
     enough: float = -math.inf
-    ends: float = math.inf
     tick: Callable[[float], object] = lambda loss: None
     best: Int[Tensor, " free"] | None = None
     loss: float = math.inf
     solved: bool = False
     known: dict[tuple[int, ...], float] = field(default_factory=dict)
 
-    @property
-    def late(self) -> bool:
-        """Whether the time is up."""
-        return time.perf_counter() >= self.ends
-
     def check_budget(self) -> None:
         """Raise `Spent` where nothing is left."""
-        if self.host.meter.forwards >= self.budget or self.late:
+        if self.host.meter.forwards >= self.budget or self.host.late:
             raise Spent
 
     def see(self, tokens: Int[Tensor, "batch free"]) -> Search[Float[Tensor, " batch"]]:

@@ -206,6 +206,7 @@ class EssentialTokens(SavedResult):
         minimal: every smaller set was tried, and none keeps as much; False: that is not known.
         pairs: tokens that matter only together, most marked first.
         cost: forwards, forward-tokens, seconds.
+        stopped: "complete", or what ended it before its end ("seconds", "interrupted", "failure").
     """
 
     model: str
@@ -222,6 +223,7 @@ class EssentialTokens(SavedResult):
     minimal: bool
     pairs: tuple[TokenPair, ...]
     cost: Cost
+    stopped: str = "complete"
 
     kind = "essential_tokens"
 
@@ -287,7 +289,7 @@ class EssentialTokens(SavedResult):
                 table(("pos", "drop", "alone", "token"), rows),
                 *found,
                 f"replaced by {self.replaced_by}; all replaced it scores {self.base:.4f}; "
-                f"{self.cost.forwards:,} forwards, {self.cost.seconds:.1f} s",
+                f"{self.cost.forwards:,} forwards, {self.cost.seconds:.1f} s{cut_short(self.stopped)}",
             )
         )
 

@@ -82,7 +82,7 @@ class History:
             self, "step", *(name for name in parts if name in ("hard_score", "tokens") or getattr(self, name))
         )
         width = len(self.tokens[0]) if self.tokens else 0
-        check_places("free", self.free, width or len(self.free))
+        check_places("free", self.free, width or max(self.free, default=0) + 1)  # without a record nobody knows
         rows = {"tokens": width, "weights": width, "top_tokens": len(self.free), "top_weights": len(self.free)}
         for name, length in rows.items():
             check_that(

@@ -280,6 +280,7 @@ class MinimalDream(SavedResult):
         minimal: it is certain that fewer words do not: every such text was tried.
         seed: of the local random generators.
         cost: forwards, forward-tokens, seconds.
+        stopped: "complete", or what ended it before its end ("seconds", "interrupted", "failure").
     """
 
     model: str
@@ -292,6 +293,7 @@ class MinimalDream(SavedResult):
     minimal: bool
     seed: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "minimal_dream"
 
@@ -315,7 +317,7 @@ class MinimalDream(SavedResult):
                 table(("", "score", "text"), rows),
                 f"to reach {self.above:.4f}: {told} ({sure})",
                 f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
             )
         )
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_that
-from tl_dream.results.base import Cost, SavedResult, read_fields, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, readable, table
 from tl_dream.results.corpora import CorpusResult, EssentialTokens
 from tl_dream.results.dreams import ScoredText
 from tl_dream.results.scans import TokenTable
@@ -54,6 +54,7 @@ class DiverseDreams(SavedResult):
         settings: every option.
         seed: of the first dream; each next one has the next.
         cost: forwards, forward-tokens, seconds.
+        stopped: "complete", or what ended it before its end ("seconds", "interrupted", "failure").
     """
 
     model: str
@@ -66,6 +67,7 @@ class DiverseDreams(SavedResult):
     settings: Mapping[str, Any]
     seed: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "diverse_dreams"
 
@@ -85,7 +87,7 @@ class DiverseDreams(SavedResult):
                 table(("score", "essential", "text"), rows),
                 *common_lines((*self.common, *self.neighbourhoods), len(self.dreams), self.chance),
                 f"from {self.start.score:.4f}: {self.start.text}; {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}",
+                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
             )
         )
 
@@ -237,6 +239,7 @@ class Portrait(SavedResult):
         settings: every option.
         seed: of the local random generators.
         cost: forwards, forward-tokens, seconds.
+        stopped: "complete", or what ended it before its end ("seconds", "interrupted", "failure").
     """
 
     model: str
@@ -256,6 +259,7 @@ class Portrait(SavedResult):
     settings: Mapping[str, Any]
     seed: int
     cost: Cost
+    stopped: str = "complete"
 
     kind = "portrait"
 
@@ -303,6 +307,7 @@ class Portrait(SavedResult):
         parts.append(
             f"{self.corpus.scored:,} sentences, mean {self.mean:.3f}, deviation {self.deviation:.3f}; "
             f"{self.cost.forward_tokens:,} forward-tokens, {self.cost.seconds:.1f} s; seed {self.seed}"
+            + cut_short(self.stopped)
         )
         return "\n".join(parts)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, plain, whole_number
+from tl_dream._arguments import Number, Whole, plain, whole_number
 from tl_dream._errors import DreamError, keeping, require
 from tl_dream.models import attached, default_batch_tokens
 from tl_dream.objectives import Objective, check
@@ -32,6 +32,7 @@ def corpus_search(
     batch_tokens: Whole | None = None,
     shard_lines: Whole = 1024,
     checkpoint: str | os.PathLike[str] | None = None,
+    seconds: Number | None = None,
     progress: bool | None = None,
 ) -> CorpusResult | tuple[CorpusResult, ...]:
     """The sentences of a corpus that score highest.
@@ -54,7 +55,9 @@ def corpus_search(
             memory depend on it.
         checkpoint: a file that is rewritten every few seconds, at the end, and when the search is interrupted (an
             error, Ctrl-C). If it exists, the shards it knows of are not scored again.
-        progress: show a progress bar with the rate; None shows it on a terminal only.
+        seconds: to take at most, by the wall clock, but for the shard that is under way; `stopped` is then "seconds".
+            With a checkpoint the next call goes on from there.
+        progress: show a progress bar with the rate and the best so far; None shows it on a terminal only.
 
     Returns:
         A `CorpusResult`; for several objectives a tuple of them, in their order.
@@ -76,7 +79,7 @@ def corpus_search(
     objectives: list[Any] = given if many else [given]
     require(bool(objectives), "no objective to score: give at least one")
     top, shard_lines = whole_number("top", top), whole_number("shard_lines", shard_lines)
-    with attached(model) as host, torch.no_grad():
+    with attached(model, seconds) as host, torch.no_grad():
         before = host.meter.now()
         for one in objectives:
             check(host, one)
@@ -135,6 +138,8 @@ def corpus_search(
                     scan.run(shard, bar)
                     if saved is not None:
                         saved.keep(scan, reader, earlier + (host.meter.now() - before).seconds)
+                    if host.late:
+                        return found("seconds")
         return found()
 
 

@@ -39,6 +39,11 @@ class Ranking:
         score, line = self._heap[0][:2] if len(self._heap) == self.top else (-numpy.inf, 0)
         return score, -line
 
+    @property
+    def highest(self) -> float:
+        """The best score; minus infinity without one."""
+        return max((score for score, _, _ in self._heap), default=-numpy.inf)
+
     def takes(self, score: float, line: int) -> bool:
         """Whether such a sentence would be among the best."""
         return len(self._heap) < self.top or (score, -line) > self._heap[0][:2]
@@ -139,7 +144,9 @@ class CorpusPass:
             tokens += sum(len(line.sentence) for line in batch)
             step = shard.size * tokens / sum(lengths) - done
             done += step
-            bar.set_postfix_str(f"{tokens / max(1e-9, time.perf_counter() - began):,.0f} tokens/s", refresh=False)
+            best = f"best {self.rankings[0].highest:.3f}, " if len(self.rankings) == 1 else ""
+            rate = f"{tokens / max(1e-9, time.perf_counter() - began):,.0f} tokens/s"
+            bar.set_postfix_str(best + rate, refresh=False)
             bar.update(step)
         bar.update(shard.size - done)
         self.tokens += sum(len(line.sentence) * line.times for line in wanted)

@@ -35,6 +35,7 @@ class Shortlist:
         passed: how many the last screen saw (or `exact`, where there is one screen).
         bound: by how much the first screen was taken to be off at most, in score units.
         screened: how many candidates the first screen saw: all, where the search came to its end.
+        whole: whether it came to its end.
     """
 
     best: tuple[int, ...]
@@ -43,6 +44,7 @@ class Shortlist:
     passed: int
     bound: float
     screened: int
+    whole: bool = True
 
 
 AT_ONCE = 2048
@@ -95,6 +97,7 @@ def exact_best(
     sample: int = 256,
     last_sample: int = CROWD,
     seed: int = 0,
+    late: Callable[[], bool] = lambda: False,
 ) -> Shortlist:
     """The `top` best of `count` candidates as `exact` ranks them.
 
@@ -108,6 +111,7 @@ def exact_best(
         screens: coarse to fine; may be empty. One that would pass most of a sample to the next is left out.
         exact: what counts; scored one at a time, so seldom.
         sample: candidates drawn to measure a screen's error; `last_sample` where `exact` measures it.
+        late: whether the time is up. What is known then is the result, of those that look best so far.
 
     Raises:
         DreamError: fewer than `top` candidates have a score.
@@ -119,7 +123,10 @@ def exact_best(
         for at in reversed(range(len(screens) - 1)):
             if _passes_most(levels[at], levels[at + 1], drawn[:sample], top / count):
                 del levels[at]
-        _search(levels, top, drawn, sample, last_sample)
+        if not _search(levels, top, drawn, sample, last_sample, late):
+            found = _so_far(levels, top)
+            assert found is not None
+            return found
         found = _shortlist(levels, top)
         require(
             len(found.best) == top,
@@ -128,13 +135,21 @@ def exact_best(
     return found
 
 
-def _search(levels: Sequence[_Level], top: int, drawn: Tensor, sample: int, last_sample: int) -> None:
-    """Score candidates until none is left that might be among the best; `drawn` are all of them in random order."""
+def _search(
+    levels: Sequence[_Level], top: int, drawn: Tensor, sample: int, last_sample: int, late: Callable[[], bool]
+) -> bool:
+    """Score candidates until none is left that might be among the best, or it is late: False; `drawn` are all of them
+    in random order."""
     for part in torch.arange(len(drawn)).split(AT_ONCE):
         levels[0].learn(part)
+        if late():
+            return False
     for level, finer in zip(levels, levels[1:], strict=False):
         finer.learn(drawn[: last_sample if finer is levels[-1] else sample])
-        finer.learn(level.best(top))
+        for part in level.best(top).split(AT_ONCE if finer is not levels[-1] else CROWD):
+            finer.learn(part)
+            if late():
+                return False
     more = len(levels) > 1
     while more:
         more = False
@@ -151,15 +166,18 @@ def _search(levels: Sequence[_Level], top: int, drawn: Tensor, sample: int, last
             if last:  # one at a time is dear: the best few, then the cut anew
                 passing = passing[level.values[passing].argsort(descending=True)][:CROWD]
             more = finer.learn(passing) or more
+            if late():
+                return False
+    return True
 
 
 def _so_far(levels: Sequence[_Level], top: int) -> Shortlist | None:
-    """What a search that is cut short has found: of every screen the best, scored exactly."""
+    """What a search that is cut short has found: of every screen the best (few: each takes a pass), scored exactly."""
     for level in levels[:-1]:
         if bool(level.known.any()):
-            levels[-1].learn(level.best(top))
+            levels[-1].learn(level.best(min(top, CROWD)))
     found = _shortlist(levels, top)
-    return replace(found, bound=math.inf) if found.best else None
+    return replace(found, bound=math.inf, whole=False) if found.best else None
 
 
 def _shortlist(levels: Sequence[_Level], top: int) -> Shortlist:

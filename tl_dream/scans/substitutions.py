@@ -9,16 +9,39 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_dream._arguments import one_of
+from tl_dream._arguments import is_whole, one_of, plain
+from tl_dream._errors import require
 from tl_dream.models import PRECISIONS, Host, bf16_is_faster, can_stand_in, default_batch_tokens, in_batches, user_hooks
 from tl_dream.objectives import TOKENS, BatchContext, Objective, columns_read, evaluate, read_activations
 from tl_dream.scans.incremental_bert import ROW_POINTS, IncrementalBert
 from tl_dream.scans.screening import Scores
-from tl_dream.text import Sentence
+from tl_dream.text import Prompt, Sentence
 
 NEARS = (0, 4)
 """Rows on either side of the changed one that move with it in the coarse screens, the others holding still: of 28 rows
 that is a twentieth and a third of the work. What errs too much is left out, as when the read row is another."""
+
+
+def read_place(host: Host, prompt: Any, pos: Any) -> tuple[Sentence, int]:
+    """A sentence and one position of it.
+
+    Raises:
+        DreamError: none, or several.
+    """
+    sentence = host.vocabulary.read(prompt)
+    pos = plain(pos)
+    if pos is None:
+        named = isinstance(prompt, Prompt) and prompt.free is not None
+        require(
+            named and len(sentence.free) == 1,
+            f"which position? give pos= (one of {sentence.listing()}), or a Prompt with exactly one free position",
+        )
+        return sentence, sentence.free[0]
+    require(
+        is_whole(pos) or (isinstance(pos, str) and pos != "all"),
+        f"pos = {pos!r}: give one position or one word",
+    )
+    return sentence, host.vocabulary.locate(sentence, pos)[0]
 
 
 def built_in(objective: Objective) -> bool:

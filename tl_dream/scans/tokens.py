@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, is_whole, one_of, plain, seed_number, whole_number
+from tl_dream._arguments import Number, Whole, one_of, seed_number, whole_number
 from tl_dream._errors import keeping, require, shortened
 from tl_dream.models import Host, attached, forward
 from tl_dream.objectives import Objective, check
@@ -26,7 +26,7 @@ from tl_dream.results import (
     TokenTable,
 )
 from tl_dream.scans.screening import Shortlist, exact_best
-from tl_dream.scans.substitutions import Substitution, numbered
+from tl_dream.scans.substitutions import Substitution, numbered, read_place
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
 
 METRICS = ("euclidean", "cosine")
@@ -42,6 +42,7 @@ def token_search(
     allowed: Allowed = DEFAULT_ALLOWED,
     precision: str = "auto",
     batch_tokens: Whole | None = None,
+    seconds: Number | None = None,
     seed: Whole = 0,
     progress: bool | None = None,
 ) -> TokenTable:
@@ -65,10 +66,11 @@ def token_search(
             it names is found in the sentence as given.
         prompt: the sentence.
         pos: the position whose token is exchanged, or its word; None takes the one free position of a `Prompt`.
-        top, allowed: tokens to return, and to search.
+        top, allowed: tokens to return, and to search. Each that is returned takes a forward pass of its own.
         precision: of the screen: "auto", "bf16", or "full" for the model's own and all rows. The result is the same,
             but for scores that jump: there "bf16", which takes you at your word, may miss tokens.
         batch_tokens: tokens a forward pass at most; None fits the device. Only speed and memory depend on it.
+        seconds: to take at most, by the wall clock; what looked best by then is the table, and `stopped` is "seconds".
         seed: of the sample that measures the screen.
         progress: show a progress bar; None shows it on a terminal only.
 
@@ -81,10 +83,10 @@ def token_search(
         >>> goal = td.neuron("block_out", layer=1, unit=3)
         >>> table = td.token_search(bert, goal, "the red dog", pos="red", top=3, allowed=["red", "blue", "old"])
     """
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         before = host.meter.now()
         check(host, objective)
-        sentence, position = _place(host, prompt, pos)
+        sentence, position = read_place(host, prompt, pos)
         tokens = host.vocabulary.allowed(allowed).nonzero().flatten()
         top = whole_number("top", top)
         seed = seed_number(seed)
@@ -128,38 +130,30 @@ def token_search(
             def tick(count: int) -> object:  # what comes near the cut is seen by several screens
                 return bar.update(min(count, len(tokens) - bar.n))
 
+            highest = chosen
+
+            def exact(part: Tensor) -> Tensor:
+                nonlocal highest
+                scores = swap.exact(part)
+                highest = max([highest, *(score for score in scores.tolist() if not math.isnan(score))])
+                bar.set_postfix_str(f"best {highest:.3f}")
+                return scores
+
             with keeping(lambda found, why: None if found is None else table(found, why)):
                 found = exact_best(
                     len(tokens),
                     top,
                     [numbered(tokens, function, tick) for function in functions],
-                    numbered(tokens, swap.exact),
+                    numbered(tokens, exact),
                     seed=seed,
+                    late=lambda: host.late,
                 )
-        return table(found)
+        return table(found, "complete" if found.whole else "seconds")
 
 
 def _fingerprint(tokens: Tensor) -> str:
     """What tells one set of allowed tokens from another."""
     return hashlib.blake2b(tokens.numpy().tobytes(), digest_size=8).hexdigest()
-
-
-def _place(host: Host, prompt: Any, pos: Any) -> tuple[Sentence, int]:
-    """A sentence and one position of it."""
-    sentence = host.vocabulary.read(prompt)
-    pos = plain(pos)
-    if pos is None:
-        named = isinstance(prompt, Prompt) and prompt.free is not None
-        require(
-            named and len(sentence.free) == 1,
-            f"which position? give pos= (one of {sentence.listing()}), or a Prompt with exactly one free position",
-        )
-        return sentence, sentence.free[0]
-    require(
-        is_whole(pos) or (isinstance(pos, str) and pos != "all"),
-        f"pos = {pos!r}: give one position or one word",
-    )
-    return sentence, host.vocabulary.locate(sentence, pos)[0]
 
 
 def _as_place(sentence: Sentence, pos: int) -> Place:
@@ -181,6 +175,7 @@ def similar_tokens(
     search: TokenTable | bool = True,
     best: Whole | None = None,
     allowed: Allowed = DEFAULT_ALLOWED,
+    seconds: Number | None = None,
     progress: bool | None = None,
 ) -> NeighbourTable:
     """The tokens nearest to a sentence's own in embedding space, and what they score in its place (Figure 4).
@@ -198,6 +193,7 @@ def similar_tokens(
             True runs it, False leaves the comparison out.
         best: how many of the search's tokens to compare with; None as `k`.
         allowed: tokens that count as neighbours.
+        seconds: to take at most, by the wall clock; where the search is not done by then, there is no comparison.
         progress: as in `token_search`.
 
     Raises:
@@ -209,10 +205,10 @@ def similar_tokens(
         >>> near = td.similar_tokens(bert, goal, "the red dog", pos="red", k=3, search=False)
     """
     one_of("metric", metric, METRICS)
-    with attached(model) as host:
+    with attached(model, seconds) as host:
         before = host.meter.now()
         check(host, objective)
-        sentence, position = _place(host, prompt, pos)
+        sentence, position = read_place(host, prompt, pos)
         own = sentence.ids[position]
         every = host.vocabulary.allowed(allowed).nonzero().flatten()
         others = every[every != own]
@@ -235,6 +231,7 @@ def similar_tokens(
                 search = token_search(
                     host, objective, prompt, pos=position, top=best, allowed=allowed, progress=progress
                 )
+            search = search if search.stopped == "complete" else False
         elif isinstance(search, TokenTable):
             _check_same(search, host, objective, sentence, position, best)
             require(

@@ -10,7 +10,6 @@ from tl_dream.search.budgets import (
     StepCosts,
     Tick,
     budget_bar,
-    deadline,
     run_settings,
 )
 from tl_dream.search.engine import BrokenGradient, run, run_many

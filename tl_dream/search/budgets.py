@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, finite_number
 from tl_dream.models import Host, Meter
 from tl_dream.objectives import Objective, depth
 from tl_dream.search.batch import Batch
@@ -19,16 +17,12 @@ from tl_dream.search.best_seen import BestSeen
 
 
 class Budget:
-    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit.
+    """What a search may spend, in forward-tokens (rows x positions x layers); None is no limit. Where the seconds of
+    the call are over, nothing may be spent any more."""
 
-    Args:
-        ends: when nothing may be spent any more, by `time.perf_counter()`; None: never.
-    """
-
-    def __init__(self, meter: Meter, limit: float | None = None, ends: float | None = None) -> None:
+    def __init__(self, meter: Meter, limit: float | None = None) -> None:
         self._meter, self._before = meter, meter.forward_tokens
         self.limit = math.inf if limit is None else limit
-        self._ends = math.inf if ends is None else ends
 
     @property
     def spent(self) -> int:
@@ -36,18 +30,14 @@ class Budget:
         return self._meter.forward_tokens - self._before
 
     @property
-    def late(self) -> bool:
-        return time.perf_counter() >= self._ends
-
-    @property
     def left(self) -> float:
         """Forward-tokens; nothing where it is late."""
-        return 0 if self.late else self.limit - self.spent
+        return 0 if self._meter.late else self.limit - self.spent
 
     @property
     def why(self) -> str:
         """What ended, where nothing is left."""
-        return "seconds" if self.late else "budget"
+        return "seconds" if self._meter.late else "budget"
 
     @property
     def share(self) -> float:
@@ -91,17 +81,6 @@ class StepCosts:
 
 BUDGET = 400_000
 """Forward-tokens that a search over real tokens may spend where no budget is given."""
-
-
-def deadline(seconds: Number | None) -> float | None:
-    """When a search that begins now and takes `seconds` at most ends, by `time.perf_counter()`; None: never.
-
-    Raises:
-        DreamError: seconds that are no number above 0.
-    """
-    if seconds is None:
-        return None
-    return time.perf_counter() + finite_number("seconds", seconds, "a number above 0", lambda some: some > 0)
 
 
 Tick = Callable[[], object]
@@ -157,8 +136,8 @@ def run_settings(
 
 
 @contextmanager
-def budget_bar(budget: Budget, progress: bool | None, title: str) -> Iterator[Tick]:
-    """A progress bar of forward-tokens spent; the function it gives moves it.
+def budget_bar(budget: Budget, progress: bool | None, title: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar of forward-tokens spent; the function it gives moves it, and shows the best score so far.
 
     Args:
         progress: None shows it on a terminal only.
@@ -167,4 +146,9 @@ def budget_bar(budget: Budget, progress: bool | None, title: str) -> Iterator[Ti
     with tqdm(
         total=total, disable=None if progress is None else not progress, desc=title, unit="tok", leave=False
     ) as bar:
-        yield lambda: bar.update(min(budget.spent, budget.limit) - bar.n)
+
+        def tick(best: float) -> None:
+            bar.set_postfix_str(f"best {best:.3f}", refresh=False)
+            bar.update(min(budget.spent, budget.limit) - bar.n)
+
+        yield tick

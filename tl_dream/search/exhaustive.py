@@ -81,9 +81,9 @@ def best_words(
     sentence are searched once. The callback is called before every row and after the last.
 
     Returns:
-        Why it stopped: "complete", "callback", or "failure" where an allowed token scores NaN or infinity.
+        Why it stopped: "complete", "seconds", "callback", or "failure" where an allowed token scores NaN or infinity.
     """
-    found: dict[Sentence, list[Ids]] = {}
+    found: dict[Sentence, tuple[list[Ids], bool]] = {}
     for row, sentence in enumerate(search.batch.sentences):
         if search.failure is not None:
             return "failure"
@@ -92,7 +92,10 @@ def best_words(
         if sentence not in found:
             found[sentence] = _best_word(search, row)
         search.steps += 1
-        yield from search.score([(row, ids) for ids in found[sentence]])
+        rows, whole = found[sentence]
+        yield from search.score([(row, ids) for ids in rows])
+        if not whole:
+            return "seconds"
         search.optima.add((row, search.seen.best[row].ids))
         if tick is not None:
             tick()
@@ -101,8 +104,9 @@ def best_words(
     return "callback" if search.progress(callback) else "complete"
 
 
-def _best_word(search: SwapSearch, row: int) -> list[Ids]:
-    """The row with the best token that may be returned at its one free position; no row where none may be.
+def _best_word(search: SwapSearch, row: int) -> tuple[list[Ids], bool]:
+    """The row with the best token that may be returned at its one free position, and whether it was found in time; no
+    row where none may be.
 
     Every exact score is taken in, so that one that is no number ends the search as it does elsewhere: screens pass such
     a token on, and the shortlist would rank it last.
@@ -130,13 +134,14 @@ def _best_word(search: SwapSearch, row: int) -> list[Ids]:
                     search.host, search.score([(row, placed(i)) for i in tokens[list(found.best)].tolist()])
                 )
             ):
-                best = exact_best(len(tokens), top, [numbered(tokens, screen) for screen in screens], exact).best
+                every = [numbered(tokens, screen) for screen in screens]
+                found = exact_best(len(tokens), top, every, exact, late=lambda: search.host.late)
         except DreamError:
             if search.failure is None:
                 raise
-            return []  # too few tokens score a number
-        rows = [placed(token) for token in tokens[list(best)].tolist()]
+            return [], True  # too few tokens score a number
+        rows = [placed(token) for token in tokens[list(found.best)].tolist()]
         good = [ids for ids, ok in zip(rows, search.seen.returnable(row, rows), strict=True) if ok]
-        if good or top == len(tokens):
-            return good[:1]
+        if good or top == len(tokens) or not found.whole:
+            return good[:1], found.whole
         top = min(8 * top, len(tokens))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, whole_number
+from tl_dream._arguments import Number, Whole, whole_number
 from tl_dream._errors import DreamError, require, why
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective
@@ -114,7 +113,7 @@ def side_by_side(
     what: str,
     width: Whole | None,
     on_cpu: int,
-    ends: float | None,
+    seconds: Number | None = None,
     progress: bool | None,
 ) -> Iterator[F]:
     """Run jobs side by side, so many at once that memory is bounded whatever their number.
@@ -126,7 +125,7 @@ def side_by_side(
             None).
         what: a job is, for messages.
         width: jobs at once; None takes `on_cpu` on a CPU and 256 elsewhere.
-        ends: when no other job begins, by `time.perf_counter()`.
+        seconds: after which no job but the first begins.
 
     Raises:
         DreamError: no job, or no model.
@@ -139,9 +138,9 @@ def side_by_side(
     )
     total = len(jobs) if isinstance(jobs, Sized) else None
     require(total != 0, f"there is no job: give at least one {what}")
-    with attached(model) as host:  # a model that is none is told at once
+    with attached(model, seconds) as host:  # a model that is none is told at once
         count = count or (on_cpu if host.device.type == "cpu" else 256)
-    return _handed_out(model, host, jobs, task, made, count, total, ends, progress)
+    return _handed_out(model, host, jobs, task, made, count, total, progress)
 
 
 def _handed_out(
@@ -152,14 +151,13 @@ def _handed_out(
     made: Callable[[int, Any, Any, BaseException | None], F],
     width: int,
     total: int | None,
-    ends: float | None,
     progress: bool | None,
 ) -> Iterator[F]:
     under_way: dict[int, Any] = {}
 
     def searches() -> Iterator[tuple[int, Search[Any]]]:
         for number, job in enumerate(jobs):
-            if ends is not None and time.perf_counter() >= ends:
+            if number and host.late:
                 return
             under_way[number] = job
             yield number, task(host.apart(), job)
