@@ -74,6 +74,7 @@ def test_the_options_reach_the_library(tiny_folder: Path, tmp_path: Path, monkey
         "out": "O",
         "prompt": ["a", "b"],
         "corpus": None,
+        "budget": None,
         "sentences": 10,
         "method": "gcg",
         "seeds": 1,
