@@ -101,10 +101,12 @@ def base(encoder: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """The original, as its user left it: in training mode, with a hook that listens."""
     fired: list[int] = []
     encoder.train()
-    encoder.blocks[0].mlp.hook_post.add_hook(lambda value, hook: fired.append(1))
-    before = list(encoder.blocks[0].mlp.hook_post.fwd_hooks)
+    with attached(encoder) as host:
+        point = host.point(host.resolve("mlp_post", 0))
+    point.add_hook(lambda value, hook: fired.append(1))
+    before = list(point.fwd_hooks)
     yield encoder
-    assert fired and encoder.training and encoder.blocks[0].mlp.hook_post.fwd_hooks == before
+    assert fired and encoder.training and point.fwd_hooks == before
     encoder.reset_hooks()
     encoder.eval()
 
