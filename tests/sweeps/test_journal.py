@@ -121,7 +121,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 with Journal(Path(sys.argv[1]), 0) as made:
     try:
         for number in range(100):
-            made.append({"sweep": "a" * 16, "key": str(number), "result": {"text": 100 * "x"}})
+            row = {"sweep": "a" * 16, "key": str(number), "session": 1.0, "ended": 2.0}
+            made.append(row | {"result": {"text": 100 * "x"}})
     except DreamError as error:
         print(number, error)
 """
