@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def quick() -> Iterator[None]:
 
 def server_pid() -> int | None:
     """Of the process that makes processes."""
-    return multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return forkserver._forkserver._forkserver_pid
 
 
 def kill_one(out: Path, after: int, killed: list[int], among: Any) -> threading.Thread:

@@ -124,22 +124,22 @@ class Portraits(Kind):
         """Where one of those side by side fails they are done again in halves, until it fails alone."""
         size, every = width or self.at_once, list(enumerate(jobs))
         groups = [every[at : at + size] for at in range(0, len(every), size)]
-        with attached(model) as host:
-            painter = Painter(host, jobs[0].start[1], None, None, self.choices(seed))
-            painter.placebos = found
-            for some in groups:
-                try:
+        for some in groups:
+            try:
+                with attached(model) as host:
+                    painter = Painter(host, jobs[0].start[1], None, None, self.choices(seed))
+                    painter.placebos = found
                     seen = painter.look([job.objective for _, job in some], [job.start[0] for _, job in some])
                     for one in seen:
                         check_varies(one.goal, one.values)
                     pages = painter.paint(seen)
-                except Exception as error:
-                    if len(some) == 1:
-                        yield some[0][0], None, error
-                    else:
-                        groups += [some[: len(some) // 2], some[len(some) // 2 :]]
+            except Exception as error:
+                if len(some) == 1:
+                    yield some[0][0], None, error
                 else:
-                    yield from ((number, page, None) for (number, _), page in zip(some, pages, strict=True))
+                    groups += [some[: len(some) // 2], some[len(some) // 2 :]]
+            else:
+                yield from ((number, page, None) for (number, _), page in zip(some, pages, strict=True))
 
     @staticmethod
     def told(result: Mapping[str, Any]) -> dict[str, Any]:
