@@ -72,6 +72,36 @@ def test_best_seen_tries_what_the_text_tokenizes_to(host: Host) -> None:
         assert "s" not in strict.best[0].tokens
 
 
+@pytest.mark.parametrize("free", [[3], [3, 4]])
+def test_what_the_text_tokenizes_to_leaves_fixed_words_alone(host: Host, free: list[int]) -> None:
+    """ ".s" is read as "." and "s": where "##s" is fixed that is another sentence."""
+    start, odd, again = (
+        tuple(VOCAB.index(word) for word in ("[CLS]", "i", "see", *words, "[SEP]"))
+        for words in (("red", "##s"), (".", "##s"), (".", "s"))
+    )
+    batch = Batch.of(host, [host.vocabulary.read(td.Prompt(ids=start, free=free))], ALL, True)
+    assert run(host, BestSeen.of(host, GOAL, batch)).repaired(0, [odd]) == ([again] if 4 in free else [])
+
+
+def test_the_memory_is_of_the_best_text_that_had_a_token_there(host: Host) -> None:
+    batch = batch_of(host, "i do see the sun", free=[2, 3])
+    seen = run(host, BestSeen.of(host, GOAL, batch))
+    red, moon, cat = (VOCAB.index(word) for word in ("red", "moon", "cat"))
+
+    def learn(first: int, second: int, height: float) -> None:
+        ids = list(batch.sentences[0].ids)
+        ids[2:4] = first, second
+        seen.learn(0, tuple(ids), -height, height)
+
+    for first, second, height in ((red, moon, 1.0), (red, cat, 3.0), (moon, cat, 2.0), (cat, red, math.nan)):
+        learn(first, second, height)
+    first, second = seen.memory(0)
+    assert (first[red], first[moon], second[cat], second[moon]) == (3, 2, 3, 1) and first[cat] == -math.inf
+    learn(moon, moon, 5.0)
+    first, second = seen.memory(0)
+    assert (first[red], first[moon], second[cat], second[moon]) == (3, 5, 3, 5)
+
+
 def test_where_nothing_can_retokenize_nothing_is_asked_to(host: Host) -> None:
     """A freed [CLS], or a start given as ids that no text has: else the start would always be returned."""
     freed = batch_of(host, "i do see the sun", free=[0, 2])

@@ -22,7 +22,12 @@ def test_other_starts_keep_what_is_fixed(encoder: torch.nn.Module, limit: int | 
             host, UNIT, free=[1, 3, 4], allowed=host.vocabulary.allowed("whole_words"), max_changes=limit
         )
         others, draw, home = OtherStarts(search), torch.Generator().manual_seed(0), search.batch.sentences[0].ids
-        found = {run(host, others.best_of(0, draw)) for _ in range(5)}
+        found, before = set(), set(search.seen._known[0])
+        for _ in range(5):
+            found.add(best := run(host, others.best_of(0, draw)))
+            new = set(search.seen._known[0]) - before
+            assert search.seen.height(0, best) >= max(search.seen.height(0, ids) for ids in new)
+            before |= new
         assert len(found) > 1
         for ids in search.seen._known[0]:
             changed = {at for at, (new, old) in enumerate(zip(ids, home, strict=True)) if new != old}
