@@ -108,6 +108,16 @@ def test_titles():
     assert not [ax for ax in DRAW["annealing"](title=None).figure.axes if ax.get_label() == "title"]
 
 
+def test_a_notebook_shows_the_second_picture_too(monkeypatch):
+    """Its backend turns the interactive mode on at its first use: that must not be undone with our style."""
+    monkeypatch.setattr(plt, "draw_if_interactive", lambda: matplotlib.interactive(True))
+    try:
+        DRAW["cost_curves"]()
+        assert matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(False)
+
+
 def test_spread():
     assert canvas.spread(0, 5) == [] and canvas.spread(1, 5) == [0] and canvas.spread(4, 9) == [0, 1, 2, 3]
     assert canvas.spread(101, 5) == [0, 25, 50, 75, 100]

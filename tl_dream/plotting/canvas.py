@@ -55,6 +55,7 @@ def styled(function: Callable[P, Axes]) -> Callable[P, Axes]:
 
     @wraps(function)
     def draw(*args: P.args, **kwargs: P.kwargs) -> Axes:
+        plt.draw_if_interactive()  # a notebook's backend turns itself on at its first use: not in there, to be undone
         with matplotlib.rc_context(_style(kwargs.get("ax"))):
             drawn = function(*args, **kwargs)
             _finish(drawn.figure.figure)
