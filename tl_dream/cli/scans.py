@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import tl_dream as td
@@ -36,7 +37,7 @@ def check_corpus(file: str) -> None:
     """A missing file is reported before the model loads."""
     from tl_dream.text import Corpus
 
-    Corpus.of(file)
+    Corpus.of(Path(file))
 
 
 def _place(given: Given) -> Any:
