@@ -14,8 +14,9 @@ from typing import Any
 import beartype
 import jaxtyping
 
-# PEP 484's tower: wherever a float is asked for, an int will do
-_typed = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+# PEP 484's tower: wherever a float is asked for, an int will do. What a damaged file holds meets these checks before
+# Python's own, and they raise TypeError as that does.
+_typed = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _shaped = jaxtyping.jaxtyped
 
 
