@@ -12,12 +12,12 @@ from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
-from tests.support.search import EVERY_METHOD, GOAL, START, UNIT, answered, goal_of
+from tests.support.search import EVERY_METHOD, GOAL, START, UNIT, answered, goal_of, searching
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
 from tl_dream.search.best_seen import BestSeen
-from tl_dream.search.engine import Search
+from tl_dream.search.engine import Search, run
 from tl_dream.search.swap_search import SwapSearch, _merged
 
 
@@ -73,6 +73,20 @@ def test_a_certified_optimum_is_one(encoder: torch.nn.Module) -> None:
         rows = [row for row, ok in zip(rows, host.vocabulary.retokenizes(rows), strict=True) if ok]
     scores = td.score(encoder, goal, [td.Prompt(ids=row) for row in rows])
     assert scores.max().item() <= found.best.score + 1e-5
+
+
+def test_a_sweep_leaves_no_swap_untried(encoder: torch.nn.Module) -> None:
+    with attached(encoder) as host:
+        words = host.vocabulary.allowed([word for word in VOCAB if word.isalpha() and len(word) > 2][:8])
+        search = searching(host, UNIT, budget=100_000, allowed=words)
+        stop = automatic._Stop(search, td.Auto(), None, None)
+        while not run(host, automatic._sweep(search, 0, stop)):
+            assert search.affordable(100) == 100
+        best = search.seen.best[0].ids
+        swaps = search.open_swaps(0, best).nonzero().tolist()
+        rows = [(*best[: 1 + slot], token, *best[2 + slot :]) for slot, token in swaps]
+        real = [row for row, ok in zip(rows, search.seen.returnable(0, rows), strict=True) if ok]
+        assert len(real) >= 30 and all(search.seen.knows(0, row) for row in real) and (0, best) in search.optima
 
 
 def test_a_budget_too_small_is_no_certificate(encoder: torch.nn.Module) -> None:
