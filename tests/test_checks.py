@@ -69,7 +69,7 @@ class Pair:
     ],
 )
 def test_what_does_not_fit_is_noticed(call: Callable[[], object]) -> None:
-    with pytest.raises(Exception, match="violates|Type-check"):
+    with pytest.raises(TypeError, match="violates|Type-check"):
         call()
 
 
