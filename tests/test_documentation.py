@@ -28,7 +28,7 @@ def spend_little(monkeypatch: Any) -> None:
         whole = getattr(td, name)
         monkeypatch.setattr(td, name, lambda *given, **more: whole(*given, **(more | less)))
 
-    for name in ("dream", "dream_many", "epo", "sweep"):
+    for name in ("dream", "dream_many", "epo"):
         with_less(name, budget=2_000)
     with_less("token_search", allowed=range(1996, 2996))
 
