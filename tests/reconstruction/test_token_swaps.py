@@ -1,5 +1,7 @@
 """The room reconstruction.token_swaps."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 import tl_dream as td
 from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
-from tests.support.search import outcome_of
+from tests.support.search import answered, outcome_of
 from tl_dream.reconstruction.token_swaps import CHUNK, TokenLedger, joint, polish
 from tl_dream.search.batch import Search
 
@@ -73,6 +75,19 @@ def test_a_polish_of_a_long_sentence_measures_the_least_sure_swaps_alone() -> No
     judge.see = lambda rows: (seen.append(len(rows)), plain(rows))[1]
     outcome_of(polish(judge, tokens, likeness))
     assert seen == [1, CHUNK, 1, 1, CHUNK]
+
+
+def test_a_worse_look_leaves_the_best(unchecked: None) -> None:
+    losses = {1: 2.0, 2: 1.0, 3: 5.0}
+    target = SimpleNamespace(
+        compare=lambda host, rows: answered(SimpleNamespace(errors=torch.tensor([losses[int(rows[0])]]))),
+        loss=lambda errors: errors.double(),
+        matched=lambda found: torch.zeros(len(found.errors), dtype=torch.bool),
+    )
+    judge = TokenLedger(SimpleNamespace(meter=SimpleNamespace(forwards=0), late=False), target, budget=10)
+    for token in losses:
+        outcome_of(judge.see(torch.tensor([[token]])))
+    assert judge.best.tolist() == [2] and judge.loss == 1.0
 
 
 @pytest.mark.slow
