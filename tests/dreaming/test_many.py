@@ -101,7 +101,8 @@ def test_between_two_results_the_model_is_the_users(fresh_encoder: object) -> No
 
 def test_the_clock_ends_them_all(encoder: torch.nn.Module) -> None:
     """Those under way end with what they have; no other begins."""
-    found = list(td.dream_many(encoder, [(UNIT, START)] * 50, budget=10**9, seconds=0.3, width=2))
+    td.dream(encoder, UNIT, START, budget=500)  # what is made once
+    found = list(td.dream_many(encoder, [(UNIT, START)] * 50, budget=10**9, seconds=1, width=2))
     assert [one.dream.stopped for one in found] == ["seconds"] * 2
     assert all(one.dream.best.score > one.dream.start.score for one in found)
 

@@ -1,11 +1,18 @@
 """The room reconstruction.inversion."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import tl_dream as td
 from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, TEXT, tensor_of
+from tl_dream.models import attached, forward
+from tl_dream.reconstruction.inversion import whitening
+from tl_dream.reconstruction.targets import frame
+from tl_dream.reconstruction.token_swaps import TokenSpace
+from tl_dream.search.engine import run
 
 
 @pytest.mark.slow
@@ -44,3 +51,26 @@ def test_patience(model):
         assert result.stopped == "settled"
         costs.append(result.cost.forwards)
     assert costs[1] > 1.5 * costs[0]
+
+
+def test_whitened_units_are_about_equally_strong(encoder: torch.nn.Module, unchecked: None) -> None:
+    """Those of sentences that the map was not made of."""
+    with attached(encoder) as host:
+        name, sentence = host.resolve("block_out", 1), frame(host, 8)
+        target = SimpleNamespace(
+            name=name, sentence=sentence, units=None, values=torch.zeros(8, 24), columns=lambda activation: activation
+        )
+        space = TokenSpace(host, target, host.vocabulary.allowed("no_special"))
+        stretch = run(host, whitening(host, target, space, 0))
+        draw = torch.Generator().manual_seed(1)
+        ids = torch.tensor(sentence.ids).repeat(200, 1)
+        pool = space.allowed.nonzero()[:, 0]
+        ids[:, 1:-1] = pool[torch.randint(len(pool), (200, 6), generator=draw)]
+        units = forward(host, ids, [name])[name][:, 1:-1].flatten(0, 1)
+        units = (units - units.mean(0)).detach()
+
+    def spread(values: torch.Tensor) -> float:
+        strong = torch.linalg.svdvals(values)[:16]  # LayerNorm takes some away, and the ridge holds back the weakest
+        return float(strong[0] / strong[-1])
+
+    assert spread(units @ stretch) < 0.5 * spread(units)

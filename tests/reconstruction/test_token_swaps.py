@@ -1,5 +1,6 @@
 """The room reconstruction.token_swaps."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,9 @@ import tl_dream as td
 from tests.support.objectives import raw
 from tests.support.reconstruction import QUICK, READ, TEXT, tensor_of
 from tests.support.search import answered, outcome_of
-from tl_dream.reconstruction.token_swaps import CHUNK, TokenLedger, joint, polish
+from tl_dream.models import attached
+from tl_dream.reconstruction.targets import frame
+from tl_dream.reconstruction.token_swaps import CHUNK, TokenLedger, TokenSpace, joint, polish
 from tl_dream.search.batch import Search
 
 
@@ -75,6 +78,40 @@ def test_a_polish_of_a_long_sentence_measures_the_least_sure_swaps_alone() -> No
     judge.see = lambda rows: (seen.append(len(rows)), plain(rows))[1]
     outcome_of(polish(judge, tokens, likeness))
     assert seen == [1, CHUNK, 1, 1, CHUNK]
+
+
+@pytest.fixture
+def space(encoder: torch.nn.Module, unchecked: None) -> Iterator[TokenSpace]:
+    """The tokens of four free words."""
+    with attached(encoder) as host:
+        target = SimpleNamespace(values=torch.zeros(6, 4), sentence=frame(host, 6))
+        yield TokenSpace(host, target, host.vocabulary.allowed("no_special"))
+
+
+def test_likeness_is_the_cosine_of_what_layernorm_sees(encoder: torch.nn.Module, space: TokenSpace) -> None:
+    embed = encoder.embed
+    added = (embed.pos_embed.W_pos[1:5] + embed.token_type_embed.W_token_type[0]).detach()
+    words, every = embed.embed.W_E.detach()[20:24], embed.embed.W_E.detach()
+    found = space.likeness(words, space.identity)
+
+    def seen(word: Tensor) -> Tensor:
+        return word - word.mean(-1, keepdim=True)
+
+    wanted = torch.cosine_similarity(seen(words + added)[:, None], seen(every + added[:, None]), dim=-1)
+    assert found[:, space.allowed].allclose(wanted[:, space.allowed], atol=1e-5)
+    assert found.argmax(1).tolist() == [20, 21, 22, 23] and bool((found[:, ~space.allowed] == -torch.inf).all())
+
+
+def test_gain_is_what_the_loss_falls_by(encoder: torch.nn.Module, space: TokenSpace) -> None:
+    """Of a loss that is a bowl around other tokens' embeddings."""
+    W = encoder.embed.embed.W_E.detach()
+    W = W - W.mean(1, keepdim=True)
+    here, there, space.weight = torch.tensor([20, 21, 22, 23]), torch.tensor([30, 31, 32, 20]), 0.7
+    found = space.gain(here, 2 * 0.7 * (W[here] - W[there]), space.identity)
+    wanted = 0.7 * ((W[here] - W[there]).square().sum(1, keepdim=True) - (W[None] - W[there, None]).square().sum(2))
+    others = space.allowed & (torch.arange(len(W)) != here[:, None])
+    assert found[others].allclose(wanted[others], atol=1e-5) and found.argmax(1).tolist() == there.tolist()
+    assert bool((found[~others] == -torch.inf).all())
 
 
 def test_a_worse_look_leaves_the_best(unchecked: None) -> None:
