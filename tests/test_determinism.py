@@ -60,6 +60,7 @@ def agree(one: dict[str, list[object]], other: dict[str, list[object]]) -> None:
         assert [x for _, x in values] == pytest.approx([x for _, x in other[name]], rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_another_process_with_other_hashes_and_threads(tiny_folder: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(tiny_folder)],

@@ -90,6 +90,7 @@ def test_a_unit_that_is_constant_but_for_rounding_gets_no_weight(estimator: str)
     assert found.direction @ fit_boundary("mean", units, labels).direction > 0.7
 
 
+@pytest.mark.slow
 def test_lda_is_a_direction_at_minilms_last_layer(minilm: torch.nn.Module) -> None:
     """On a tenth of the templates: no unit has the weight, and it goes the way that the means go."""
     every = td.load_templates("he_she")

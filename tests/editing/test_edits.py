@@ -99,6 +99,7 @@ def test_a_word_answers_for_its_own_change_alone(encoder: torch.nn.Module, conce
             assert not torch.allclose(own[at], pool.change(1, vector.hook_name)[at], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_spilled_word_is_not_the_concepts_because_its_neighbour_is(minilm: torch.nn.Module) -> None:
     """At MiniLM's last layer "a" lies 0.39 towards "she" in "she is a doctor" already; that "an" stands there adds
     nothing."""

@@ -78,6 +78,7 @@ def does(pipe: Any, folder: Path) -> None:
     pipe.send(run_chunk(work, packed(loader(folder)), jobs, None))
 
 
+@pytest.mark.slow
 def test_objectives_of_your_own_go_to_other_processes(tiny_folder: Path) -> None:
     """From one to another: what the tests check of types can't be sent."""
     (here, first), (sent, second) = multiprocessing.Pipe(), multiprocessing.Pipe()
