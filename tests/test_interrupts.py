@@ -56,7 +56,7 @@ CALLS: dict[str, tuple[int, Call]] = {
     "portrait": (150, lambda m: td.portrait(m, td.neuron("block_out", layer=1, unit=3), LINES, **PAGE)),
     "minimal_dream": (40, lambda m: td.minimal_dream(m, GOAL, TEXT, above=1e9, budget=3_000)),
     "diverse_dreams": (60, lambda m: td.diverse_dreams(m, GOAL, TEXT, count=3, budget=1_000)),
-    "essential": (5, lambda m: td.essential(m, GOAL, TEXT)),
+    "essential": (8, lambda m: td.essential(m, GOAL, TEXT)),
     "edit_concept": (
         5,
         lambda m: td.edit_concept(m, concept(m), "the dog hates a star", pos=2, magnitudes=[-1, 1]),
@@ -164,10 +164,10 @@ SURE = ("matched", "settled", "complete")
 def test_a_call_ends_when_its_seconds_are_over(encoder: nn.Module, name: str) -> None:
     """With what was found by then, and there is always something, however large its budget."""
     endless = {"budget": 10**8} if name in ENDLESS else {}
-    run, goal = FUNCTIONS[name].run, td.neuron("mlp_post", layer=1, unit=3)
+    run, goal, vector = FUNCTIONS[name].run, td.neuron("mlp_post", layer=1, unit=3), concept(encoder)
     began = time.process_time()
     with unchanged(encoder):
-        found = run(encoder, goal, concept(encoder), seconds=1e-9, **endless)
+        found = run(encoder, goal, vector, seconds=1e-9, **endless)
     assert time.process_time() - began < 20
     for one in found if isinstance(found, list) else [found]:
         result = getattr(one, "dream", None) or getattr(one, "reconstruction", None) or one
@@ -177,7 +177,7 @@ def test_a_call_ends_when_its_seconds_are_over(encoder: nn.Module, name: str) ->
             assert type(result).from_json(result.to_json()) == result
             assert "seconds" in str(result) or name == "similar_tokens" or stopped != "seconds"
     with says("seconds = 0: give a number above 0"):
-        run(encoder, goal, concept(encoder), seconds=0)
+        run(encoder, goal, vector, seconds=0)
 
 
 def test_every_budget_has_a_clock_beside_it() -> None:

@@ -9,8 +9,10 @@ import torch
 
 import tl_dream as td
 from tests.support.portraits import EITHER, TOKEN, A, goal
+from tests.support.search import outcome_of
 from tl_dream.models import attached
 from tl_dream.portraits.ablation import Ablation, Slots, fewest
+from tl_dream.search import Search, run
 
 
 def test_sets_score_what_their_text_does(known: torch.nn.Module) -> None:
@@ -22,10 +24,10 @@ def test_sets_score_what_their_text_does(known: torch.nn.Module) -> None:
             (0,): "the moon [MASK] the [MASK]",
             (0, 2): "the moon [MASK] the bread",
         }
-        found = scores(frozenset(kept) for kept in texts)
+        found = run(host, scores(frozenset(kept) for kept in texts))
         assert found == pytest.approx(td.score(known, goal(EITHER, 3), list(texts.values())).tolist(), abs=1e-5)
         spent = host.meter.forwards
-        assert scores([frozenset((0,))] * 2) == found[1:2] * 2 and host.meter.forwards == spent
+        assert outcome_of(scores([frozenset((0,))] * 2)) == found[1:2] * 2 and host.meter.forwards == spent
 
 
 def test_the_indifferent_word_is_the_median_of_its_sample(known: torch.nn.Module) -> None:
@@ -33,10 +35,13 @@ def test_the_indifferent_word_is_the_median_of_its_sample(known: torch.nn.Module
         sentence = host.vocabulary.read("the moon")
         for seed in range(5):
             scores = Ablation(host, td.neuron("block_out", layer=1, unit=3), sentence, sentence.ids, seed=seed)
+            (found,) = run(host, scores([frozenset()]))
             word = scores.told.split("'")[1]
             again = td.score(known, td.neuron("block_out", layer=1, unit=3), f"{word} {word}").item()
-            assert scores([frozenset()]) == pytest.approx([again], abs=1e-5) and "median of 32" in scores.told
-            assert Ablation(host, goal(TOKEN), sentence, sentence.ids, seed=seed).told.split("'")[1] != A
+            assert found == pytest.approx(again, abs=1e-5) and "median of 32" in scores.told
+            other = Ablation(host, goal(TOKEN), sentence, sentence.ids, seed=seed)
+            run(host, other([frozenset()]))
+            assert other.told.split("'")[1] != A
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -48,10 +53,11 @@ def test_no_smaller_set_does(seed: int) -> None:
     table[every[-1]] = max(table.values())
     wanted = 0.9 * table[every[-1]]
 
-    def scores(sets: Iterable[Slots]) -> list[float]:
+    def scores(sets: Iterable[Slots]) -> Search[list[float]]:
+        yield from ()
         return [table[one] for one in sets]
 
-    found, value, certain = fewest(scores, count, wanted, 10_000)
+    found, value, certain = outcome_of(fewest(scores, count, wanted, 10_000))
     enough = [one for one in every if table[one] >= wanted]
     size = min(map(len, enough))
     assert table[found] == value >= wanted
@@ -59,5 +65,5 @@ def test_no_smaller_set_does(seed: int) -> None:
         assert len(found) == size
     if size <= 4:
         assert certain and value == max(table[one] for one in enough if len(one) == size)
-    greedy, value, certain = fewest(scores, count, wanted, 0)
+    greedy, value, certain = outcome_of(fewest(scores, count, wanted, 0))
     assert table[greedy] == value >= wanted and len(greedy) >= size and (not certain or not greedy)

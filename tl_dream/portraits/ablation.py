@@ -15,11 +15,12 @@ from tl_dream._errors import require
 from tl_dream.models import Host, default_batch_tokens, in_batches
 from tl_dream.objectives import TOKENS, BatchContext, Objective, evaluate
 from tl_dream.results import readable
+from tl_dream.search import Ask, Batch, Search
 from tl_dream.text import DEFAULT_ALLOWED, Sentence
 
 Slots = frozenset[int]
 """Some of the things, by their number."""
-Scores = Callable[[Iterable[Slots]], list[float]]
+Scores = Callable[[Iterable[Slots]], Search[list[float]]]
 """What sets score; each costs a forward pass, unless it was asked before."""
 
 EXACT = 4
@@ -60,11 +61,11 @@ class Ablation:
         self._host, self._objective, self.free = host, objective, sentence.free
         require(bool(self.free), f"no word of {sentence.text!r} is free to be replaced: free at least one")
         self._ids = torch.tensor(list(ids), device=host.device)
-        self._sentence = sentence
+        vocabulary = host.vocabulary
+        self._batch = Batch.of(host, [sentence], vocabulary.allowed(DEFAULT_ALLOWED), retokenize=False)
         self._known: dict[Slots, float] = {}
         self._mean: Tensor | None = None
-        self._filler = int(self._ids[self.free[0]])
-        vocabulary = host.vocabulary
+        self._filler, self._seed, self.told = -1, seed, ""
         if replacement == "mean":
             require(
                 TOKENS not in objective.reads,
@@ -79,26 +80,26 @@ class Ablation:
             )
             self._filler = int(vocabulary.mask_id or 0)
             self.told = vocabulary.tokens([self._filler])[0]
-        else:
-            self._filler, self.told = self._indifferent(seed)
 
-    def _indifferent(self, seed: int) -> tuple[int, str]:
+    def _find_indifferent(self) -> Search[None]:
         """Of a sample of words, the one that scores the median where it stands in all the free places."""
         rules = f"{DEFAULT_ALLOWED} ascii whole_words"
         tokens = self._host.vocabulary.allowed(rules).nonzero().flatten()
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(self._seed)
         tokens = tokens[torch.randperm(len(tokens), generator=draw)[:SAMPLED]]
         ids = self._ids.repeat(len(tokens), 1)
         ids[:, list(self.free)] = tokens.to(ids.device)[:, None].expand(-1, len(self.free))
-        scores = torch.tensor(self._scores(ids))
+        scores = torch.tensor((yield from self._scores(ids)))
         at = int(scores.argsort(stable=True)[(len(tokens) - 1) // 2])
         self._known[frozenset()] = float(scores[at])
-        token = int(tokens[at])
-        (name,) = self._host.vocabulary.tokens([token])
-        return token, f"{readable(name)!r} (the median of {len(tokens)} words)"
+        self._filler = int(tokens[at])
+        (name,) = self._host.vocabulary.tokens([self._filler])
+        self.told = f"{readable(name)!r} (the median of {len(tokens)} words)"
 
-    def __call__(self, sets: Iterable[Slots]) -> list[float]:
+    def __call__(self, sets: Iterable[Slots]) -> Search[list[float]]:
         """The scores with only these words kept, the other free ones replaced."""
+        if not self.told:
+            yield from self._find_indifferent()
         asked = list(sets)
         new = [kept for kept in dict.fromkeys(asked) if kept not in self._known]
         if new:
@@ -109,15 +110,18 @@ class Ablation:
             gone[:, list(self.free)] = ~keep
             gone = gone.to(self._ids.device)
             if self._mean is None:
-                values = self._scores(torch.where(gone, self._filler, self._ids))
+                values = yield from self._scores(torch.where(gone, self._filler, self._ids))
             else:
-                own = self._host.W_E[self._ids]
-                values = self._scores(self._ids.repeat(len(new), 1), torch.where(gone[..., None], self._mean, own))
+                soft = torch.where(gone[..., None], self._mean, self._host.W_E[self._ids])
+                one = self._batch.sentences[0]
+                values = scores_of(self._host, self._objective, one, self._ids.repeat(len(new), 1), soft)
             self._known.update(zip(new, values, strict=True))
         return [self._known[kept] for kept in asked]
 
-    def _scores(self, ids: Int[Tensor, "batch pos"], embeddings: Tensor | None = None) -> list[float]:
-        return scores_of(self._host, self._objective, self._sentence, ids, embeddings)
+    def _scores(self, ids: Int[Tensor, "batch pos"]) -> Search[list[float]]:
+        texts = [(0, tuple(row)) for row in ids.tolist()]
+        answer = yield Ask(self._host, self._batch, (self._objective,), texts)
+        return [value for (value,) in answer.values]
 
 
 @torch.no_grad()
@@ -144,7 +148,7 @@ def scores_of(
 
 def fewest(
     scores: Scores, count: int, wanted: float, affordable: int, late: Callable[[], bool] = lambda: False
-) -> tuple[Slots, float, bool]:
+) -> Search[tuple[Slots, float, bool]]:
     """The smallest set of 0 to `count` - 1 that scores at least `wanted`; of those of its size the best that was tried.
 
     Args:
@@ -156,15 +160,15 @@ def fewest(
         The set, its score, and whether it is certain that no smaller one does: all of them were tried.
     """
     every = frozenset(range(count))
-    forward = _grown(scores, every, wanted)
-    backward = _shrunk(scores, every, wanted)
+    forward = yield from _grown(scores, every, wanted)
+    backward = yield from _shrunk(scores, every, wanted)
     best = min((forward, backward), key=lambda one: (len(one[0]), -one[1]))
     left, tried = affordable, -1
     for size in range(min(EXACT, len(best[0])) + 1):
         if comb(count, size) > left:
             break
         left -= comb(count, size)
-        found = _best_of(scores, combinations(range(count), size), late)
+        found = yield from _best_of(scores, combinations(range(count), size), late)
         if late():
             break
         tried = size
@@ -175,31 +179,32 @@ def fewest(
 
 def _best_of(
     scores: Scores, sets: Iterable[Iterable[int]], late: Callable[[], bool] = lambda: False
-) -> tuple[Slots, float]:
+) -> Search[tuple[Slots, float]]:
     best: tuple[Slots, float] = (frozenset(), -float("inf"))
     waiting = iter(sets)
     while not late() and (part := [frozenset(one) for one in islice(waiting, AT_ONCE)]):
-        for one, value in zip(part, scores(part), strict=True):
+        values = yield from scores(part)
+        for one, value in zip(part, values, strict=True):
             if value > best[1]:
                 best = one, value
     return best
 
 
-def _grown(scores: Scores, every: Slots, wanted: float) -> tuple[Slots, float]:
+def _grown(scores: Scores, every: Slots, wanted: float) -> Search[tuple[Slots, float]]:
     """Add what helps most, until it does."""
     kept: Slots = frozenset()
-    (value,) = scores([kept])
+    (value,) = yield from scores([kept])
     while value < wanted:
-        kept, value = _best_of(scores, [kept | {i} for i in sorted(every - kept)])
+        kept, value = yield from _best_of(scores, [kept | {i} for i in sorted(every - kept)])
     return kept, value
 
 
-def _shrunk(scores: Scores, every: Slots, wanted: float) -> tuple[Slots, float]:
+def _shrunk(scores: Scores, every: Slots, wanted: float) -> Search[tuple[Slots, float]]:
     """Leave out what is missed least, as long as it does."""
     kept = every
-    (value,) = scores([kept])
+    (value,) = yield from scores([kept])
     while kept:
-        smaller, less = _best_of(scores, [kept - {i} for i in sorted(kept)])
+        smaller, less = yield from _best_of(scores, [kept - {i} for i in sorted(kept)])
         if less < wanted:
             break
         kept, value = smaller, less

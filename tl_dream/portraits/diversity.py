@@ -17,10 +17,14 @@ from tl_dream.objectives import TOKENS, Activations, BatchContext, Objective, ch
 from tl_dream.portraits.commonalities import in_common
 from tl_dream.portraits.essentials import essential_of, read_text
 from tl_dream.results import DiverseDreams, Dream, EssentialTokens
+from tl_dream.search import run_many
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt
 
 BUDGET = 60_000
 """Forward-tokens a dream."""
+
+SIDE_BY_SIDE = 64
+"""Dreams whose essential tokens are looked for at once."""
 
 HALF = 0.5
 """Share of a dream that its essential tokens carry here. The rest of a search's gain is spread over all words."""
@@ -127,10 +131,18 @@ def dreams_of(host: Host, jobs: Sequence[Any], **options: Any) -> list[Dream]:
 
 def essentials_of(host: Host, objectives: Sequence[Objective], dreams: Sequence[Dream]) -> list[EssentialTokens]:
     """The tokens that carry half of each dream, found greedily and without pairs: a portrait needs those of many."""
-    return [
-        essential_of(host, objective, *read_text(host, one), keep=HALF, budget=0, pairs=False)
+    searches = (
+        essential_of(host.apart(), objective, *read_text(host, one), keep=HALF, budget=0, pairs=False)
         for objective, one in zip(objectives, dreams, strict=True)
-    ]
+    )
+    found = dict(run_many(host, enumerate(searches), width=SIDE_BY_SIDE))
+    told = []
+    for number in range(len(found)):
+        one = found[number]
+        if isinstance(one, BaseException):
+            raise one
+        told.append(one)
+    return told
 
 
 def reused(host: Host, dreams: Sequence[Dream], penalty: float) -> Objective:

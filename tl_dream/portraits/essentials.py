@@ -12,6 +12,7 @@ from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check, depth
 from tl_dream.portraits.ablation import Ablation, Slots, fewest
 from tl_dream.results import CorpusHit, Dream, EssentialTokens, ScoredText, TokenPair
+from tl_dream.search import Search, run
 from tl_dream.text import Prompt, Sentence
 
 BUDGET = 400_000
@@ -71,7 +72,7 @@ def essential(
     with attached(model, seconds) as host:
         check(host, objective)
         sentence, ids = read_text(host, text)
-        return essential_of(host, objective, sentence, ids, replacement, keep, budget, seed)
+        return run(host, essential_of(host, objective, sentence, ids, replacement, keep, budget, seed))
 
 
 def essential_of(
@@ -84,8 +85,8 @@ def essential_of(
     budget: int = BUDGET,
     seed: int = 0,
     pairs: bool = True,
-) -> EssentialTokens:
-    """`essential`, of tokens.
+) -> Search[EssentialTokens]:
+    """`essential`, of tokens, as a search: those of many texts share passes.
 
     Args:
         sentence: says what is free, and what named positions refer to.
@@ -95,13 +96,13 @@ def essential_of(
     before = host.meter.now()
     scores = Ablation(host, objective, sentence, ids, replacement, seed)
     every = frozenset(range(len(scores.free)))
-    whole, base = scores([every, frozenset()])
+    whole, base = yield from scores([every, frozenset()])
     require(
         math.isfinite(whole) and math.isfinite(base),
         f"the text {sentence.text!r} scores {whole}, and {base} with its words replaced: check the objective",
     )
-    without = scores([every - {i} for i in sorted(every)])
-    alone = scores([frozenset([i]) for i in sorted(every)])
+    without = yield from scores([every - {i} for i in sorted(every)])
+    alone = yield from scores([frozenset([i]) for i in sorted(every)])
 
     def result(
         kept: Slots, score: float, minimal: bool, found: tuple[TokenPair, ...] = (), stopped: str = "complete"
@@ -128,8 +129,8 @@ def essential_of(
         return result(frozenset(), base, True)
     price, wanted = len(ids) * max(1, depth(host, objective)), base + keep * (whole - base)
     with keeping(lambda _, why: result(every, whole, False, stopped=why)):
-        fewer = fewest(scores, len(every), wanted, budget // price, lambda: host.late)
-        paired = _pairs(scores, whole, base, without, alone) if pairs and not host.late else ()
+        fewer = yield from fewest(scores, len(every), wanted, budget // price, lambda: host.late)
+        paired = (yield from _pairs(scores, whole, base, without, alone)) if pairs and not host.late else ()
     return result(*fewer, paired, "seconds" if host.late else "complete")
 
 
@@ -146,14 +147,14 @@ def read_text(host: Host, text: Any) -> tuple[Sentence, tuple[int, ...]]:
 
 def _pairs(
     scores: Ablation, whole: float, base: float, without: list[float], alone: list[float]
-) -> tuple[TokenPair, ...]:
+) -> Search[tuple[TokenPair, ...]]:
     """Tokens that matter only together, of those that matter most."""
     every, added = frozenset(range(len(alone))), whole - base
     drops, gains = [whole - value for value in without], [value - base for value in alone]
     order = sorted(every, key=lambda i: -max(drops[i], gains[i]))[:PAIRED]
     two = [frozenset(pair) for pair in combinations(sorted(order), 2)]
-    together = [value - base for value in scores(two)]
-    lost = [whole - value for value in scores([every - pair for pair in two])]
+    together = [value - base for value in (yield from scores(two))]
+    lost = [whole - value for value in (yield from scores([every - pair for pair in two]))]
     found = []
     for pair, kept, gone in zip(two, together, lost, strict=True):
         i, j = sorted(pair)

@@ -7,17 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from tl_dream._arguments import Number, Whole, finite_number, is_whole, listed, seed_number, whole_number
 from tl_dream._errors import DreamError, keeping, require
 from tl_dream.dreaming import dream
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check
-from tl_dream.portraits.ablation import Slots, fewest, scores_of
+from tl_dream.portraits.ablation import Slots, fewest
 from tl_dream.portraits.diversity import dreams_of
 from tl_dream.results import CorpusResult, Dream, MinimalDream, ScoredText
-from tl_dream.search import Progress
+from tl_dream.search import Ask, Batch, Progress, Search, run
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
 
 BUDGET = 100_000
@@ -199,16 +197,18 @@ def _pruned(host: Host, objective: Objective, sentence: Sentence, ids: Sequence[
             made[places[slot]] = ids[places[slot]]
         return made
 
-    def scores(sets: Iterable[Slots]) -> list[float]:
-        rows = [text_of(kept) for kept in sets]
-        found = scores_of(host, objective, sentence, torch.tensor(rows, device=host.device))
+    batch = Batch.of(host, [sentence], host.vocabulary.allowed(DEFAULT_ALLOWED), retokenize=False)
+
+    def scores(sets: Iterable[Slots]) -> Search[list[float]]:
+        rows = [tuple(text_of(kept)) for kept in sets]
+        answer = yield Ask(host, batch, (objective,), [(0, row) for row in rows])
         good = host.vocabulary.retokenizes(rows) if bound else [True] * len(rows)
-        return [value if ok else -math.inf for value, ok in zip(found, good, strict=True)]
+        return [value if ok else -math.inf for (value,), ok in zip(answer.values, good, strict=True)]
 
     every = frozenset(range(len(places)))
-    if scores([every])[0] < wanted:  # it was just enough, and rounding decides
+    if run(host, scores([every]))[0] < wanted:  # it was just enough, and rounding decides
         return host.scored_text(ids, wanted)
-    kept, value, _ = fewest(scores, len(places), wanted, 2000)
+    kept, value, _ = run(host, fewest(scores, len(places), wanted, 2000))
     return host.scored_text(text_of(kept), value)
 
 

@@ -43,6 +43,7 @@ from tl_dream.portraits.placebos import (
 )
 from tl_dream.results import CorpusResult, Cost, Dream, EssentialTokens, Portrait, PortraitDream, Standing, TokenTable
 from tl_dream.scans import token_search
+from tl_dream.search import run
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt
 
 Unit = tuple[str, int, int]
@@ -249,7 +250,7 @@ class Painter:
             edges=edges,
             counts=counts,
             dreams=tuple(shown),
-            best=essential_of(host, goal, *read_text(host, dreams[at]), seed=chosen.seed),
+            best=run(host, essential_of(host, goal, *read_text(host, dreams[at]), seed=chosen.seed)),
             common=common,
             neighbourhoods=regions,
             chance=len(chance),
@@ -303,15 +304,12 @@ class Painter:
         )
         front = [point for point in found.front if point.fluency is not None]
         places = sorted({len(front) // 2, len(front) - 1}) if front else []
-        sentence = self._host.vocabulary.read(start)
-        return [
-            PortraitDream(
-                "fluent",
-                essential_of(self._host, goal, sentence, front[i].scored.ids, keep=HALF, budget=0, pairs=False),
-                front[i].fluency,
-            )
-            for i in places
-        ]
+        host, sentence = self._host, self._host.vocabulary.read(start)
+
+        def told(ids: tuple[int, ...]) -> EssentialTokens:
+            return run(host, essential_of(host, goal, sentence, ids, keep=HALF, budget=0, pairs=False))
+
+        return [PortraitDream("fluent", told(front[i].scored.ids), front[i].fluency) for i in places]
 
     def _tokens(self, goal: Objective, dream: Dream) -> TokenTable | None:
         """The best tokens where the dream fires most; none where the objective names a word, which no dream keeps."""
