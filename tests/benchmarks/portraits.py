@@ -157,10 +157,11 @@ def atlas(given: argparse.Namespace) -> None:
     index = td.atlas(model, units, texts, out=given.out, seed=given.seed)
     cpu = time.process_time() - began[1]
     largest = max(file.stat().st_size for file in index.parent.rglob("*.html"))
+    out = sum(td.Portrait.load(file).distinguished for file in index.parent.glob("units/*.json"))
     print(
         f"{given.units} units: {time.perf_counter() - began[0]:.0f} s, {cpu:.0f} CPU s, {cpu / given.units:.1f} a unit"
     )
-    print(f"largest page {largest / 1000:.0f} KB")
+    print(f"largest page {largest / 1000:.0f} KB; {out} stand out from random directions")
 
 
 def pages(given: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import Objective
 from tl_dream.search import engine
 from tl_dream.search.batch import Ask, Look, Search
-from tl_dream.search.engine import run, run_many
+from tl_dream.search.engine import run, run_all, run_many
 
 
 def asking(
@@ -97,6 +97,10 @@ def test_one_that_fails_spoils_no_other(encoder: torch.nn.Module) -> None:
             assert found[n][0][0][0][0] == pytest.approx(td.score(host, goals[n], START).item(), abs=1e-6)
         with pytest.raises(ZeroDivisionError, match="mine"):
             run(host, asking(host, goals[1], [START]))
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            run_all(host, (asking(host, goal, [START]) for goal in goals), 2)
+        both = run_all(host, (asking(host, goal, [START]) for goal in (goals[2], goals[0])), 2)
+        assert [one[0][0][0][0] for one in both] == pytest.approx([found[n][0][0][0][0] for n in (2, 0)], abs=1e-6)
 
 
 @pytest.mark.parametrize("slopes", [False, True])

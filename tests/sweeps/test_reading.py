@@ -166,6 +166,15 @@ def test_another_sweeps_journal(copied: Path) -> None:
             read(copied)
 
 
+def test_what_no_sweep_writes_is_told(copied: Path) -> None:
+    path = copied / "worker-0.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    del next(row for row in rows if "result" in row)["result"]["best"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with says("the folder holds what no sweep writes (KeyError('best'))", "take the line out of its worker-*.jsonl"):
+        td.read_sweep(copied)
+
+
 @COMPACT
 @given(choices=st.data())
 def test_a_damaged_folder_is_refused_or_can_be_read(swept: Path, tmp_path: Path, choices: st.DataObject) -> None:

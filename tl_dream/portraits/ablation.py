@@ -13,9 +13,9 @@ from torch import Tensor
 from tl_dream._arguments import one_of
 from tl_dream._errors import require
 from tl_dream.models import Host, default_batch_tokens, in_batches
-from tl_dream.objectives import TOKENS, BatchContext, Objective, evaluate
+from tl_dream.objectives import TOKENS, Objective, evaluate
 from tl_dream.results import readable
-from tl_dream.search import Ask, Batch, Search
+from tl_dream.search import Ask, Batch, Ids, Search
 from tl_dream.text import DEFAULT_ALLOWED, Sentence
 
 Slots = frozenset[int]
@@ -113,37 +113,31 @@ class Ablation:
                 values = yield from self._scores(torch.where(gone, self._filler, self._ids))
             else:
                 soft = torch.where(gone[..., None], self._mean, self._host.W_E[self._ids])
-                one = self._batch.sentences[0]
-                values = scores_of(self._host, self._objective, one, self._ids.repeat(len(new), 1), soft)
+                values = self._soft_scores(soft)
             self._known.update(zip(new, values, strict=True))
         return [self._known[kept] for kept in asked]
 
     def _scores(self, ids: Int[Tensor, "batch pos"]) -> Search[list[float]]:
-        texts = [(0, tuple(row)) for row in ids.tolist()]
-        answer = yield Ask(self._host, self._batch, (self._objective,), texts)
-        return [value for (value,) in answer.values]
+        return scored(self._host, self._objective, self._batch, list(map(tuple, ids.tolist())))
+
+    @torch.no_grad()
+    def _soft_scores(self, embeddings: Float[Tensor, "batch pos d_model"]) -> list[float]:
+        """A look without a gradient, which no `Ask` of soft sentences is."""
+
+        def work(numbers: Tensor) -> Tensor:
+            rows, ids = self._batch.context(self._host, [0] * len(numbers)), self._ids.repeat(len(numbers), 1)
+            return evaluate(self._host, self._objective, ids, rows, embeddings=embeddings[numbers]).cpu()
+
+        size = max(1, default_batch_tokens(self._host, None) // len(self._ids))
+        parts = in_batches(torch.arange(len(embeddings), device=self._ids.device), size, work)
+        return torch.cat(parts).double().tolist()
 
 
-@torch.no_grad()
-def scores_of(
-    host: Host,
-    objective: Objective,
-    sentence: Sentence,
-    ids: Int[Tensor, "batch pos"],
-    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
-) -> list[float]:
-    """The scores of rows as long as a sentence, in which the words that the objective names are found."""
-    one, rows = BatchContext.of(host, [sentence]), dict[int, BatchContext]()
-
-    def work(numbers: Tensor) -> Tensor:
-        count = len(numbers)
-        if count not in rows:
-            rows[count] = one.repeat(count)
-        soft = None if embeddings is None else embeddings[numbers]
-        return evaluate(host, objective, ids[numbers], rows[count], embeddings=soft).cpu()
-
-    size = max(1, default_batch_tokens(host, None) // ids.shape[1])
-    return torch.cat(in_batches(torch.arange(len(ids), device=ids.device), size, work)).double().tolist()
+def scored(host: Host, objective: Objective, batch: Batch, texts: Sequence[Ids]) -> Search[list[float]]:
+    """The scores of texts as long as the one sentence of a batch, in which the words that the objective names are
+    found."""
+    answer = yield Ask(host, batch, (objective,), [(0, ids) for ids in texts])
+    return [value for (value,) in answer.values]
 
 
 def fewest(

@@ -17,7 +17,7 @@ from tl_dream.objectives import TOKENS, Activations, BatchContext, Objective, ch
 from tl_dream.portraits.commonalities import in_common
 from tl_dream.portraits.essentials import essential_of, read_text
 from tl_dream.results import DiverseDreams, Dream, EssentialTokens
-from tl_dream.search import run_many
+from tl_dream.search import run_all
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt
 
 BUDGET = 60_000
@@ -135,14 +135,7 @@ def essentials_of(host: Host, objectives: Sequence[Objective], dreams: Sequence[
         essential_of(host.apart(), objective, *read_text(host, one), keep=HALF, budget=0, pairs=False)
         for objective, one in zip(objectives, dreams, strict=True)
     )
-    found = dict(run_many(host, enumerate(searches), width=SIDE_BY_SIDE))
-    told = []
-    for number in range(len(found)):
-        one = found[number]
-        if isinstance(one, BaseException):
-            raise one
-        told.append(one)
-    return told
+    return run_all(host, searches, SIDE_BY_SIDE)
 
 
 def reused(host: Host, dreams: Sequence[Dream], penalty: float) -> Objective:

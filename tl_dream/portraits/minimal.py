@@ -12,10 +12,10 @@ from tl_dream._errors import DreamError, keeping, require
 from tl_dream.dreaming import dream
 from tl_dream.models import Host, attached
 from tl_dream.objectives import Objective, check
-from tl_dream.portraits.ablation import Slots, fewest
+from tl_dream.portraits.ablation import Slots, fewest, scored
 from tl_dream.portraits.diversity import dreams_of
 from tl_dream.results import CorpusResult, Dream, MinimalDream, ScoredText
-from tl_dream.search import Ask, Batch, Progress, Search, run
+from tl_dream.search import Batch, Progress, Search, run
 from tl_dream.text import DEFAULT_ALLOWED, Allowed, Prompt, Sentence
 
 BUDGET = 100_000
@@ -129,7 +129,7 @@ class _Found:
     def changed(self) -> tuple[int, ...]:
         if self.start is None or self.best is None:
             return self.written
-        return tuple(i for i, (a, b) in enumerate(zip(self.start.ids, self.best.ids, strict=True)) if a != b)
+        return _changed(self.start.ids, self.best.ids)
 
 
 def _wanted(above: Any, share: Any) -> float:
@@ -145,6 +145,10 @@ def _wanted(above: Any, share: Any) -> float:
         )
         return share * above.best.score
     return finite_number("above", above, "a score, a corpus search or a dream")
+
+
+def _changed(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
+    return tuple(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
 
 
 def _fewest_changes(
@@ -188,7 +192,7 @@ def _fewest_changes(
 def _pruned(host: Host, objective: Objective, sentence: Sentence, ids: Sequence[int], wanted: float) -> ScoredText:
     """A text with as few of its changes as still reach the score. One that its text does not tokenize back to is none,
     unless the sentence itself is such."""
-    places = [i for i, (old, new) in enumerate(zip(sentence.ids, ids, strict=True)) if old != new]
+    places = _changed(sentence.ids, ids)
     (bound,) = host.vocabulary.retokenizes([sentence.ids])
 
     def text_of(kept: Slots) -> list[int]:
@@ -201,9 +205,9 @@ def _pruned(host: Host, objective: Objective, sentence: Sentence, ids: Sequence[
 
     def scores(sets: Iterable[Slots]) -> Search[list[float]]:
         rows = [tuple(text_of(kept)) for kept in sets]
-        answer = yield Ask(host, batch, (objective,), [(0, row) for row in rows])
+        values = yield from scored(host, objective, batch, rows)
         good = host.vocabulary.retokenizes(rows) if bound else [True] * len(rows)
-        return [value if ok else -math.inf for (value,), ok in zip(answer.values, good, strict=True)]
+        return [value if ok else -math.inf for value, ok in zip(values, good, strict=True)]
 
     every = frozenset(range(len(places)))
     if run(host, scores([every]))[0] < wanted:  # it was just enough, and rounding decides

@@ -12,7 +12,7 @@ from tl_dream.search.budgets import (
     budget_bar,
     run_settings,
 )
-from tl_dream.search.engine import BrokenGradient, run, run_many
+from tl_dream.search.engine import BrokenGradient, run, run_all
 from tl_dream.search.exhaustive import best_words, every_text
 from tl_dream.search.hotflip import token_slopes
 from tl_dream.search.other_starts import OtherStarts

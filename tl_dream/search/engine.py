@@ -68,10 +68,26 @@ def run(host: Host, search: Search[T]) -> T:
     Raises:
         BaseException: what the search ended with.
     """
-    ((_, result),) = run_many(host, [(None, search)])
-    if isinstance(result, BaseException):
-        raise result
+    (result,) = run_all(host, [search])
     return result
+
+
+def run_all(host: Host, searches: Iterable[Search[T]], width: int = 1) -> list[T]:
+    """What searches come to, in their order.
+
+    Args:
+        width: as in `run_many`.
+
+    Raises:
+        BaseException: what the first of those ended with that failed.
+    """
+    ended = dict(run_many(host, enumerate(searches), width))
+    found = []
+    for _, result in sorted(ended.items(), key=lambda item: item[0]):
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found
 
 
 def run_many(
