@@ -25,6 +25,7 @@ SETS = td.read_examples(
     [f"the {{moon}} {verb} a star" for verb in ("sees", "hates", "loves", "is")],
 )
 FEW = {"budget": 60, "rivals": 0}
+UNIT = td.neuron("block_out", layer=1, unit=3)
 PAGE = {"placebos": 2, "seeds": 2, "budget": 600, "fluent": False, "tokens": False}
 LINES = [f"the red dog {word}" for word in ("sees", "hates", "loves", "is", "was", "had")]
 
@@ -53,7 +54,8 @@ CALLS: dict[str, tuple[int, Call]] = {
     "article": (20, lambda m: td.reconstruct(m, TEXT, layer=1, method="article", steps=30)),
     "reconstruct_layers": (37, lambda m: td.reconstruct_layers(m, "the red dog", layers=[0, 1], **FEW)),
     "kept_tokens": (150, lambda m: td.kept_tokens(m, "the red dog", layers=[0], damages=["int8", "bf16"], **FEW)),
-    "portrait": (150, lambda m: td.portrait(m, td.neuron("block_out", layer=1, unit=3), LINES, **PAGE)),
+    "portrait": (150, lambda m: td.portrait(m, UNIT, LINES, **PAGE)),
+    "a portrait's dreams by seed": (20, lambda m: td.portrait(m, UNIT, LINES, **PAGE)),
     "minimal_dream": (40, lambda m: td.minimal_dream(m, GOAL, TEXT, above=1e9, budget=3_000)),
     "diverse_dreams": (60, lambda m: td.diverse_dreams(m, GOAL, TEXT, count=3, budget=1_000)),
     "essential": (8, lambda m: td.essential(m, GOAL, TEXT)),

@@ -54,7 +54,15 @@ class PlainGCG:
         self.model(**given)
         return self.read[:, self.pos, self.unit]
 
-    def run(self, text: str, budget: int, seconds: float = 0.0, seed: int = 0) -> list[tuple[int, float, float]]:
+    @torch.no_grad()
+    def score_text(self, ids: Tensor) -> float:
+        """What the text of tokens scores, read anew: the search may end on tokens that no text is read as."""
+        again = self.tokenizer(self.tokenizer.decode(ids, skip_special_tokens=True))["input_ids"]
+        return float(self.score(input_ids=torch.tensor([again]))) if self.pos < len(again) - 1 else -math.inf
+
+    def run(
+        self, text: str, budget: int, seconds: float = 0.0, seed: int = 0
+    ) -> list[tuple[int, float, float, Tensor]]:
         """Search until the budget is spent and the seconds have passed.
 
         Args:
@@ -62,29 +70,30 @@ class PlainGCG:
             seconds: CPU seconds of this process, at least.
 
         Returns:
-            After every step: forward-tokens spent, CPU seconds, the best score so far.
+            After every step: forward-tokens spent, CPU seconds, the best score so far and its tokens.
         """
         draw = torch.Generator().manual_seed(seed)
         ids = torch.tensor(self.tokenizer(text)["input_ids"])
         free = torch.arange(1, len(ids) - 1)
         table = self.model.embeddings.word_embeddings.weight
         each = len(ids) * self.layers
-        spent, best, curve, began = 0, -math.inf, [], time.process_time()
+        spent, best, top, curve, began = 0, -math.inf, ids, [], time.process_time()
         while spent + 3 * each <= budget or time.process_time() - began < seconds:
             soft = table[ids][None].clone().requires_grad_()
             (gradient,) = torch.autograd.grad(self.score(inputs_embeds=soft).sum(), soft)
             slopes = (gradient[0, free] @ table.T).masked_fill(~self.allowed, -math.inf)
-            top = slopes.topk(TOP_K, dim=1).indices
+            near = slopes.topk(TOP_K, dim=1).indices
             spent += 2 * each
             count = min(WIDTH, (budget - spent) // each) if spent + each <= budget else WIDTH
             where = torch.randint(len(free), (count,), generator=draw)
             which = torch.randint(TOP_K, (count,), generator=draw)
             tried = ids.repeat(count, 1)
-            tried[torch.arange(count), free[where]] = top[where, which]
+            tried[torch.arange(count), free[where]] = near[where, which]
             with torch.no_grad():
                 scores = self.score(input_ids=tried)
             spent += count * each
             value, number = scores.max(0)
-            ids, best = tried[number], max(best, float(value))
-            curve.append((spent, time.process_time() - began, best))
+            ids = tried[number]
+            best, top = (float(value), ids) if float(value) > best else (best, top)
+            curve.append((spent, time.process_time() - began, best, top))
         return curve

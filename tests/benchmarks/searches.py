@@ -12,7 +12,8 @@ sentence, with one from the ordinary one.
     python tests/benchmarks/searches.py --clock --out clock.jsonl --threads 1
 
 The default search against a plain GCG loop over Hugging Face's own model (`plain_gcg.py`), from an ordinary sentence,
-with the default budget: CPU seconds at equal forward-tokens, scores at equal CPU seconds.
+with the default budget and three seeds each (what the loop finds depends on its seed): CPU seconds at equal
+forward-tokens, scores at equal CPU seconds. Of the loop both the tokens it ends on and what their text scores.
 
     python tests/benchmarks/searches.py --anchors --threads 1
 
@@ -145,51 +146,62 @@ def run_cases(given: argparse.Namespace) -> None:
 def run_clock(given: argparse.Namespace) -> None:
     done = done_cases(given.out)
     model = td.load_model("minilm")
-    rows = []
+    units: dict[str, list[dict[str, object]]] = {}
     for (hook, layer, unit), text in zip(
         draw_units(given.units, given.seed), ordinary(given.units, given.seed), strict=True
     ):
         pos = some_position(model, text, given.seed)
-        case = f"{hook} {layer} {unit} {pos} {text}"
-        if case not in done:
-            began = time.process_time()
-            dream = td.dream(
-                model, td.neuron(hook, layer=layer, unit=unit, pos=pos), text, budget=BUDGET, progress=False
+        goal = td.neuron(hook, layer=layer, unit=unit, pos=pos)
+        for seed in range(given.seeds):
+            case = f"{hook} {layer} {unit} {pos} {text} {seed}"
+            if case not in done:
+                began = time.process_time()
+                dream = td.dream(model, goal, text, budget=BUDGET, seed=seed, progress=False)
+                cpu = time.process_time() - began
+                plain = PlainGCG(hook, layer, unit, pos)
+                curve = plain.run(text, BUDGET, cpu, seed)
+                at_tokens = [(seconds, score) for spent, seconds, score, _ in curve if spent <= BUDGET][-1]
+                in_time, ids = [(score, ids) for _, seconds, score, ids in curve if seconds <= cpu][-1]
+                done[case] = {
+                    "case": case,
+                    "hook": hook,
+                    "auto": dream.best.score,
+                    "cpu": cpu,
+                    "plain_cpu": at_tokens[0],
+                    "plain": at_tokens[1],
+                    "plain_in_time": in_time,
+                    "plain_text": plain.score_text(ids),
+                }
+                add_line(given.out, done[case])
+            row = done[case]
+            units.setdefault(f"{hook} {layer} {unit}", []).append(row)
+            print(
+                f"{case}: auto {row['auto']:.3f} in {row['cpu']:.1f} CPU s; plain gcg {row['plain']:.3f} in "
+                f"{row['plain_cpu']:.1f}, {row['plain_in_time']:.3f} in the seconds of auto, "
+                f"{row['plain_text']:.3f} read anew from its text",
+                flush=True,
             )
-            cpu = time.process_time() - began
-            plain = PlainGCG(hook, layer, unit, pos)
-            curve = plain.run(text, BUDGET, cpu)
-            at_tokens = [(seconds, score) for spent, seconds, score in curve if spent <= BUDGET][-1]
-            in_time = [score for _, seconds, score in curve if seconds <= cpu][-1]
-            row = {
-                "case": case,
-                "hook": hook,
-                "auto": dream.best.score,
-                "cpu": cpu,
-                "plain_cpu": at_tokens[0],
-                "plain": at_tokens[1],
-                "plain_in_time": in_time,
-            }
-            add_line(given.out, row)
-            done[case] = row
-        row = done[case]
-        rows.append(row)
-        print(
-            f"{case}: auto {row['auto']:.3f} in {row['cpu']:.1f} CPU s; plain gcg {row['plain']:.3f} in "
-            f"{row['plain_cpu']:.1f}, {row['plain_in_time']:.3f} in the seconds of auto",
-            flush=True,
-        )
+    rows = [row for own in units.values() for row in own]
     ratios = [row["cpu"] / row["plain_cpu"] for row in rows]
-    won = sum(row["auto"] > row["plain_in_time"] for row in rows)
-    low, high = wilson(won, len(rows))
     cpu, plain_cpu = (statistics.median(row[key] for row in rows) for key in ("cpu", "plain_cpu"))
     auto, plain = (statistics.mean(row[key] for row in rows) for key in ("auto", "plain"))
     print(
-        f"{len(rows)} units, {BUDGET:,} forward-tokens: auto takes {statistics.median(ratios):.2f} times the CPU "
-        f"seconds of a plain GCG loop in the median, {max(ratios):.2f} at most ({cpu:.1f} and {plain_cpu:.1f} s), and "
-        f"scores {auto:.2f} against {plain:.2f} in the mean; in the same seconds it is higher on {won}/{len(rows)} = "
-        f"{won / len(rows):.0%} [{low:.0%}, {high:.0%}]"
+        f"{len(units)} units, {given.seeds} seeds, {BUDGET:,} forward-tokens: auto takes "
+        f"{statistics.median(ratios):.2f} times the CPU seconds of a plain GCG loop in the median, {max(ratios):.2f} "
+        f"at most ({cpu:.1f} and {plain_cpu:.1f} s), and scores {auto:.2f} against {plain:.2f} in the mean"
     )
+    no_text = sum(row["plain_text"] < row["plain_in_time"] - 1e-3 for row in rows)
+    print(f"plain gcg ends on tokens that its text is not read as: {no_text}/{len(rows)}")
+    for key, told in (("plain_in_time", "its tokens"), ("plain_text", "its text, read anew")):
+        for name, cases in (("single runs", [[row] for row in rows]), ("medians of a unit's seeds", units.values())):
+            won = sum(
+                statistics.median(r["auto"] for r in own) > statistics.median(r[key] for r in own) for own in cases
+            )
+            low, high = wilson(won, len(cases))
+            print(
+                f"in the same seconds auto is higher than {told}, {name}: {won}/{len(cases)} = {won / len(cases):.0%} "
+                f"[{low:.0%}, {high:.0%}]"
+            )
 
 
 def run_anchors() -> None:
@@ -287,6 +299,7 @@ def main() -> None:
     options.add_argument("--figure", type=Path, help="score against forward-tokens, all units")
     options.add_argument("--units", type=int, default=30)
     options.add_argument("--seed", type=int, default=7, help="of the draw of units")
+    options.add_argument("--seeds", type=int, default=3, help="with --clock: of the searches")
     options.add_argument("--sentences", type=int, default=1000, help="the budget")
     options.add_argument("--longest", type=int, default=24, help="tokens of a start at most")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())

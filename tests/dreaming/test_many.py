@@ -8,7 +8,7 @@ import torch
 import tl_dream as td
 from tests.conftest import says
 from tests.support.search import GOAL, START, UNIT
-from tl_dream.dreaming.many import Finished
+from tl_dream.dreaming.many import Finished, in_order
 
 BUDGET = 700
 JOBS = [
@@ -39,6 +39,14 @@ def test_every_job_comes_to_what_it_comes_to_alone(encoder: torch.nn.Module, met
         assert one.dream.settings == alone.settings
 
 
+def test_a_job_may_have_a_seed_of_its_own(encoder: torch.nn.Module) -> None:
+    jobs = [(UNIT, START, seed) for seed in (5, 0, 7)] + [(UNIT, START)]
+    found = in_order(td.dream_many(encoder, jobs, budget=BUDGET, seed=2))
+    assert [one.seed for one in found] == [5, 0, 7, 2]
+    alone = [td.dream(encoder, UNIT, START, budget=BUDGET, seed=one.seed) for one in found]
+    assert [one.best.ids for one in found] == [one.best.ids for one in alone]
+
+
 def test_a_job_fails_alone(encoder: torch.nn.Module) -> None:
     calls: list[int] = []
 
@@ -61,13 +69,14 @@ def test_a_job_fails_alone(encoder: torch.nn.Module) -> None:
         (td.custom(spoilt, {"x": ("block_out", 1)}), START),
         ("block_out", START),
         (UNIT, "the word is not here", "third"),
+        (UNIT, START, 0, "fourth"),
     ]
     found = {one.number: one for one in td.dream_many(encoder, jobs, budget=1_500)}
     told = {number: str(one.error) for number, one in found.items() if one.dream is None}
-    assert set(told) == {0, 2, 3, 4, 5, 6, 7}
+    assert set(told) == {0, 2, 3, 4, 5, 6, 7, 8}
     assert found[1].dream.best.ids == td.dream(encoder, UNIT, START, budget=1_500).best.ids
     assert "unit 10000 does not exist" in told[0] and "an objective was expected" in told[6]
-    assert "(objective, prompt)" in told[3] and "(objective, prompt)" in told[7]
+    assert "(objective, prompt)" in told[3] and "seed = 'third'" in told[7] and "(objective, prompt)" in told[8]
     assert isinstance(found[4].error, ZeroDivisionError)
     assert "became nan" in told[5] and isinstance(found[5].error.partial, td.Dream)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tl_dream._arguments import Number, Whole
+from tl_dream._arguments import Number, Whole, seed_number
 from tl_dream._errors import DreamError, require
 from tl_dream.dreaming.task import DreamTask, Method
 from tl_dream.models import Host
@@ -60,8 +60,9 @@ def dream_many(
 
     Args:
         model: a HookedEncoder, HookedTransformer or TransformerBridge.
-        jobs: (objective, prompt) pairs; a prompt is a sentence, or a corpus search whose top ten are the starts. Read
-            as room gets free, so that they may be a generator, and as many as you like.
+        jobs: (objective, prompt) pairs, or (objective, prompt, seed) where each has its own seed; a prompt is a
+            sentence, or a corpus search whose top ten are the starts. Read as room gets free, so that they may be a
+            generator, and as many as you like.
         method, starts, allowed, banned, max_changes, retokenize, seed: as in `dream`, for every job.
         budget: forward-tokens a job; None as in `dream`.
         seconds: a limit on one clock for all: jobs that are under way then end with their best so far (`stopped` is
@@ -97,16 +98,15 @@ def dream_many(
     )
 
     def task(host: Host, job: Any) -> Search[Dream]:
-        require(
-            isinstance(job, tuple | list) and len(job) == 2,
-            f"a job is {job!r:.80}: give an (objective, prompt) pair",
-        )
-        objective, prompt = job
+        told = f"a job is {job!r:.80}: give an (objective, prompt) pair, or (objective, prompt, seed)"
+        require(isinstance(job, tuple | list) and len(job) in (2, 3), told)
+        objective, prompt, *own = job
         require(prompt is not None, "no sentence to start from: give (objective, prompt) pairs")
-        return (yield from every.search(host, objective, prompt))
+        this = replace(every, seed=seed_number(own[0])) if own else every
+        return (yield from this.search(host, objective, prompt))
 
     def made(number: int, job: Any, dream: Dream | None, error: BaseException | None) -> Finished:
-        objective, prompt = job if isinstance(job, tuple | list) and len(job) == 2 else (job, None)
+        objective, prompt = job[:2] if isinstance(job, tuple | list) and len(job) in (2, 3) else (job, None)
         return Finished(number, objective, prompt, dream, error)
 
     return side_by_side(

@@ -206,21 +206,28 @@ class Painter:
             host.meter.ends = 0.0  # nothing new is begun
             return pages(why)
 
+        def take(found: Sequence[Dream]) -> None:
+            for number, one in enumerate(found):
+                dreams[number % len(goals)].append(one)
+
+        def dream(climbed: Sequence[Objective], numbers: Sequence[int]) -> None:
+            jobs = [
+                (goal, own[number % chosen.seeds], chosen.seed + number)
+                for number in numbers
+                for goal, own in zip(climbed, starts, strict=True)
+            ]
+            with keeping(lambda found, why: take(found) if why == "interrupted" else None):
+                take(dreams_of(host, jobs, budget=chosen.budget, allowed=chosen.allowed))
+
         with keeping(so_far):
-            for number in range(chosen.seeds + DIVERSE):
-                if number and host.late:
+            dream(goals, range(chosen.seeds))
+            for number in range(chosen.seeds, chosen.seeds + DIVERSE):
+                if host.late:
                     break
-                climbed = goals
-                if number >= chosen.seeds:
-                    climbed = [goal - reused(host, own, PENALTY) for goal, own in zip(goals, dreams, strict=True)]
-                jobs = [(goal, own[number % chosen.seeds]) for goal, own in zip(climbed, starts, strict=True)]
-                options: dict[str, Any] = {"budget": chosen.budget, "allowed": chosen.allowed}
-                found = dreams_of(host, jobs, seed=chosen.seed + number, **options)
-                for own, one in zip(dreams, found, strict=True):
-                    own.append(one)
+                climbed = [goal - reused(host, own, PENALTY) for goal, own in zip(goals, dreams, strict=True)]
+                dream(climbed, [number])
             if chosen.placebos and not host.late:
-                others = [self._compared(goal) for goal in goals]
-                compared = self._compare(goals, values)
+                compared, others = self._compared(goals, values)
             return pages("seconds" if host.late else "complete")
 
     def _page(
@@ -267,41 +274,42 @@ class Painter:
             return [self._prompt] * wanted
         return list(starts_of(self._host, goal, best, self._sentences, wanted, self._chosen.seed))
 
-    def _compared(self, goal: Objective) -> list[Compared]:
-        """What random directions of the objective's hook come to; of another unit there they would come to the same,
-        since only their scale is the unit's."""
-        host, chosen = self._host, self._chosen
-        key = repr((goal.reads, goal.where, units_inside(host, goal, self._sentences[0]).nonzero().tolist()))
-        if key not in self.placebos:
-            raw = directions(host, goal, self._sentences[0], chosen.placebos, "random", 0, chosen.seed)
-            self.placebos[key] = self._compare(raw, self._values(raw))
-        return self.placebos[key]
+    def _compared(
+        self, goals: Sequence[Objective], values: Float[Tensor, "goal word"]
+    ) -> tuple[list[Compared], list[list[Compared]]]:
+        """What units come to, and of each the random directions of its hook; of another unit there these would come to
+        the same, since only their scale is the unit's."""
+        host, chosen, example = self._host, self._chosen, self._sentences[0]
+        inside = [units_inside(host, goal, example).nonzero().tolist() for goal in goals]
+        keys = [repr((goal.reads, goal.where, units)) for goal, units in zip(goals, inside, strict=True)]
+        fresh = {
+            key: directions(host, goal, example, chosen.placebos, "random", 0, chosen.seed)
+            for key, goal in dict(zip(keys, goals, strict=True)).items()
+            if key not in self.placebos
+        }
+        raw = [one for own in fresh.values() for one in own]
+        found = self._compare([*goals, *raw], torch.cat([values, self._values(raw)]) if raw else values)
+        if not found:
+            return [], [[] for _ in goals]
+        for number, key in enumerate(fresh):
+            first = len(goals) + number * chosen.placebos
+            self.placebos[key] = found[first : first + chosen.placebos]
+        return found[: len(goals)], [self.placebos[key] for key in keys]
 
     def _compare(self, goals: Sequence[Objective], values: Float[Tensor, "goal word"]) -> list[Compared]:
         texts, chosen = [one.text for one in self._sentences], self._chosen
         best = best_of(self._host, goals, texts)
         starts = [self._starts(goal, one)[:STARTS] for goal, one in zip(goals, best, strict=True)]
-        options: dict[str, Any] = {
-            "budget": min(COMPARED, chosen.budget),
-            "allowed": chosen.allowed,
-            "seed": chosen.seed,
-        }
+        budget = min(COMPARED, chosen.budget)
+        options: dict[str, Any] = {"budget": budget, "allowed": chosen.allowed, "seed": chosen.seed}
         return compare(self._host, goals, starts, values, best, **options)
 
     def _fluent(self, goal: Objective, start: str | Prompt) -> list[PortraitDream]:
         """The highest of the front, the most fluent, and one between."""
         if self._judge is None or self._host.late:
             return []
-        chosen = self._chosen
-        found = epo(
-            self._host,
-            goal,
-            start,
-            method=EPO(fluency=self._judge),
-            budget=chosen.budget,
-            seed=chosen.seed,
-            progress=False,
-        )
+        method, chosen = EPO(fluency=self._judge), self._chosen
+        found = epo(self._host, goal, start, method=method, budget=chosen.budget, seed=chosen.seed, progress=False)
         front = [point for point in found.front if point.fluency is not None]
         places = sorted({len(front) // 2, len(front) - 1}) if front else []
         host, sentence = self._host, self._host.vocabulary.read(start)
