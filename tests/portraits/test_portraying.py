@@ -18,6 +18,10 @@ def pages(known: torch.nn.Module) -> dict[int, td.Portrait]:
 def test_the_page_of_a_unit_that_fires_for_a_token(pages: dict[int, td.Portrait], known: torch.nn.Module) -> None:
     page = pages[TOKEN]
     assert page.best.tokens == (A,) and page.tokens.top[0].token == A
+    table, (read,) = page.tokens, goal(TOKEN).reads
+    alone = td.neuron(read.hook, layer=read.layer, unit=TOKEN, pos=table.place.pos)
+    plain = td.token_search(known, alone, table.place.text, pos=table.place.pos, top=len(table.top))
+    assert [(one.id, one.score) for one in table.top] == [(one.id, one.score) for one in plain.top]
     assert {token for one in page.dreams if one.essential.whole.score > 1 for token in one.essential.tokens} == {A}
     assert page.corpus.top[0].tokens[page.corpus.top[0].pos] == A
     assert [one.kind for one in page.dreams[:5]] == ["seed 0", "seed 1", "seed 2", "diverse 1", "diverse 2"]

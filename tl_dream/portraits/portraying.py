@@ -14,7 +14,7 @@ from tl_dream._arguments import Number, Whole
 from tl_dream._errors import keeping, require
 from tl_dream.dreaming import EPO, epo
 from tl_dream.models import Host, attached
-from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron
+from tl_dream.objectives import Objective, check, count_bigrams, fluency, neuron, reduced
 from tl_dream.portraits.commonalities import in_common
 from tl_dream.portraits.comparison import (
     COMPARED,
@@ -320,14 +320,16 @@ class Painter:
         return [PortraitDream("fluent", told(front[i].scored.ids), front[i].fluency) for i in places]
 
     def _tokens(self, goal: Objective, dream: Dream) -> TokenTable | None:
-        """The best tokens where the dream fires most; none where the objective names a word, which no dream keeps."""
+        """The best tokens where the dream fires most, read there alone; none where the objective names
+        a word, which no dream keeps."""
         pos = goal.where[0]
         if isinstance(pos, str) and pos != "all" or self._host.late:
             return None
         ((hit,),) = [one.top for one in best_of(self._host, [goal], [dream.best.text], top=1)]
-        return token_search(
-            self._host, goal, hit.text, pos=hit.pos, top=TOKENS, allowed=self._chosen.allowed, progress=False
-        )
+        assert goal.per_token is not None and hit.pos is not None
+        there = reduced(goal.per_token, hit.pos, "max", goal.reads, f"{goal} at position {hit.pos}")
+        options: dict[str, Any] = {"top": TOKENS, "allowed": self._chosen.allowed, "progress": False}
+        return token_search(self._host, there, hit.text, pos=hit.pos, **options)
 
 
 def _share(cost: Cost, count: int) -> Cost:

@@ -234,7 +234,8 @@ class Portrait(SavedResult):
         best: the essential tokens of the best dream, with pairs.
         common, neighbourhoods: what its dreams have in common (see `DiverseDreams`).
         chance: dreams of random directions that chance was counted from.
-        tokens: the exact best tokens at the place of the best dream that fires most; None where not asked for.
+        tokens: the exact best tokens at the place of the best dream that fires most, by what the objective gives there;
+            None where not asked for.
         standing: where it stands among random directions; None where not asked for.
         settings: every option.
         seed: of the local random generators.
