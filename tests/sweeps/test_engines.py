@@ -113,6 +113,7 @@ def test_processes_of_which_one_is_killed(tiny_folder: Path, tmp_path: Path, who
     assert sorted(keys(tmp_path)) == sorted(whole.key) and same_rows(td.read_sweep(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_which_a_worker_is_killed(
     quick: None, tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_cluster_of_which_a_worker_is_killed(
     assert sorted(keys(tmp_path)) == sorted(whole.key) and same_rows(td.read_sweep(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_a_running_scheduler(quick: None, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a worker; with one; and with one that has another model."""
     from distributed import LocalCluster

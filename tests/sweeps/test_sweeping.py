@@ -41,7 +41,9 @@ def test_it_finds_what_dreams_find(encoder: torch.nn.Module, whole: pandas.DataF
     assert (whole.score > whole.corpus_score).mean() > 0.9, "dreams beat the corpus"
 
 
-@pytest.mark.parametrize("kind", SWEEPS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "dreams" else pytest.mark.slow) for kind in SWEEPS]
+)
 def test_killed_and_resumed_it_is_the_same(
     tiny_folder: Path, tmp_path: Path, whole: pandas.DataFrame, kind: str
 ) -> None:
