@@ -88,8 +88,17 @@ def test_the_page_of_a_unit() -> None:
     assert_nothing_is_cut_or_covered(ax)
     dreams = words(panel(ax, "dreams"))
     assert dreams.count("seed 0") == 1 and f"{made.height(made.best.whole.score):.1f}" in dreams
-    bold = {text.get_text() for text in panel(ax, "dreams").texts if text.get_weight() == "bold"}
-    assert bold == {"dog", f"{made.height(made.best.whole.score):.1f}"}
+    rows: dict[float, list[tuple[str, bool]]] = {}
+    for text in panel(ax, "dreams").texts:
+        rows.setdefault(text.get_position()[1], []).append((text.get_text(), text.get_weight() == "bold"))
+    *told, best, _ = (dict(row) for row in rows.values())
+    assert {text for row in told for text, bold in row.items() if bold} == {
+        "dog",
+        f"{made.height(made.best.whole.score):.1f}",
+    }
+    high = made.height(made.tokens.top[0].score)
+    tokens = {row.token: made.height(row.score) >= high / 2 for row in made.tokens.top}
+    assert best == {"best tokens": False, f"{high:.1f}": True, **tokens}
     activation = panel(ax, "activation")
     assert [bar.get_height() for bar in activation.patches] == list(made.counts)
     lines = [path.vertices[0][0] for one in activation.collections for path in one.get_paths()]
@@ -101,8 +110,9 @@ def test_the_page_of_a_unit() -> None:
 
 
 def test_a_page_without_a_comparison() -> None:
-    ax = portrait(replace(page(common=(), neighbourhoods=()), standing=None), sentences=2)
+    ax = portrait(replace(page(common=(), neighbourhoods=(), tokens=None), standing=None), sentences=2)
     assert_nothing_is_cut_or_covered(ax)
+    assert "best tokens" not in words(panel(ax, "dreams"))
     assert not [other for other in ax.figure.axes if other.get_label() == "standing"]
     assert "not compared with random directions" in panel(ax, "page").texts[0].get_text()
     with pytest.raises(DreamError, match="draws a Portrait"):

@@ -32,7 +32,7 @@ from tl_dream.plotting.style import (
     themed,
     wrapped,
 )
-from tl_dream.results import CorpusHit, CorpusResult, Portrait, PortraitDream, Standing
+from tl_dream.results import CorpusHit, CorpusResult, Portrait, Standing
 
 WIDTH, LINE = 8.0, 0.185
 """Inches, of a figure made here and of a line of text in it."""
@@ -178,7 +178,8 @@ PAGE = 9.0
 @styled
 def portrait(result: Any, *, sentences: Whole | None = None, title: Title = OWN, ax: Axes | None = None) -> Axes:
     """What a unit looks for, on one page: how its activation spreads over the corpus with the dreams marked on it,
-    where it stands among random directions, its dreams with what carries them in bold, and its best sentences.
+    where it stands among random directions, its dreams with what carries them in bold, the best of all tokens where the
+    best dream fires, and its best sentences.
 
     A given place that is too small for all of it leaves out sentences, then dreams, then the random directions.
 
@@ -204,7 +205,8 @@ def portrait(result: Any, *, sentences: Whole | None = None, title: Title = OWN,
     most = 5 if sentences is None else whole_number("sentences", sentences)
     frame = framed(ax, title, f"{result.objective} on {result.model}\n{_verdict(result)}", scaled(PAGE))
     step, charts, wide = scaled(0.2), scaled(1.7 if frame.given else 2.3), 70 * frame.width
-    told = fitting(len(result.dreams), frame.body - charts - 1.3 * step, step) if frame.body > charts + 3 * step else 0
+    lines = _lines(result)
+    told = fitting(len(lines), frame.body - charts - 1.3 * step, step) if frame.body > charts + 3 * step else 0
     heights = [charts, step * (told + 1.2)] if told else [charts]
     laid = _laid_out(result.corpus.top[:most], wide, 2) if result.corpus.top else []
     room = (frame.body - sum(heights)) / scaled(LINE)
@@ -220,7 +222,7 @@ def portrait(result: Any, *, sentences: Whole | None = None, title: Title = OWN,
     if compared is not None:
         _draw_standing(add_panel(host, grid[0, 1], "standing"), compared)
     if told:
-        _draw_dreams(blank(host, cells[1], "dreams"), result, told, wide)
+        _draw_lines(blank(host, cells[1], "dreams"), lines[:told], wide)
     if laid:
         _draw_sentences(blank(host, cells[-1], "sentences"), laid, wide)
     return host
@@ -271,28 +273,42 @@ def _draw_standing(ax: Axes, standing: Standing) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _draw_dreams(ax: Axes, page: Portrait, count: int, wide: float) -> None:
-    kinds = max(text_width(one.kind) for one in page.dreams[:count]) + 34
-    for row, one in enumerate(page.dreams[:count]):
-        ax.text(0, row + 0.5, one.kind, ha="left", va="center")
-        score = f"{page.height(one.essential.whole.score):.1f}"
-        ax.text(kinds, row + 0.5, score, ha="right", va="center", weight="bold")
+Line = tuple[str, float, list[tuple[str, bool]]]
+"""What it is, its height in deviations, tokens and whether they are bold."""
+
+
+def _lines(page: Portrait) -> list[Line]:
+    """Dreams, their free tokens bold where they carry it; the best of all tokens, bold where they reach half of it."""
+    found: list[Line] = []
+    for one in page.dreams:
+        whole, kept = one.essential.whole, one.essential.kept
+        found.append((one.kind, page.height(whole.score), [(whole.tokens[i], i in kept) for i in one.essential.free]))
+    if page.tokens is not None:
+        heights = [page.height(row.score) for row in page.tokens.top]
+        best = [(row.token, high >= heights[0] / 2) for row, high in zip(page.tokens.top, heights, strict=True)]
+        found.append((BEST, heights[0], best))
+    return found
+
+
+BEST = "best tokens"
+
+
+def _draw_lines(ax: Axes, lines: Sequence[Line], wide: float) -> None:
+    kinds = max(text_width(kind) for kind, _, _ in lines) + 34
+    for row, (kind, height, tokens) in enumerate(lines):
+        ax.text(0, row + 0.5, kind, ha="left", va="center")
+        ax.text(kinds, row + 0.5, f"{height:.1f}", ha="right", va="center", weight="bold")
         x = kinds + 10
-        for token, kept in _told(one):
+        for token, bold in tokens:
             shown = readable(token)
-            length = text_width(shown, bold=kept)
+            length = text_width(shown, bold=bold)
             if x + length > wide - 12:
                 ax.text(x, row + 0.5, "…", ha="left", va="center", color=themed(GREY))
                 break
-            colour = themed(INK if kept else GREY)
-            weight = "bold" if kept else "normal"
-            ax.text(x, row + 0.5, shown, ha="left", va="center", weight=weight, color=colour)
+            colour = themed(INK if bold else GREY)
+            ax.text(x, row + 0.5, shown, ha="left", va="center", weight="bold" if bold else "normal", color=colour)
             x += length + 6
     note = "by their height in deviations; bold: the tokens that carry half of it"
-    ax.text(0, count + 0.6, note, ha="left", va="center", size=small(), color=themed(GREY))
-    ax.set(xlim=(0, wide), ylim=(count + 1.2, 0))
-
-
-def _told(dream: PortraitDream) -> list[tuple[str, bool]]:
-    """The free tokens of a dream, and whether they carry it."""
-    return [(dream.essential.whole.tokens[i], i in dream.essential.kept) for i in dream.essential.free]
+    note += f"; {BEST}: of the whole vocabulary, where the best dream fires" if lines[-1][0] == BEST else ""
+    ax.text(0, len(lines) + 0.6, note, ha="left", va="center", size=small(), color=themed(GREY))
+    ax.set(xlim=(0, wide), ylim=(len(lines) + 1.2, 0))
