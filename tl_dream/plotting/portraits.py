@@ -309,6 +309,7 @@ def _draw_lines(ax: Axes, lines: Sequence[Line], wide: float) -> None:
             ax.text(x, row + 0.5, shown, ha="left", va="center", weight="bold" if bold else "normal", color=colour)
             x += length + 6
     note = "by their height in deviations; bold: the tokens that carry half of it"
-    note += f"; {BEST}: of the whole vocabulary, where the best dream fires" if lines[-1][0] == BEST else ""
+    more = f"; {BEST}: of the whole vocabulary, where the best dream fires"
+    note += more if lines[-1][0] == BEST and text_width(note + more) < wide else ""
     ax.text(0, len(lines) + 0.6, note, ha="left", va="center", size=small(), color=themed(GREY))
     ax.set(xlim=(0, wide), ylim=(len(lines) + 1.2, 0))
