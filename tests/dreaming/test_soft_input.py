@@ -9,10 +9,6 @@ from torch import Tensor
 from tests.conftest import VOCAB, says
 from tl_dream.dreaming.soft_input import (
     GumbelSoftmaxInput,
-    constant,
-    cosine,
-    geometric,
-    linear,
     renew_candidates,
     schedule,
     sharpness_for,
@@ -258,17 +254,17 @@ def test_temperatures_that_are_none(temperature: float) -> None:
     with says(f"temperature = {temperature} is not a temperature: it must be > 0 and finite"):
         GumbelSoftmaxInput(logits())(temperature)
     with says(f"temperature = {temperature} is not a temperature"):
-        constant(temperature)
-    for kind in (geometric, linear, cosine):
+        schedule("constant", temperature, 0.1, steps=10)
+    for kind in ("geometric", "linear", "cosine"):
         with says(f"start = {temperature} is not a temperature"):
-            kind(temperature, 0.1)
+            schedule(kind, temperature, 0.1, steps=10)
         with says(f"end = {temperature} is not a temperature"):
-            kind(1.0, temperature)
+            schedule(kind, 1.0, temperature, steps=10)
 
 
 def test_the_articles_schedule() -> None:
     """2 for 200 steps, then times 0.9995 a step, never below 0.1 (which takes it until step 6190)."""
-    article = geometric(2.0, 0.1, decay=0.9995, warmup=200)
+    article = schedule("geometric", 2.0, 0.1, decay=0.9995, warmup=200, steps=3000)
     assert article(0) == article(200) == 2.0
     assert article(201) == pytest.approx(2.0 * 0.9995)
     assert article(1200) == pytest.approx(2.0 * 0.9995**1000)
@@ -277,41 +273,37 @@ def test_the_articles_schedule() -> None:
 
 
 def test_geometric_reaches_its_end_at_the_last_step() -> None:
-    rule = geometric(2.0, 0.1, warmup=20, steps=100)
+    rule = schedule("geometric", 2.0, 0.1, warmup=20, steps=100)
     values = [rule(step) for step in range(100)]
     assert values[:21] == [2.0] * 21 and values[21] < 2.0
     assert values[99] == pytest.approx(0.1) and values[98] > 0.1
     ratios = [b / a for a, b in zip(values[20:], values[21:], strict=False)]
     assert max(ratios) == pytest.approx(min(ratios))
-    assert geometric(2.0, 0.1, warmup=500, steps=100)(99) == 2.0
-    assert geometric(1.0, 1.0, steps=10, warmup=0)(7) == 1.0
+    assert schedule("geometric", 2.0, 0.1, warmup=500, steps=100)(99) == 2.0
+    assert schedule("geometric", 1.0, 1.0, steps=10)(7) == 1.0
 
 
 def test_linear_and_cosine() -> None:
-    straight, round_ = linear(2.0, 0.1, steps=101), cosine(2.0, 0.1, steps=101)
+    straight, round_ = (schedule(kind, 2.0, 0.1, steps=101) for kind in ("linear", "cosine"))
     for rule in (straight, round_):
         assert rule(0) == 2.0 and rule(100) == pytest.approx(0.1) and rule(500) == pytest.approx(0.1)
         assert rule(50) == pytest.approx(1.05)
     assert straight(25) == pytest.approx(2.0 - 1.9 / 4) and round_(25) > straight(25) and round_(75) < straight(75)
-    assert linear(2.0, 0.1, steps=1)(0) == 2.0
+    assert schedule("linear", 2.0, 0.1, steps=1)(0) == 2.0
 
 
-def test_schedules_by_name() -> None:
-    options = {"steps": 50, "warmup": 5}
-    assert schedule("geometric", 2.0, 0.5, **options)(20) == geometric(2.0, 0.5, **options)(20)
-    assert schedule("linear", 2.0, 0.5, **options)(20) == linear(2.0, 0.5, steps=50)(20)
-    assert schedule("cosine", 2.0, 0.5, **options)(20) == cosine(2.0, 0.5, steps=50)(20)
-    assert schedule("constant", 2.0, 0.5, **options)(20) == 2.0
+def test_a_schedule_that_stays_and_one_that_is_none() -> None:
+    assert schedule("constant", 2.0, 0.5, steps=50)(20) == 2.0
     with says("unknown temperature schedule 'geometrical'; nearest: geometric"):
-        schedule("geometrical", 2.0, 0.5, **options)
+        schedule("geometrical", 2.0, 0.5, steps=50)
 
 
 def test_geometric_refuses_what_is_no_cooling() -> None:
     for decay in (0.0, 1.5, -1.0):
         with says(f"decay = {decay} is outside (0, 1]: it multiplies the temperature at every step"):
-            geometric(decay=decay)
+            schedule("geometric", 2.0, 0.1, steps=10, decay=decay)
     with says("end = 2.0 is above start = 0.5: a geometric schedule only cools"):
-        geometric(0.5, 2.0)
+        schedule("geometric", 0.5, 2.0, steps=10)
 
 
 def test_top_candidates_are_the_steepest_allowed_tokens(host: Host) -> None:

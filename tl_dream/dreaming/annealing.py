@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tl_dream._arguments import NumberField, WholeField, finite_fields, flag, one_of, whole_fields
 from tl_dream._errors import require
-from tl_dream.dreaming.soft_input import SCHEDULES, Schedule, geometric, schedule
+from tl_dream.dreaming.soft_input import Schedule, schedule
 from tl_dream.models import PRECISIONS
 
 STEPS = 200
@@ -80,7 +80,6 @@ class Annealing:
         )
         for name in ("noise", "straight_through", "normalize"):
             object.__setattr__(self, name, flag(name, getattr(self, name)))
-        one_of("temperature schedule", self.schedule, SCHEDULES)
         one_of("precision", self.precision, PRECISIONS)
         one_of("start", self.start, ("sentence", "random", "uniform"))
         self.temperature()
@@ -100,9 +99,8 @@ class Annealing:
     def temperature(self) -> Schedule:
         """The temperature of every step."""
         steps, warmup = self._length()
-        if self.schedule == "geometric" and self.decay is not None:
-            return geometric(self.start_temperature, self.end_temperature, decay=self.decay, warmup=warmup, steps=steps)
-        return schedule(self.schedule, self.start_temperature, self.end_temperature, steps=steps, warmup=warmup)
+        first, last = self.start_temperature, self.end_temperature
+        return schedule(self.schedule, first, last, steps=steps, warmup=warmup, decay=self.decay)
 
     def narrows(self, allowed: Bool[Tensor, " vocab"]) -> bool:
         """Whether there are fewer candidates than allowed tokens, so that a gradient chooses them."""

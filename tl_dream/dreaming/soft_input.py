@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tl_dream._errors import require, unknown
+from tl_dream._arguments import one_of
+from tl_dream._errors import require
 
 SCHEDULES = ("geometric", "linear", "cosine", "constant")
 
@@ -26,51 +27,35 @@ def _positive(**temperatures: float) -> None:
         )
 
 
-def geometric(
-    start: float = 2.0, end: float = 0.1, *, decay: float | None = None, warmup: int = 200, steps: int = 3000
+def schedule(
+    name: str, start: float, end: float, *, steps: int, warmup: int = 0, decay: float | None = None
 ) -> Schedule:
-    """Times `decay` a step after `warmup` steps, never below `end`; the article's schedule with `decay=0.9995`.
+    """A schedule by its name.
 
-    `decay=None` chooses the rate that reaches `end` at the last of `steps`.
+    Args:
+        name: "geometric" (`start` for `warmup` steps, then times `decay` a step, never below `end`; the article's with
+            0.9995), "linear" (a straight line), "cosine" (half a cosine, flat at both ends), or "constant" (`start`).
+        steps: at the last of these "linear" and "cosine" reach `end`.
+        decay: None chooses the rate that reaches `end` at the last step.
+
+    Raises:
+        DreamError: an unknown name, a temperature that is none, or a geometric schedule that does not cool.
     """
-    _positive(start=start, end=end)
-    require(end <= start, f"end = {end} is above start = {start}: a geometric schedule only cools, take another one")
-    if decay is None:
-        decay = (end / start) ** (1 / max(1, steps - warmup - 1))
-    require(0 < decay <= 1, f"decay = {decay} is outside (0, 1]: it multiplies the temperature at every step")
-    rate = decay
-    return lambda step: max(end, start * rate ** max(0, step - warmup))
-
-
-def linear(start: float = 2.0, end: float = 0.1, *, steps: int = 3000) -> Schedule:
-    """A straight line from `start` to `end` at the last of `steps`."""
-    _positive(start=start, end=end)
-    return lambda step: start + (end - start) * min(1.0, step / max(1, steps - 1))
-
-
-def cosine(start: float = 2.0, end: float = 0.1, *, steps: int = 3000) -> Schedule:
-    """Half a cosine from `start` to `end` at the last of `steps`: flat at both ends."""
-    _positive(start=start, end=end)
-    return lambda step: end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))
-
-
-def constant(temperature: float = 1.0) -> Schedule:
-    """The same temperature at every step."""
-    _positive(temperature=temperature)
-    return lambda step: temperature
-
-
-def schedule(name: str, start: float, end: float, *, steps: int, warmup: int) -> Schedule:
-    """A schedule by its name: geometric, linear, cosine or constant (at `start`)."""
-    if name == "geometric":
-        return geometric(start, end, warmup=warmup, steps=steps)
-    if name == "linear":
-        return linear(start, end, steps=steps)
-    if name == "cosine":
-        return cosine(start, end, steps=steps)
+    one_of("temperature schedule", name, SCHEDULES)
     if name == "constant":
-        return constant(start)
-    raise unknown("temperature schedule", name, SCHEDULES)
+        _positive(temperature=start)
+        return lambda step: start
+    _positive(start=start, end=end)
+    if name == "geometric":
+        warming = f"end = {end} is above start = {start}: a geometric schedule only cools, take another one"
+        require(end <= start, warming)
+        rate = (end / start) ** (1 / max(1, steps - warmup - 1)) if decay is None else decay
+        require(0 < rate <= 1, f"decay = {rate} is outside (0, 1]: it multiplies the temperature at every step")
+        return lambda step: max(end, start * rate ** max(0, step - warmup))
+    share: Schedule = lambda step: min(1.0, step / max(1, steps - 1))  # noqa: E731
+    if name == "linear":
+        return lambda step: start + (end - start) * share(step)
+    return lambda step: end + (start - end) * 0.5 * (1 + math.cos(math.pi * share(step)))
 
 
 class GumbelSoftmaxInput(nn.Module):
@@ -110,21 +95,17 @@ class GumbelSoftmaxInput(nn.Module):
         self.logits = nn.Parameter(logits.detach().clone())
         self.register_buffer("candidates", candidates)
         self._table: tuple[Tensor, tuple[int, int], Tensor] | None = None
-        allowed = logits.new_ones(1, dtype=torch.bool) if allowed is None else allowed.to(logits.device)
-        if candidates is not None:
-            rows = allowed.expand(logits.shape[1], -1) if allowed.ndim == 1 and allowed.shape[0] > 1 else allowed
-            forbidden = (
-                torch.zeros_like(candidates, dtype=torch.bool)
-                if allowed.numel() == 1
-                else ~rows.unsqueeze(0).expand(logits.shape[0], -1, -1).gather(2, candidates)
-            )
+        if allowed is None:
+            forbidden = torch.zeros(logits.shape if candidates is not None else (1, 1, 1), dtype=torch.bool)
+        elif candidates is not None:
+            forbidden = ~allowed.to(logits.device).expand(*logits.shape[:2], -1).gather(2, candidates)
         else:
             require(
-                allowed.numel() == 1 or allowed.shape[-1] == logits.shape[-1],
+                allowed.shape[-1] == logits.shape[-1],
                 f"the allowed mask covers {allowed.shape[-1]} tokens, the logits {logits.shape[-1]}: give one of each",
             )
-            forbidden = ~allowed.expand(logits.shape[1:]) if allowed.numel() > 1 else ~allowed
-            forbidden = forbidden.unsqueeze(0) if forbidden.ndim == 2 else forbidden
+            forbidden = ~allowed.expand(1, *logits.shape[1:])
+        forbidden = forbidden.to(logits.device)
         self.register_buffer("forbidden", forbidden)
         require(
             not bool(forbidden.expand(logits.shape).all(-1).any()),
