@@ -54,9 +54,9 @@ class SentencePool:
         self, host: Host, sentence: Sentence, aims: Sequence[MovedTarget], allowed: Bool[Tensor, " vocab"]
     ) -> None:
         self.host, self.sentence = host, sentence
-        self.allowed = allowed.clone()
+        self.allowed = allowed
         self.W = in_float32(host.W_E)
-        self.names = sorted({aim.name for aim in aims}, key=[aim.name for aim in aims].index)
+        self.names = list(dict.fromkeys(aim.name for aim in aims))
         self._columns = {name: [i for i, aim in enumerate(aims) if aim.name == name] for name in self.names}
         ids, _ = host.pad([sentence.ids])
         with torch.no_grad():
@@ -71,10 +71,7 @@ class SentencePool:
         self.rows: list[Ids] = []
         self.near = 0
         self._known: dict[Ids, int] = {}
-        self._losses: list[Float[Tensor, "rows aim"]] = []
-        self._moved: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        self._real: list[bool] = []
-        self._alone: dict[int, dict[str, Tensor]] = {}
+        self._table = torch.empty(0, len(aims) + len(self.names), dtype=torch.float64)  # as `_numbers` gives it
         self._whole = host.vocabulary.retokenizes([sentence.ids])[0]
         with torch.no_grad():
             self._take([sentence.ids], self._numbers(self._read(ids)).tolist())
@@ -121,25 +118,19 @@ class SentencePool:
         return torch.stack([*(losses[aim] for aim in range(len(self.aims))), *moved], 1)
 
     def _take(self, rows: Sequence[Ids], numbers: Sequence[Sequence[float]]) -> None:
-        found = torch.tensor(numbers, dtype=torch.float64)
-        self._losses.append(found[:, : len(self.aims)])
-        for name, moved in zip(self.names, found[:, len(self.aims) :].unbind(1), strict=True):
-            self._moved[name].append(moved)
-        for row in rows:
-            self._known[row] = len(self.rows)
-            self.rows.append(row)
-            self._real.append(self._is_real(row))
+        self._known |= {row: number for number, row in enumerate(rows, len(self.rows))}
+        self.rows += rows
+        self._table = torch.cat([self._table, torch.tensor(numbers, dtype=torch.float64)])
 
-    def _is_real(self, row: Ids) -> bool:
+    def _real(self) -> Bool[Tensor, "rows 1"]:
         """Whether every token is allowed or the original's own: a start may hold [MASK], a result may not."""
-        return all(a == b or bool(self.allowed[a]) for a, b in zip(row, self.sentence.ids, strict=True))
+        ids = torch.tensor(self.rows[: len(self._table)])  # Ctrl-C may have fallen between the two
+        return (self.allowed.cpu()[ids] | (ids == torch.tensor(self.sentence.ids))).all(1, keepdim=True)
 
     @property
     def losses(self) -> Float[Tensor, "rows aim"]:
         """Mean squared error of every sentence from every aim."""
-        if len(self._losses) > 1:
-            self._losses = [torch.cat(self._losses)]
-        return self._losses[0]
+        return self._table[:, : len(self.aims)]
 
     def of(self, aim: int, numbers: Sequence[int]) -> list[float]:
         """The losses of some sentences for one aim."""
@@ -147,7 +138,7 @@ class SentencePool:
 
     def moved(self, name: str) -> Float[Tensor, " rows"]:
         """Root mean square distance of every sentence from the original at a hook."""
-        return torch.cat(self._moved[name])
+        return self._table[:, len(self.aims) + self.names.index(name)]
 
     def find(self, row: Ids) -> int | None:
         """The number of a sentence, None where it was not measured (its text does not tokenize back to it)."""
@@ -155,9 +146,7 @@ class SentencePool:
 
     def best(self) -> list[int]:
         """For every aim the number of the nearest real sentence; the original where it is as near."""
-        real = torch.tensor(self._real)
-        losses = self.losses[: len(real)]  # where Ctrl-C fell between the two
-        return [int(column.argmin()) for column in losses.masked_fill(~real[:, None], torch.inf).T]
+        return [int(column.argmin()) for column in self.losses.masked_fill(~self._real(), torch.inf).T]
 
     def turning(self) -> list[float]:
         """For every aim the least factor of its change at which another real sentence is as near as the original;
@@ -166,7 +155,7 @@ class SentencePool:
         A sentence whose difference from the original is w is as near to f times a change c where |w|^2 = 2 f (w . c).
         """
         square, product = self._products()
-        real = torch.tensor(self._real)[:, None] & (product > 0) & (square > 0)
+        real = self._real() & (product > 0) & (square > 0)
         return torch.where(real, square / (2 * product), torch.inf).min(0).values.tolist()
 
     def rescale(self, factors: Sequence[float]) -> None:
@@ -174,7 +163,8 @@ class SentencePool:
         square, product = self._products()
         factor = torch.tensor(factors, dtype=torch.float64)
         aimed = self._aimed()
-        self._losses = [(square - 2 * factor * product + factor.square() * aimed).clamp_min(0) / self._sizes()]
+        losses = (square - 2 * factor * product + factor.square() * aimed).clamp_min(0) / self._sizes()
+        self._table = torch.cat([losses, self._table[:, len(self.aims) :]], 1)
         self.aims = [MovedTarget(aim.name, aim.change * f) for aim, f in zip(self.aims, factors, strict=True)]
         self._restack()
 
