@@ -30,11 +30,11 @@ from tl_dream.search import (
     StepCosts,
     SwapSearch,
     Tick,
+    allowed_tokens,
     best_words,
     budget_bar,
     finish,
-    make_batch,
-    run_settings,
+    read_prompts,
 )
 from tl_dream.text import Allowed, Positions
 
@@ -128,17 +128,9 @@ class DreamTask:
             DreamError: bad input, where the search begins.
         """
         check(host, objective)
-        batch = make_batch(
-            host,
-            objective,
-            prompt,
-            free=free,
-            starts=self.starts,
-            allowed=self.allowed,
-            banned=self.banned,
-            max_changes=self.max_changes,
-            retokenize=self.retokenize,
-        )
+        sentences = [one for one in read_prompts(host, prompt, free) for _ in range(self.starts)]
+        mask = allowed_tokens(host.vocabulary, objective, self.allowed, self.banned)
+        batch = Batch.of(host, sentences, mask, self.retokenize, self.max_changes)
         one = _Dreaming(host, objective, batch, self, callback, progress)
         return (yield from one.search(front))
 
@@ -155,15 +147,16 @@ class _Dreaming:
     progress: bool | None
 
     def search(self, front: bool) -> Search[Any]:
-        method, before = self.task.method, self.host.meter.now()
+        task, batch, before = self.task, self.batch, self.host.meter.now()
+        method = task.method
         told = {field.name: getattr(method, field.name) for field in fields(method)}
         made: Callable[[Dream], Any] = lambda best: best  # noqa: E731
         match method:
             case Annealing():
-                outcome, settings = yield from self._anneal(method)
-                told = asdict(settings)
+                outcome, annealing = yield from self._anneal(method)
+                told = asdict(annealing)
             case PEZ():
-                limit = self.task.budget or math.inf
+                limit = task.budget or math.inf
                 outcome = yield from self._swaps(
                     lambda search, tick: project(search, method, **self._told(tick)), limit
                 )
@@ -171,7 +164,7 @@ class _Dreaming:
                 judge, crowds = default_judge(self.host, method), list[Population]()
 
                 def evolve(search: SwapSearch, tick: Tick) -> Search[str]:
-                    crowds.append(Population(search, method, judge, self.task.seed))
+                    crowds.append(Population(search, method, judge, task.seed))
                     return crowds[0].evolve(**self._told(tick))
 
                 outcome = yield from self._swaps(evolve)
@@ -179,30 +172,26 @@ class _Dreaming:
                 made = crowds[0].frontier if front else made
             case GCG():
                 outcome = yield from self._swaps(lambda search, tick: run_gcg(search, method, **self._told(tick)))
-            case Auto() if self.task.budget is None and all(len(one.free) == 1 for one in self.batch.sentences):
+            case Auto() if task.budget is None and all(len(one.free) == 1 for one in batch.sentences):
                 outcome = yield from self._swaps(lambda search, tick: best_words(search, **self._told(tick)), math.inf)
                 told = {"search": "every allowed token, as token_search"}
             case Auto():
                 outcome = yield from self._swaps(
-                    lambda search, tick: search_automatically(search, method, seed=self.task.seed, **self._told(tick))
+                    lambda search, tick: search_automatically(search, method, seed=task.seed, **self._told(tick))
                 )
                 told = {"search": "rounds and swaps", **asdict(method)}
+        settings = {
+            "method": task.name,
+            **told,
+            "budget": task.budget,
+            "starts": task.starts,
+            "sentences": len(batch.sentences) // task.starts,
+            "allowed": task.allowed if isinstance(task.allowed, str) else f"{int(batch.allowed.sum())} tokens",
+            "max_changes": task.max_changes,
+            "retokenize": task.retokenize,
+        }
         return finish(
-            self.host,
-            self.objective,
-            self.batch,
-            outcome,
-            settings=run_settings(
-                self.batch,
-                self.task.name,
-                told,
-                budget=self.task.budget,
-                allowed=self.task.allowed,
-                starts=self.task.starts,
-            ),
-            seed=self.task.seed,
-            before=before,
-            made=made,
+            self.host, self.objective, batch, outcome, settings=settings, seed=task.seed, before=before, made=made
         )
 
     def _told(self, tick: Tick) -> dict[str, Any]:
@@ -247,7 +236,7 @@ class _Dreaming:
             limit: forward-tokens; None takes the budget, or 400,000.
         """
         budget = Budget(self.host.meter, limit or self.task.budget or BUDGET)
-        with budget_bar(budget, self.progress, "dream") as show:
+        with budget_bar(budget, self.progress) as show:
             search = yield from SwapSearch.of(self.host, self.objective, self.batch, budget, self.task.seed)
             tick: Tick = lambda: show(max(best.score for best in search.seen.best))  # noqa: E731
             return (yield from Outcome.of(search, method(search, tick)))

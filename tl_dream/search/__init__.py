@@ -1,17 +1,20 @@
 """What all searches over tokens share: the rows, the best seen, budgets, slopes, swaps."""
 
-from tl_dream.search.batch import Answer, Ask, Batch, Ids, Look, Search, Soft, Start, make_batch, row_generators
-from tl_dream.search.best_seen import BestSeen
-from tl_dream.search.budgets import (
-    BUDGET,
-    Budget,
-    Callback,
-    Progress,
-    StepCosts,
-    Tick,
-    budget_bar,
-    run_settings,
+from tl_dream.search.batch import (
+    Answer,
+    Ask,
+    Batch,
+    Ids,
+    Look,
+    Search,
+    Soft,
+    Start,
+    allowed_tokens,
+    read_prompts,
+    row_generators,
 )
+from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.budgets import BUDGET, Budget, Callback, Progress, StepCosts, Tick, budget_bar
 from tl_dream.search.engine import BrokenGradient, run, run_all
 from tl_dream.search.exhaustive import best_words, every_text
 from tl_dream.search.hotflip import token_slopes

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_dream._arguments import Whole, flag, listed, plain, unmasked, whole_number
+from tl_dream._arguments import listed, plain, unmasked
 from tl_dream._errors import require
 from tl_dream.models import BertTrunk, Host, layers_run
 from tl_dream.objectives import TOKENS, BatchContext, Objective
@@ -133,8 +133,11 @@ Start = str | Prompt | Iterable[str | Prompt] | CorpusResult | None
 """A sentence, several, or a corpus search."""
 
 
-def read_prompts(host: Host, prompt: Start, free: Positions = None) -> tuple[Sentence, ...]:
+def read_prompts(host: Host, prompt: Start, free: Positions) -> tuple[Sentence, ...]:
     """One or several starts, tokenized, with their free positions.
+
+    Args:
+        free: of plain text; a Prompt says its own.
 
     Raises:
         DreamError: nothing to start from, or a start that is neither text nor a Prompt.
@@ -170,31 +173,6 @@ def allowed_tokens(
     mask[out] = False
     require(bool(mask.any()), "the banned tokens leave nothing of the allowed ones: ban fewer, or allow more")
     return mask
-
-
-def make_batch(
-    host: Host,
-    objective: Objective,
-    prompt: Start,
-    *,
-    free: Positions = None,
-    starts: Whole = 1,
-    allowed: Allowed,
-    banned: Iterable[Any] | None = None,
-    max_changes: Whole | None = None,
-    retokenize: bool = True,
-) -> Batch:
-    """The rows that dream together: every sentence `starts` times, one after the other.
-
-    Raises:
-        DreamError: bad input (see the message).
-    """
-    starts, retokenize = whole_number("starts", starts), flag("retokenize", retokenize)
-    if max_changes is not None:
-        max_changes = whole_number("max_changes", max_changes)
-    sentences = read_prompts(host, prompt, free)
-    mask = allowed_tokens(host.vocabulary, objective, allowed, banned)
-    return Batch.of(host, [one for one in sentences for _ in range(starts)], mask, retokenize, max_changes)
 
 
 @dataclass(frozen=True, eq=False)

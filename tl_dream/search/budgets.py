@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -119,33 +118,16 @@ Callback = Callable[[Progress], object]
 """Called after every evaluation; a true return value stops the run and keeps its best."""
 
 
-def run_settings(
-    batch: Batch, method: str, settings: Mapping[str, Any], *, budget: float | None, allowed: object, starts: int
-) -> dict[str, Any]:
-    """Every option of a run, as data."""
-    return {
-        "method": method,
-        **settings,
-        "budget": budget,
-        "starts": starts,
-        "sentences": len(batch.sentences) // starts,
-        "allowed": allowed if isinstance(allowed, str) else f"{int(batch.allowed.sum())} tokens",
-        "max_changes": batch.max_changes,
-        "retokenize": batch.retokenize,
-    }
-
-
 @contextmanager
-def budget_bar(budget: Budget, progress: bool | None, title: str) -> Iterator[Callable[[float], None]]:
+def budget_bar(budget: Budget, progress: bool | None) -> Iterator[Callable[[float], None]]:
     """A progress bar of forward-tokens spent; the function it gives moves it, and shows the best score so far.
 
     Args:
         progress: None shows it on a terminal only.
     """
     total = None if budget.limit == math.inf else int(budget.limit)
-    with tqdm(
-        total=total, disable=None if progress is None else not progress, desc=title, unit="tok", leave=False
-    ) as bar:
+    disable = None if progress is None else not progress
+    with tqdm(total=total, disable=disable, desc="dream", unit="tok", leave=False) as bar:
 
         def tick(best: float) -> None:
             bar.set_postfix_str(f"best {best:.3f}", refresh=False)
