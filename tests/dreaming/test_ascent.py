@@ -88,7 +88,7 @@ def test_the_first_step_is_adams_on_the_gradient_of_the_score(host: Host) -> Non
         host,
         GOAL,
         batch.ids,
-        batch.rows,
+        batch.context(host, [0]),
         embeddings=host.W_E[batch.ids].index_put((torch.tensor([0]), torch.tensor([2])), mixed[:, 0]),
     )
     assert outcome.runs[0].history.soft_score[0] == pytest.approx(scores.item(), abs=1e-12)

@@ -20,10 +20,8 @@ def test_slopes_are_how_the_score_rises_with_a_tokens_weight(host: Host) -> None
     ray = torch.zeros(*batch.ids.shape, 24, dtype=torch.float64)
     ray[0, batch.free[0, 3]] = 1e-5 * host.W_E[7]
     with torch.no_grad():
-        up, down = (
-            evaluate(host, GOAL, batch.ids, batch.rows, embeddings=host.W_E[batch.ids] + sign * ray)[0]
-            for sign in (1, -1)
-        )
+        rows, here = batch.context(host, range(len(TEXTS))), host.W_E[batch.ids]
+        up, down = (evaluate(host, GOAL, batch.ids, rows, embeddings=here + sign * ray)[0] for sign in (1, -1))
     assert slope[0][3, 7].item() == pytest.approx((up - down).item() / 2e-5, rel=1e-5)
 
 

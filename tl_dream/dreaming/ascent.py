@@ -72,11 +72,11 @@ def ascend(
     prices = StepCosts.of(host, objective, climb, batch, seen)
     failure = _failure(seen, "at the start")
     if failure or budget.left < prices.step * (1 + settings.narrows(batch.allowed)) + prices.look:
-        return Outcome(_runs(seen, [], batch), "failure" if failure else budget.why, failure)
+        return Outcome(_runs(host, seen, [], batch), "failure" if failure else budget.why, failure)
     try:
         soft = yield from _soft_start(host, climb, batch, settings, row_generators(seed, count), copies or [0] * count)
     except BrokenGradient as error:
-        return Outcome(_runs(seen, [], batch), "failure", f"{error}, at the start")
+        return Outcome(_runs(host, seen, [], batch), "failure", f"{error}, at the start")
     optimizer = torch.optim.Adam([soft.logits], lr=settings.learning_rate, fused=True)
     base = host.W_E[batch.ids]
     reads_words = TOKENS in climb.reads or TOKENS in objective.reads
@@ -141,7 +141,7 @@ def ascend(
                 renew_candidates(soft, weights.detach(), steep.unflatten(0, batch.free.shape), batch.allowed, optimizer)
     except (KeyboardInterrupt, DreamError) as error:
         stopped, ended = why(error), error
-    return Outcome(_runs(seen, records, batch), stopped if failure is None else "failure", failure, ended=ended)
+    return Outcome(_runs(host, seen, records, batch), stopped if failure is None else "failure", failure, ended=ended)
 
 
 def _rows(embeddings: Tensor, words: Tensor | None, lengths: Sequence[int], narrow: bool) -> Soft:
@@ -272,8 +272,8 @@ def _progress(record: _Record, steps: int, seen: BestSeen, batch: Batch, host: H
     )
 
 
-def _runs(seen: BestSeen, records: Sequence[_Record], batch: Batch) -> tuple[Run, ...]:
-    vocabulary = batch.rows.vocabulary
+def _runs(host: Host, seen: BestSeen, records: Sequence[_Record], batch: Batch) -> tuple[Run, ...]:
+    vocabulary = host.vocabulary
     runs = []
     for row, sentence in enumerate(batch.sentences):
         size, free = len(sentence), len(sentence.free)

@@ -38,7 +38,6 @@ class Batch:
     Attributes:
         sentences: one a row; a start that is tried several times stands in several rows.
         ids: their tokens, right-padded.
-        rows: what the objective needs to know of them.
         free: the free positions of each row, 0 where `valid` is False (rows may have fewer than others).
         allowed: tokens that free positions may take, Bool[d_vocab].
         retokenize: whether only tokens whose text tokenizes back to them may be returned. Not asked of a row whose
@@ -48,7 +47,6 @@ class Batch:
 
     sentences: tuple[Sentence, ...]
     ids: Int[Tensor, "batch pos"]
-    rows: BatchContext
     free: Int[Tensor, "batch free"]
     valid: Bool[Tensor, "batch free"]
     allowed: Bool[Tensor, " vocab"]
@@ -78,7 +76,6 @@ class Batch:
         return cls(
             tuple(sentences),
             ids,
-            BatchContext.of(host, sentences),
             free.to(device),
             valid.to(device),
             allowed.to(device),
@@ -121,7 +118,12 @@ class Batch:
         some = [self.sentences[row] for row in rows]
         return Batch.of(host, some, self.allowed, self.retokenize, self.max_changes)
 
-    def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> tuple[int, ...]:
+    def few_changes(self, row: int, ids: Ids) -> bool:
+        """Whether no more words of a row differ from its start's than may."""
+        changed = sum(new != old for new, old in zip(ids, self.sentences[row].ids, strict=True))
+        return self.max_changes is None or changed <= self.max_changes
+
+    def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> Ids:
         """One row's tokens without its padding."""
         return tuple(filled[row, : len(self.sentences[row])].tolist())
 

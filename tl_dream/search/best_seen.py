@@ -227,10 +227,10 @@ class BestSeen:
         sentence = self._batch.sentences[row]
         if len(ids) != len(sentence):
             return False
-        free, limit = set(sentence.free), self._batch.max_changes
-        pairs = list(zip(ids, sentence.ids, strict=True))
-        return (limit is None or sum(new != old for new, old in pairs) <= limit) and all(
-            bool(self._batch.allowed[new]) if i in free else new == old for i, (new, old) in enumerate(pairs)
+        free = set(sentence.free)
+        return self._batch.few_changes(row, ids) and all(
+            bool(self._batch.allowed[new]) if i in free else new == old
+            for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True))
         )
 
 

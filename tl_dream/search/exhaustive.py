@@ -40,9 +40,8 @@ def every_text(search: SwapSearch, asked: Callable[[], bool]) -> Search[bool]:
     """
     rows = {sentence: row for row, sentence in enumerate(search.batch.sentences)}  # the same sentence once
     counts = {row: texts_of(search, row) for row in rows.values()}
-    if sum(counts.values()) > 1_000_000 or any(
-        search.affordable(count, list(counts)) < count for count in [max(counts.values())]
-    ):
+    most = max(counts.values())
+    if sum(counts.values()) > 1_000_000 or search.affordable(most, list(counts)) < most:
         return False
     for row in counts:
         texts = _texts(search, row)

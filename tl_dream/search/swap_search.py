@@ -263,9 +263,9 @@ class SwapSearch:
                 for walker, some in zip(walkers, found, strict=True)
                 for ids in _merged(walker, {ids: values[walker.row, ids] for ids in some})
                 if not self.seen.knows(walker.row, ids)
+                and self.batch.few_changes(walker.row, ids)
+                and self.seen.returnable(walker.row, [ids])[0]
             ]
-            fit = [self.seen.returnable(row, [ids])[0] for row, ids in more]
-            more = [pair for pair, ok in zip(more, fit, strict=True) if ok and self._few_changes(*pair)]
             more = more[: self.affordable(len(more))]
             yield from self.score(more)
             values |= zip(more, self.heights(more), strict=True)
@@ -275,11 +275,6 @@ class SwapSearch:
                 walker.ids = max(mine, key=lambda ids: mine[ids])
                 walker.height = mine[walker.ids]
         return [self.seen.leads[walker.row] is not old for walker, old in zip(walkers, before, strict=True)]
-
-    def _few_changes(self, row: int, ids: Ids) -> bool:
-        limit = self.batch.max_changes
-        home = self.batch.sentences[row].ids
-        return limit is None or sum(new != old for new, old in zip(ids, home, strict=True)) <= limit
 
     def progress(self, callback: Callback | None) -> bool:
         """Tell a callback where the rows are; whether it wants to stop."""
