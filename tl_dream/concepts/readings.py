@@ -1,4 +1,4 @@
-"""Use a concept on a model: classify words, ask how an objective answers to it, exchange a word's activation."""
+"""Use a concept on a model: classify words, and ask how an objective answers to it."""
 
 from __future__ import annotations
 

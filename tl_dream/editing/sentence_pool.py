@@ -132,6 +132,15 @@ class SentencePool:
         """Mean squared error of every sentence from every aim."""
         return self._table[:, : len(self.aims)]
 
+    def changed(self, row: Ids) -> list[int]:
+        """The positions at which a sentence differs from the original."""
+        return [at for at, (new, old) in enumerate(zip(row, self.sentence.ids, strict=True)) if new != old]
+
+    def singles(self) -> dict[int, tuple[int, int]]:
+        """By number, the sentences that differ from the original in one word: its position, and the token there."""
+        found = {number: self.changed(row) for number, row in enumerate(self.rows)}
+        return {number: (at[0], self.rows[number][at[0]]) for number, at in found.items() if len(at) == 1}
+
     def of(self, aim: int, numbers: Sequence[int]) -> list[float]:
         """The losses of some sentences for one aim."""
         return self.losses[list(numbers), aim].tolist()
@@ -193,7 +202,7 @@ class SentencePool:
         words mean. (The sentences with a word put back are read, not measured: they need not tokenize back.)
         """
         row, ids = self.rows[number], self.sentence.ids
-        places = [at for at, (a, b) in enumerate(zip(row, ids, strict=True)) if a != b]
+        places = self.changed(row)
         if not places:
             return {}
         back = [(*row[:at], ids[at], *row[at + 1 :]) for at in places]

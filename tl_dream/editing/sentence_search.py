@@ -65,7 +65,8 @@ def search(pool: SentencePool, *, starts: int, width: int = WIDTH, seed: int, ti
     )
     tick()
     model = _Model(pool)
-    running = [_Start(aim, row) for aim in range(len(pool.aims)) for row in _starts(pool, aim, starts, draw)]
+    near = list(model.singles.values())
+    running = [_Start(aim, row) for aim in range(len(pool.aims)) for row in _starts(pool, aim, starts, near, draw)]
     yield from pool.add([start.row for start in running])
     for _ in range(ROUNDS):
         if pool.host.late:
@@ -108,20 +109,22 @@ def _with(row: Ids, at: int, token: int) -> Ids:
     return (*row[:at], token, *row[at + 1 :])
 
 
-def _starts(pool: SentencePool, aim: int, count: int, draw: torch.Generator) -> list[Ids]:
-    """The sentences one aim starts from."""
+def _starts(pool: SentencePool, aim: int, count: int, near: Sequence[Swap], draw: torch.Generator) -> list[Ids]:
+    """The sentences one aim starts from.
+
+    Args:
+        near: swaps of the original that were measured.
+    """
     ids, free = pool.sentence.ids, pool.sentence.free
     found = [ids]
     blank = pool.host.vocabulary.mask_id
     if count > 1 and blank is not None:
         size = pool.aims[aim].change.square().sum(1)
         found.append(_with(ids, max(free, key=lambda at: float(size[at])), int(blank)))
-    near = [row for row in pool.rows[1:] if sum(a != b for a, b in zip(row, ids, strict=True)) == 1]
     while len(found) < count and near:
         row = ids
         for i in torch.randint(len(near), (max(1, len(free) // 3),), generator=draw).tolist():
-            (at,) = [k for k, (a, b) in enumerate(zip(near[i], ids, strict=True)) if a != b]
-            row = _with(row, at, near[i][at])
+            row = _with(row, *near[i])
         found.append(row)
     return found
 
@@ -135,11 +138,7 @@ class _Model:
         self.tokens = pool.allowed.nonzero()[:, 0].to(self.W.device)
         self.allowed = self.W[self.tokens]
         self.lengths = self.allowed.square().sum(1)
-        self.singles = [
-            (number, at[0], row[at[0]])
-            for number, row in enumerate(pool.rows)
-            if len(at := [i for i, (a, b) in enumerate(zip(row, pool.sentence.ids, strict=True)) if a != b]) == 1
-        ]
+        self.singles = pool.singles()
         self._curvature: dict[int, float] = {}
 
     def propose(self, starts: Sequence[_Start], width: int) -> Search[list[list[Swap]]]:
@@ -174,7 +173,8 @@ class _Model:
         pool, free = self.pool, self.pool.sentence.free
         if not self.singles:
             return 0.0
-        numbers, places, tokens = (torch.tensor(column) for column in zip(*self.singles, strict=True))
+        numbers = torch.tensor(list(self.singles))
+        places, tokens = torch.tensor(list(self.singles.values())).T
         step = self.W[tokens.to(self.W.device)] - self.W[torch.tensor(pool.sentence.ids)[places].to(self.W.device)]
         slot = torch.tensor([free.index(int(at)) for at in places])
         first = (pull[slot.to(pull.device)] * step).sum(1).double().cpu()

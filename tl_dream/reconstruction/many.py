@@ -95,10 +95,7 @@ def reconstruct_many(
     def task(host: Host, job: Any) -> Search[Reconstruction]:
         target, layer = pair(job)
         require(target is not job, f"a job is {job!r:.80}: give a (target, layer) pair")
-        problem = read_problem(
-            host, target, None, hook=hook, layer=layer, positions=None, units=None, length=None, truth=None
-        )
-        return (yield from solve(host, problem, search, allowed))
+        return (yield from solve(host, read_problem(host, target, hook=hook, layer=layer), search, allowed))
 
     def made(number: int, job: Any, found: Reconstruction | None, error: BaseException | None) -> ReadBack:
         target, layer = pair(job)

@@ -245,16 +245,16 @@ class Problem:
 def read_problem(
     host: Host,
     target: Any,
-    start: str | Prompt | None,
+    start: str | Prompt | None = None,
     *,
     hook: str,
     layer: Whole | None,
-    positions: Positions,
-    units: Whole | Iterable[Any] | None,
-    length: Whole | Iterable[Any] | None,
-    truth: str | Prompt | None,
+    positions: Positions = None,
+    units: Whole | Iterable[Any] | None = None,
+    length: Whole | Iterable[Any] | None = None,
+    truth: str | Prompt | None = None,
 ) -> Problem:
-    """The task that the arguments of `reconstruct` describe.
+    """The problem that the arguments of `reconstruct` describe.
 
     Raises:
         DreamError: whatever is wrong with them.
