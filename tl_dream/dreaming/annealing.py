@@ -84,16 +84,14 @@ class Annealing:
         one_of("start", self.start, ("sentence", "random", "uniform"))
         self.temperature()
 
-    def _length(self) -> tuple[int, int]:
+    def _length(self, steps: int | None = None) -> tuple[int, int]:
         """Steps, and those of the warm-up."""
-        steps = self.steps or STEPS
+        steps = steps or self.steps or STEPS
         return steps, min(WARMUP, steps // 10) if self.warmup is None else self.warmup
 
     def lasting(self, steps: int | None = None) -> Annealing:
         """The same with everything that depends on the number of steps: that given, its own, or 200."""
-        if steps is not None:
-            return replace(self, steps=steps).lasting()
-        steps, warmup = self._length()
+        steps, warmup = self._length(steps)
         return replace(self, steps=steps, warmup=warmup)
 
     def temperature(self) -> Schedule:

@@ -202,11 +202,11 @@ class _Dreaming:
         climb = normalized(self.objective) if settings.normalize else self.objective
         budget = Budget(self.host.meter, self.task.budget)
         seen = yield from BestSeen.of(self.host, self.objective, self.batch)
+        steps = None
         if self.task.budget is not None and settings.steps is None:  # as many as it pays for
             prices = StepCosts.of(self.host, self.objective, climb, self.batch, seen)
             steps = prices.steps(budget.left, settings.evaluate_every, settings.narrows(self.batch.allowed))
-            settings = settings.lasting(steps)
-        settings = settings.lasting()
+        settings = settings.lasting(steps)
         disable = None if self.progress is None else not self.progress
         with tqdm(total=settings.steps, disable=disable, desc="dream", leave=False) as bar:
 

@@ -158,16 +158,15 @@ def reconstruct_layers(
             layer: pose_damaged(host, sentence, hook, layer, damage, search.seed)
             for layer in read_layers(host, hook, layers)
         }
-        found: dict[int, Reconstruction] = {}
 
-        def so_far(stopped: str = "complete") -> LayerReconstructions | None:
+        def made(found: dict[int, Reconstruction], stopped: str) -> LayerReconstructions | None:
             order = [found[layer] for layer in tasks if layer in found]
             return LayerReconstructions(sentence.text, damage, tuple(order), stopped) if order else None
 
         def task(own: Host, layer: int) -> Search[Reconstruction]:
             return solve(own, tasks[layer], search, allowed)
 
-        result = gathered(host, list(tasks), task, found, so_far, progress)
+        result = gathered(host, list(tasks), task, made, progress)
     assert result is not None
     return result
 
@@ -179,20 +178,23 @@ def gathered(
     host: Host,
     jobs: Sequence[Any],
     task: Callable[[Host, Any], Search[Any]],
-    found: dict[Any, Any],
-    so_far: Callable[..., R],
+    made: Callable[[dict[Any, Any], str], R],
     progress: bool | None,
 ) -> R:
-    """Fill `found` with what jobs come to that run side by side, and give what is made of it.
+    """What is made of jobs that run side by side.
+
+    Args:
+        made: of what each job came to so far, and of why it all stopped.
 
     Raises:
-        DreamError, KeyboardInterrupt: what ended one of them, with `so_far` as its partial.
+        DreamError, KeyboardInterrupt: what ended one of them, with what is made of the others as its partial.
     """
+    found: dict[Any, Any] = {}
 
     def partial(inner: Any, reason: str) -> R:
         ended = inner if isinstance(inner, tuple) else ()  # of Ctrl-C, every job that was under way
         found.update((job, result) for job, result, _ in ended if result is not None)
-        return so_far(reason)
+        return made(found, reason)
 
     results = side_by_side(
         host,
@@ -211,7 +213,7 @@ def gathered(
                 found[job] = result
             if error is not None:
                 raise error
-    return so_far("seconds" if host.late else "complete")
+    return made(found, "seconds" if host.late else "complete")
 
 
 def read_layers(host: Host, hook: str, layers: Any) -> list[int]:
@@ -286,9 +288,8 @@ def kept_tokens(
         sentences = [host.vocabulary.read(text) for text in given]
         chosen = read_layers(host, hook, layers)
         jobs = [(i, layer, damage) for i in range(len(sentences)) for layer in chosen for damage in damages]
-        found: dict[tuple[int, int, str], Kept] = {}
 
-        def so_far(stopped: str = "complete") -> KeptTokens | None:
+        def made(found: dict[tuple[int, int, str], Kept], stopped: str) -> KeptTokens | None:
             records = tuple(found[job] for job in jobs if job in found)
             cost = Cost(host.meter.forwards, host.meter.forward_tokens, sum(record.seconds for record in records))
             told = tuple(sentence.text for sentence in sentences)
@@ -307,7 +308,7 @@ def kept_tokens(
                 callback(kept)
             return kept
 
-        result = gathered(host, jobs, task, found, so_far, progress)
+        result = gathered(host, jobs, task, made, progress)
     assert result is not None
     return result
 

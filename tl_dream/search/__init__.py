@@ -1,7 +1,6 @@
 """What all searches over tokens share: the rows, the best seen, budgets, slopes, swaps."""
 
 from tl_dream.search.batch import (
-    Answer,
     Ask,
     Batch,
     Ids,
