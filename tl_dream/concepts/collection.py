@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
-from tl_dream.concepts.examples import Example, Examples, listed, shortened
+from tl_dream.concepts.examples import Example, Examples, joined, quoted
 from tl_dream.models import BATCH_TOKENS, Host, forward, is_pattern, length_groups, units_of
 from tl_dream.text import Sentence, Vocabulary
 
@@ -81,13 +81,13 @@ def _located(vocabulary: Vocabulary, items: Sequence[Example]) -> tuple[list[Sen
             place = _place(vocabulary, sentence, item)
         except DreamError as error:
             where = f"{item.origin}, " if item.origin else ""
-            faults.append(f"{where}{shortened(item.text)!r}: {error}")
+            faults.append(f"{where}{quoted(item.text)!r}: {error}")
             continue
         sentences.append(sentence)
         places.append(place)
     require(
         not faults,
-        f"the concept can't be read in {len(faults)} of {len(items)} sentences: {listed(faults)}. Mark the word with "
+        f"the concept can't be read in {len(faults)} of {len(items)} sentences: {joined(faults)}. Mark the word with "
         "braces ({she} is a doctor), or leave these sentences out",
     )
     return sentences, places

@@ -95,7 +95,7 @@ class Examples:
             f"the two sets are identical ({len(both)} sentences): there is nothing to tell apart",
         )
         if both:
-            named = listed(shortened(item.text) for item in both)
+            named = joined(quoted(item.text) for item in both)
             raise DreamError(f"{_count(both, 'sentence')} in both sets: {named}; leave each in one")
         names = (negative or _name(sides[False], "negative"), positive or _name(sides[True], "positive"))
         names = names if names[0] != names[1] else ("negative", "positive")
@@ -116,13 +116,13 @@ def _count(items: Sequence[object], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
 
 
-def shortened(text: str, most: int = 60) -> str:
-    """A sentence as a message quotes it."""
-    return text if len(text) <= most else text[: most - 3].rsplit(" ", 1)[0] + "..."
+def quoted(text: str) -> str:
+    """A sentence as a message quotes it: whole words, up to 60 characters."""
+    return text if len(text) <= 60 else text[:57].rsplit(" ", 1)[0] + "..."
 
 
-def listed(faults: Iterable[str]) -> str:
-    """Faults as a message lists them, each of them whole: the sentence in it is `shortened` already."""
+def joined(faults: Iterable[str]) -> str:
+    """Faults as a message lists them, each of them whole: the sentence in it is `quoted` already."""
     every = list(faults)
     more = f"; and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return "; ".join(every[:LISTED]) + more
@@ -208,7 +208,7 @@ def read_examples(
     if faults:
         raise DreamError(
             f"the concept word is missing or repeated in {len(faults)} sentence{'s' * (len(faults) > 1)}: "
-            f"{listed(faults)}. Mark it with braces ({{she}} is a doctor), or leave the sentence out"
+            f"{joined(faults)}. Mark it with braces ({{she}} is a doctor), or leave the sentence out"
         )
     return Examples.of(items)
 
@@ -236,7 +236,7 @@ def _pairs(lines: Iterable[str], source: str) -> list[Example]:
         marks = list(_MARK.finditer(line))
         words = [word.strip() for word in marks[0][1].split("|")] if len(marks) == 1 else []
         if len(words) != 2 or not all(words) or words[0] == words[1]:
-            faults.append(f"line {number}: {shortened(line)}")
+            faults.append(f"line {number}: {quoted(line)}")
             continue
         start, end = marks[0].span()
         for positive, word in zip((False, True), words, strict=True):
@@ -245,7 +245,7 @@ def _pairs(lines: Iterable[str], source: str) -> list[Example]:
             items.append(Example(text, positive, span, origin=origin, line=number))
     require(
         not faults,
-        f"a pair has exactly one {{negative|positive}}, of two words that differ. In {source}, {listed(faults)}. Mend "
+        f"a pair has exactly one {{negative|positive}}, of two words that differ. In {source}, {joined(faults)}. Mend "
         "these lines, such as {he|she} is a doctor, or leave them out",
     )
     require(bool(items), f"{source} holds no pair: write one a line, such as {{he|she}} is a doctor")
@@ -268,10 +268,10 @@ def _marked(sentences: list[tuple[str, int, str]], positive: bool, pos: Position
             items.append(Example(text, positive, (start, start + len(word)), origin=origin, line=number))
         else:
             how = f"{len(marks)} times braces" if len(marks) > 1 else "nothing in them"
-            faults.append(f"{origin} ({how}): {shortened(line)}")
+            faults.append(f"{origin} ({how}): {quoted(line)}")
     require(
         not faults,
-        f"one word is marked with braces in a sentence: {listed(faults)}. Mark the concept word alone, such as "
+        f"one word is marked with braces in a sentence: {joined(faults)}. Mark the concept word alone, such as "
         "{she} is a doctor, or leave the sentence out",
     )
     return items
@@ -302,6 +302,6 @@ def _found(item: Example, word: str | None, faults: list[str]) -> Example:
     if len(found) != 1:
         numbers = " and ".join(str(number) for number, _ in found)
         how = f"{len(found)} times, as words {numbers}" if found else "missing"
-        faults.append(f"{item.origin} ({word!r} {how}): {shortened(item.text)}")
+        faults.append(f"{item.origin} ({word!r} {how}): {quoted(item.text)}")
         return item
     return replace(item, span=found[0][1])

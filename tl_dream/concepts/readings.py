@@ -14,7 +14,7 @@ from tl_dream._arguments import Whole, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.concepts.significance import wilson
 from tl_dream.concepts.vectors import ConceptVector, ConceptVectors
-from tl_dream.models import Host, attached, forward, in_float32, length_groups, units_of
+from tl_dream.models import BATCH_TOKENS, Host, attached, forward, in_float32, length_groups, units_of
 from tl_dream.objectives import BatchContext, Objective, Read, check, read_activations
 from tl_dream.results import ConceptReading, ReadWord, Sensitivity
 from tl_dream.text import Positions, Prompt, Sentence, prompts_of
@@ -95,7 +95,7 @@ def sensitivity(
         concept.check_on(host)
         sentences = [host.vocabulary.read(text) for text in given]
         pulls = torch.zeros(len(given), concept.width, dtype=torch.float64)
-        for group in length_groups([len(s) for s in sentences], 2048, equal_lengths=True):
+        for group in length_groups([len(s) for s in sentences], BATCH_TOKENS, equal_lengths=True):
             pulls[group] = _pulls(host, objective, [sentences[i] for i in group], concept, pos)
         values = (pulls @ concept.direction.double() * concept.scale).tolist()
         draw = torch.randn(

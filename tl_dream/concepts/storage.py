@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
+from tl_dream._files import LARGEST
 from tl_dream.models import Host, forward, units_of
 from tl_dream.results import VERSION, check_kind, parse_json, write_bytes
 
@@ -47,8 +48,6 @@ def away(host: Host, here: Tensor, known: Tensor) -> float:
 
 
 KIND = "concept"
-LARGEST = 1 << 28
-"""Bytes of a file that is read whole."""
 
 
 def write_tensors(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

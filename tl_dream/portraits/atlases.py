@@ -22,7 +22,7 @@ from tl_dream._arguments import Number, Whole
 from tl_dream._errors import DreamError, keeping, require
 from tl_dream.models import Host, attached, deadline
 from tl_dream.objectives import Objective, check
-from tl_dream.portraits.comparison import Choices, read_choices, settings_of
+from tl_dream.portraits.comparison import read_choices, settings_of
 from tl_dream.portraits.placebos import Texts, held
 from tl_dream.portraits.portraying import BUDGET, Painter, as_objective
 from tl_dream.results import Portrait, read_json, readable, write_bytes, write_json
@@ -116,7 +116,7 @@ def atlas(
             "settings": settings_of(chosen),
         }
         open_folder(folder, about)
-        known = dict(_known(folder, given, host, chosen))
+        known = dict(_known(folder, given, host))
         left = iter([one for one in given if one.slug not in known])
         painter = Painter(host, texts, column, None, chosen) if len(known) < len(given) else None
         silent: list[str] = []
@@ -203,7 +203,7 @@ def open_folder(folder: Path, about: dict[str, Any]) -> None:
     write_json(folder / MARKER, about)
 
 
-def _known(folder: Path, given: Sequence[Named], host: Host, chosen: Choices) -> Iterator[tuple[str, Portrait]]:
+def _known(folder: Path, given: Sequence[Named], host: Host) -> Iterator[tuple[str, Portrait]]:
     """The portraits that the folder holds already; a broken file is made again."""
     for one in given:
         file = folder / "units" / f"{one.slug}.json"
