@@ -8,13 +8,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from tl_dream._errors import DreamError, require
 from tl_dream._files import read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas
 
 VERSION = 1
 
@@ -128,6 +131,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def frame_of(rows: Any, columns: Sequence[str] | None = None) -> pandas.DataFrame:
+    """What `pandas.DataFrame` makes of it; pandas is slow to import, so only where somebody wants a frame."""
+    import pandas
+
+    return pandas.DataFrame(rows, columns=columns)
+
+
 def cut_short(stopped: str) -> str:
     """What a result says where it is only a part."""
     return "" if stopped == "complete" else f"; only a part of it ({stopped})"
@@ -189,7 +199,7 @@ class SavedResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the keys are part of the file format, whose version is `version`."""
-        data = asdict(self)
+        data = fields_as_data(self)
         cost, provenance = data.pop("cost", {}), data.pop("provenance")
         return {"kind": self.kind, "version": VERSION, **data, **cost, "provenance": provenance}
 
@@ -215,6 +225,21 @@ class SavedResult:
     def load(cls: type[S], path: str | os.PathLike[str]) -> S:
         """Read what `save` wrote."""
         return cls.from_json(read_json(path))
+
+
+def fields_as_data(made: Any) -> dict[str, Any]:
+    """The fields of a dataclass as plain data: results in them as their own JSON, tuples as they are."""
+    return {field.name: _as_data(getattr(made, field.name)) for field in fields(made)}
+
+
+def _as_data(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if is_dataclass(value):
+        return fields_as_data(value)
+    if isinstance(value, tuple | list):
+        return type(value)(map(_as_data, value))
+    return {key: _as_data(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def read_fields(kind: type[D], data: Mapping[str, Any], exactly: bool = True) -> D:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_places, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, cut_short, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:
@@ -68,13 +68,7 @@ class LayerReconstructions(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a layer, with the columns of `Reconstruction.summary`."""
-        import pandas
-
-        return pandas.DataFrame([one.summary() | {"tokens": [*map(readable, one.tokens)]} for one in self.layers])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: `layers` holds a whole reconstruction each, their summary among its keys."""
-        return {**super().to_json(), "layers": [layer.to_json() for layer in self.layers]}
+        return frame_of([one.summary() | {"tokens": [*map(readable, one.tokens)]} for one in self.layers])
 
 
 @dataclass(frozen=True)
@@ -182,16 +176,12 @@ class KeptTokens(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a record; the other tokens are in `alternatives_frame`."""
-        import pandas
-
         rows = [asdict(record) for record in self.records]
-        return pandas.DataFrame([{key: row[key] for key in row if key != "alternatives"} for row in rows])
+        return frame_of([{key: row[key] for key in row if key != "alternatives"} for row in rows])
 
     def alternatives_frame(self) -> pandas.DataFrame:
         """A pandas frame of the tokens that could replace a kept one at the least cost, one row each, cheapest first
         at every position: text, layer, damage, pos, token, other, cost (see `Swap.cost`), error."""
-        import pandas
-
         rows = [
             {
                 "text": record.text,
@@ -204,4 +194,4 @@ class KeptTokens(SavedResult):
             for swaps in record.alternatives
             for swap in swaps
         ]
-        return pandas.DataFrame(rows)
+        return frame_of(rows)

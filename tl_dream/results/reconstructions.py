@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, free_spans, readable
+from tl_dream.results.base import Cost, SavedResult, frame_of, free_spans, readable
 from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
@@ -307,8 +307,6 @@ class Reconstruction(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a searched position: token, the true one, the cheapest other token and its cost."""
-        import pandas
-
         rows = []
         for slot, pos in enumerate(self.free):
             others = self.alternatives[slot] if self.alternatives else ()
@@ -322,7 +320,7 @@ class Reconstruction(SavedResult):
                     "other_cost": others[0].cost if others else math.nan,
                 }
             )
-        return pandas.DataFrame(rows)
+        return frame_of(rows)
 
     def summary(self) -> dict[str, Any]:
         """What a table of layers shows: layer, text, tokens, right, total, exact, certified, loss, seconds."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_lengths, check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -120,9 +120,7 @@ class TokenTable(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a token: token, id, score."""
-        import pandas
-
-        return pandas.DataFrame([_shown(row) for row in self.top])
+        return frame_of([_shown(row) for row in self.top])
 
 
 @dataclass(frozen=True)
@@ -173,11 +171,9 @@ class WordWeights(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a token of a record: step, token, weight."""
-        import pandas
-
         records = zip(self.step, self.tokens, self.weights, strict=True)
         rows = [(step, readable(token), weight) for step, *both in records for token, weight in zip(*both, strict=True)]
-        return pandas.DataFrame(rows, columns=["step", "token", "weight"])
+        return frame_of(rows, columns=["step", "token", "weight"])
 
 
 @dataclass(frozen=True)
@@ -251,9 +247,7 @@ class NeighbourTable(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a neighbour: token, id, distance, score, found."""
-        import pandas
-
-        return pandas.DataFrame([_shown(row) for row in self.neighbours])
+        return frame_of([_shown(row) for row in self.neighbours])
 
 
 @dataclass(frozen=True)
@@ -297,9 +291,7 @@ class MaskedPredictions(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a prediction: pos, token, id, logit, probability."""
-        import pandas
-
-        return pandas.DataFrame(
+        return frame_of(
             [
                 {"pos": place.pos, **_shown(row)}
                 for place, rows in zip(self.places, self.predictions, strict=True)

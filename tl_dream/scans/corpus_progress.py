@@ -14,7 +14,7 @@ from typing import Any
 
 from tl_dream._errors import DreamError, require
 from tl_dream.objectives import BatchContext, evaluate
-from tl_dream.results import VERSION, CorpusHit, check_kind, check_writable, read_json, write_bytes
+from tl_dream.results import VERSION, CorpusHit, check_kind, check_writable, read_json, read_value, write_bytes
 from tl_dream.scans.corpus_pass import CorpusPass
 from tl_dream.text import Sentence, ShardReader
 
@@ -151,7 +151,7 @@ class SavedProgress:
         for ranking, saved in zip(scan.rankings, data["rankings"], strict=True):
             ranking.scored = _count(saved["scored"])
             ranking.skipped = _counts(saved["skipped"])
-            for hit in map(CorpusHit.from_json, saved["hits"]):
+            for hit in (read_value("a sentence", CorpusHit, hit) for hit in saved["hits"]):
                 if not hit.ids or max(hit.ids) >= scan.host.d_vocab or len(hit.ids) > scan.host.n_ctx:
                     raise ValueError(f"the model does not read {hit.text!r:.80}")
                 ranking.add(hit)
