@@ -6,6 +6,7 @@ from tl_dream.results.base import (
     Cost,
     Provenance,
     SavedResult,
+    around,
     check_kind,
     declared,
     made_with,

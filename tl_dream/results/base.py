@@ -122,6 +122,13 @@ def readable(token: str) -> str:
     return text.replace("\n", "\\n")
 
 
+def around(tokens: Sequence[str], pos: int, reach: int, shown: Callable[[str], str] = readable) -> str:
+    """So many tokens on either side of a position, which stands in brackets; "…" for those left out."""
+    first, last = max(0, pos - reach), min(len(tokens), pos + reach + 1)
+    words = [f"[{shown(token)}]" if i == pos else shown(token) for i, token in enumerate(tokens[first:last], first)]
+    return ("… " if first else "") + " ".join(words) + (" …" if last < len(tokens) else "")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, the last one ragged."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]

@@ -323,11 +323,5 @@ class MinimalDream(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a changed word: pos, before (None without a start), after."""
-        return frame_of(
-            [
-                {"pos": i, "before": self.start and readable(self.start.tokens[i])}
-                | {"after": readable(self.best.tokens[i])}
-                for i in self.changed
-            ],
-            columns=["pos", "before", "after"],
-        )
+        rows = [(i, self.start and readable(self.start.tokens[i]), readable(self.best.tokens[i])) for i in self.changed]
+        return frame_of(rows, ("pos", "before", "after"))

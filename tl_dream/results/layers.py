@@ -49,21 +49,11 @@ class LayerReconstructions(SavedResult):
 
     def __str__(self) -> str:
         first = self.layers[0]
-        rows = [
-            (
-                str(r.layer if r.layer is not None else r.hook),
-                f"{r.right}/{r.total}",
-                "-" if r.certificate is None else "yes" if r.certified else "no",
-                f"{r.loss:.1e}",
-                f"{r.cost.seconds:.1f}" if r.cost.known else "-",
-                r.text,
-            )
-            for r in self.by_layer
-        ]
+        rows = [(str(r.hook if r.layer is None else r.layer), *r.cells.values(), r.text) for r in self.by_layer]
         notes = [f"{first.short_hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
         if self.damage is not None:
             notes.append(f"every target damaged first: {self.damage}")
-        notes.append(table(("layer", "right", "certified", "loss", "seconds", "read back"), rows))
+        notes.append(table(("layer", *first.cells, "read back"), rows))
         return "\n".join(notes)
 
     def to_frame(self) -> pandas.DataFrame:
@@ -183,15 +173,9 @@ class KeptTokens(SavedResult):
         """A pandas frame of the tokens that could replace a kept one at the least cost, one row each, cheapest first
         at every position: text, layer, damage, pos, token, other, cost (see `Swap.cost`), error."""
         rows = [
-            {
-                "text": record.text,
-                "layer": record.layer,
-                "damage": record.damage,
-                **{"pos": swap.pos, "token": readable(swap.token), "other": readable(swap.other)},
-                **{"cost": swap.cost, "error": swap.error},
-            }
-            for record in self.records
-            for swaps in record.alternatives
-            for swap in swaps
+            (kept.text, kept.layer, kept.damage, s.pos, readable(s.token), readable(s.other), s.cost, s.error)
+            for kept in self.records
+            for swaps in kept.alternatives
+            for s in swaps
         ]
-        return frame_of(rows)
+        return frame_of(rows, ("text", "layer", "damage", "pos", "token", "other", "cost", "error"))

@@ -300,16 +300,9 @@ class Portrait(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a dream: kind, score, deviations, essential, fluency, text."""
-        return frame_of(
-            [
-                {
-                    "kind": one.kind,
-                    "score": one.essential.whole.score,
-                    "deviations": self.height(one.essential.whole.score),
-                    "essential": one.essential.short,
-                    "fluency": one.fluency,
-                    "text": one.essential.whole.text,
-                }
-                for one in self.dreams
-            ]
-        )
+        rows = [
+            (one.kind, whole.score, self.height(whole.score), one.essential.short, one.fluency, whole.text)
+            for one in self.dreams
+            for whole in [one.essential.whole]
+        ]
+        return frame_of(rows, ("kind", "score", "deviations", "essential", "fluency", "text"))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_lengths, check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
+from tl_dream.results.base import Cost, SavedResult, around, cut_short, frame_of, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -35,9 +35,7 @@ class Place:
         check_places("pos", (self.pos,), len(self.tokens))
 
     def __str__(self) -> str:
-        shown = map(readable, self.tokens)
-        marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(shown)]
-        return f"position {self.pos} of: {' '.join(marked)}"
+        return f"position {self.pos} of: {around(self.tokens, self.pos, len(self.tokens))}"
 
 
 @dataclass(frozen=True)
