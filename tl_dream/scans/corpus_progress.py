@@ -67,11 +67,7 @@ class SavedProgress:
             "seconds": seconds,
             "skipped": dict(scan.skipped),
             "rankings": [
-                {
-                    "scored": ranking.scored,
-                    "skipped": dict(ranking.skipped),
-                    "hits": ranking.best(),
-                }
+                {"scored": ranking.scored, "skipped": dict(ranking.skipped), "hits": ranking.best()}
                 for ranking in scan.rankings
             ],
         }
@@ -127,15 +123,15 @@ class SavedProgress:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DreamError(f"the checkpoint {str(self._path)!r} is broken ({error!r}): {advice}") from error
 
-    def _scores_again(self, scan: CorpusPass, most: int = 16) -> bool:
-        """Whether the best sentences of some objectives score as they did."""
+    def _scores_again(self, scan: CorpusPass) -> bool:
+        """Whether the best sentences of some objectives, 16 or more where there are so many, score as they did."""
         kept = [
             (one, ranking.best()[0])
             for one, ranking in zip(scan.objectives, scan.rankings, strict=True)
             if ranking.best()
         ]
         frame = scan.host.vocabulary.frame_ids
-        for objective, hit in kept[:: max(1, len(kept) // most)]:
+        for objective, hit in kept[:: max(1, len(kept) // 16)]:
             sentence = Sentence(hit.text, hit.ids, hit.tokens, tuple(i in frame for i in hit.ids), ())
             ids, _ = scan.host.pad([hit.ids])
             again = float(evaluate(scan.host, objective, ids, BatchContext.of(scan.host, [sentence])))
