@@ -32,7 +32,7 @@ from tl_dream.plotting.style import (
     themed,
     wrapped,
 )
-from tl_dream.results import CorpusHit, CorpusResult, Portrait, PortraitDream, Standing
+from tl_dream.results import CorpusHit, CorpusResult, Portrait, Standing
 
 WIDTH, LINE = 8.0, 0.185
 """Inches, of a figure made here and of a line of text in it."""
@@ -278,8 +278,8 @@ def _draw_dreams(ax: Axes, page: Portrait, count: int, wide: float) -> None:
         score = f"{page.height(one.essential.whole.score):.1f}"
         ax.text(kinds, row + 0.5, score, ha="right", va="center", weight="bold")
         x = kinds + 10
-        for token, kept in _told(one):
-            shown = readable(token)
+        for i in one.essential.free:
+            shown, kept = readable(one.essential.whole.tokens[i]), i in one.essential.kept
             length = text_width(shown, bold=kept)
             if x + length > wide - 12:
                 ax.text(x, row + 0.5, "…", ha="left", va="center", color=themed(GREY))
@@ -291,8 +291,3 @@ def _draw_dreams(ax: Axes, page: Portrait, count: int, wide: float) -> None:
     note = "by their height in deviations; bold: the tokens that carry half of it"
     ax.text(0, count + 0.6, note, ha="left", va="center", size=small(), color=themed(GREY))
     ax.set(xlim=(0, wide), ylim=(count + 1.2, 0))
-
-
-def _told(dream: PortraitDream) -> list[tuple[str, bool]]:
-    """The free tokens of a dream, and whether they carry it."""
-    return [(dream.essential.whole.tokens[i], i in dream.essential.kept) for i in dream.essential.free]

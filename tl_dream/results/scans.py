@@ -94,11 +94,8 @@ class TokenTable(SavedResult):
 
     def __str__(self) -> str:
         named = [(str(i + 1), row, readable(row.token)) for i, row in enumerate(self.top)]
-        named += (
-            [("", self.chosen, f"{readable(self.chosen.token)} (the sentence's own)")]
-            if self.chosen is not None
-            else []
-        )
+        if self.chosen is not None:
+            named.append(("", self.chosen, f"{readable(self.chosen.token)} (the sentence's own)"))
         rows = [
             (number, f"{row.score:.4f}", "-" if row.id is None else str(row.id), name) for number, row, name in named
         ]
