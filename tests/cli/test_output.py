@@ -63,7 +63,7 @@ GOAL = "--hook=block_out --layer=1 --unit=3 --pos=2"
         (5, f"corpus {{lines}} {GOAL}"),
         (5, f"corpus {{lines}} {GOAL} --unit=3,5"),
         (60, f"dream {GOAL} --unit=3,5 --budget=9000"),
-        (34, "reconstruct --layers=0,1 --budget=60"),
+        (45, "reconstruct --layers=0,1 --budget=60"),
     ],
 )
 def test_ctrl_c_prints_and_saves_the_best_so_far(

@@ -52,9 +52,13 @@ class Meter:
 
     def add(self, rows: int, positions: int, layers: int, backward: bool) -> None:
         passes = rows * (2 if backward else 1)
-        self.charge(passes, passes * positions * layers)
+        self.forwards += passes
+        self.forward_tokens += passes * positions * layers
+        if self.whole is not None:
+            self.whole.add(rows, positions, layers, backward)
 
     def charge(self, forwards: int, forward_tokens: int) -> None:
+        """Count what was run elsewhere."""
         self.forwards += forwards
         self.forward_tokens += forward_tokens
         if self.whole is not None:
