@@ -52,7 +52,7 @@ def test_the_python_of_a_page_runs(minilm: torch.nn.Module, page: str, tmp_path:
 
 
 PLOTS = {f"plotting.{name}": value for name, value in vars(plotting).items() if inspect.isfunction(value)}
-HIDDEN = {"plotting.check_figure_path", "plotting.median_curve", "plotting.cost_curves"}
+HIDDEN = {"plotting.check_figure_path", "plotting.cost_curves"}
 PUBLIC = {name: getattr(td, name) for name in td.__all__} | {name: PLOTS[name] for name in PLOTS.keys() - HIDDEN}
 EXAMPLES = sorted(name for name, value in PUBLIC.items() if ">>>" in (inspect.getdoc(value) or ""))
 

@@ -240,7 +240,7 @@ def test_help_loads_no_heavy_library():
 
 @pytest.mark.slow
 def test_a_closed_pipe_is_no_error(tiny_folder, backend):
-    hooks = f"{sys.executable} -m tl_dream.cli hooks --model {tiny_folder} --backend {backend}"
+    hooks = f"{sys.executable} -m tl_dream hooks --model {tiny_folder} --backend {backend}"
     done = subprocess.run(
         ["bash", "-c", f"{hooks} | head -1; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, cwd=ROOT
     )

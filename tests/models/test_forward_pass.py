@@ -1,7 +1,6 @@
 """The one forward pass: parity with Hugging Face, soft tokens, padding, early exit, and the user's own hooks."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -78,21 +77,6 @@ def test_padding_gives_no_gradient_and_no_nan(tiny_encoder64: torch.nn.Module) -
         (gradient,) = torch.autograd.grad(out[mask].square().sum(), soft)
     assert torch.isfinite(gradient).all() and gradient[mask].abs().amin(-1).max() > 0
     assert gradient[~mask].abs().max() == 0
-
-
-def test_token_types_change_the_result_as_they_do_in_hugging_face(
-    tiny_encoder64: torch.nn.Module, tiny_folder: Path
-) -> None:
-    hf = BertModel.from_pretrained(tiny_folder, dtype=torch.float64, attn_implementation="eager").eval()
-    with attached(tiny_encoder64) as host, torch.no_grad():
-        ids, mask = host.pad([host.vocabulary.encode(text) for text in TEXTS])
-        types = (torch.arange(ids.shape[1]) > 3).long().expand(ids.shape)
-        name = host.resolve("block_out", 2)
-        plain = forward(host, ids, [name], mask=mask)[name]
-        found = forward(host, ids, [name], mask=mask, token_types=types)[name]
-        expected = hf(ids, attention_mask=mask.long(), token_type_ids=types).last_hidden_state
-    assert (found - expected)[mask].abs().max() <= 1e-10
-    assert (found - plain)[mask].abs().max() > 1e-2
 
 
 def test_early_exit_is_bit_identical_and_runs_nothing_deeper(every_model64: torch.nn.Module) -> None:

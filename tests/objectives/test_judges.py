@@ -238,3 +238,14 @@ def test_what_is_no_judge(
     other = replace(bigrams, unigram=bigrams.unigram[:-1], missing=bigrams.missing[:-1])
     with says("both must share one tokenizer"):
         td.score(encoder64, td.fluency(other), TEXTS)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_a_judge_runs_for_a_part_is_charged_to_the_whole(encoder64: torch.nn.Module, masked: bool) -> None:
+    """A portrait's cost is that of all of its dreams, fluent ones too."""
+    goal = td.fluency(encoder64, masked=masked)
+    with attached(encoder64) as host, torch.no_grad():
+        part, sentence = host.apart(), host.vocabulary.read("the red dog")
+        evaluate(part, goal, torch.tensor([sentence.ids]), BatchContext.of(part, [sentence]))
+        assert host.meter.forwards == part.meter.forwards == (4 if masked else 2)  # one for the words themselves
+        assert host.meter.forward_tokens == part.meter.forward_tokens > 5 * host.n_layers

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import says
 from tests.support.concepts import made_evidence
-from tl_dream.results.base import Cost
+from tl_dream.results.base import Cost, read_fields
 from tl_dream.results.concepts import ConceptReading, Evidence, ReadWord
 
 ROW = ReadWord(None, 1, "he", -0.5, "he")
@@ -45,8 +45,8 @@ def test_a_list_is_asked_for_where_there_was_a_tuple(rows: object) -> None:
 
 def test_evidence_of_estimators_that_do_not_fit_together_is_refused() -> None:
     good = replace(made_evidence(1, 0.9), layer=None)
-    assert Evidence.from_json(asdict(good)) == good
+    assert read_fields(Evidence, asdict(good)) == good
     with says("do not fit together"):
-        Evidence.from_json(asdict(replace(good, estimator="lda")))
+        read_fields(Evidence, asdict(replace(good, estimator="lda")))
     with pytest.raises(ValueError, match="accuracy = 'high' is not a finite number"):
-        Evidence.from_json({**asdict(good), "accuracy": "high"})
+        read_fields(Evidence, {**asdict(good), "accuracy": "high"})

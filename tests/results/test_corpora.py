@@ -42,10 +42,10 @@ def test_html_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        ({"line": -1}, "don't fit"),
-        ({"ids": [1, 2]}, "don't fit"),
-        ({"activations": [0.5]}, "don't fit"),
-        ({"pos": 8}, "position 8 of 8 tokens"),
+        ({"line": -1}, "is not numbers from 0"),
+        ({"ids": [1, 2]}, "differ in length"),
+        ({"activations": [0.5]}, "differ in length"),
+        ({"pos": 8}, "not among the positions 0 to 7"),
         ({"score": None}, "score = None is not a finite number"),
     ],
 )

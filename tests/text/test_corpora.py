@@ -194,7 +194,7 @@ def test_a_hugging_face_data_set(encoder: torch.nn.Module) -> None:
     ("texts", "column", "message"),
     [
         ("no/such/file.txt", None, "there is no file 'no/such/file.txt'; texts of your own go in a list"),
-        ("one long sentence " * 300, None, r"there is no file 'one long .*'\.\.\.; texts of your own go in a list"),
+        ("one long sentence " * 300, None, r"there is no file 'one long .*\.\.\.; texts of your own go in a list"),
         ("null\0", None, "there is no file"),
         (Path("no/such.txt"), None, "there is no file 'no/such.txt'$"),
         (Path("."), None, "'.' is not a file: give a text file with a sentence a line"),

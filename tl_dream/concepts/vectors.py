@@ -313,7 +313,7 @@ def _vector(data: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor]) -> C
     return ConceptVector(
         **plain,
         **found,  # type: ignore[arg-type]
-        evidence=Evidence.from_json(data["evidence"]),
+        evidence=read_value("evidence", Evidence, data["evidence"]),
         examples=about | {name: read_value(name, int, about[name]) for name in COUNTS},
     )
 

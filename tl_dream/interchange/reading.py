@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from tl_dream._arguments import one_of
 from tl_dream._errors import DreamError, require, unknown
@@ -22,6 +22,7 @@ from tl_dream.results import (
     LayerReconstructions,
     NeighbourTable,
     Reconstruction,
+    SavedResult,
     TokenTable,
     WordWeights,
 )
@@ -30,8 +31,12 @@ Imported = (
     Dream | WordWeights | TokenTable | NeighbourTable | Reconstruction | LayerReconstructions | ConceptEdit
 )  # what the article's files become
 
-UNKNOWN = {"forwards": 0, "forward_tokens": 0, "seconds": 0.0}
-"""The cost of what is read: their files don't say."""
+UNKNOWN: dict[str, Any] = {
+    **dict.fromkeys(("forwards", "forward_tokens", "evaluated", "shortlisted", "rescored"), 0),
+    **dict.fromkeys(("seed", "scale", "certificate", "bound", "cut", "share", "damage")),
+    **{"seconds": 0.0, "allowed": "", "screen": "", "errors": [], "alternatives": [], "scales": {}},
+}
+"""What their files don't say, of all kinds."""
 
 NAMELESS = "a model that the file does not name"
 
@@ -107,21 +112,34 @@ def _kind(data: Any, named: str) -> str:
     return kind
 
 
-def _model(params: Mapping[str, Any]) -> str:
-    return params.get("model_config") or NAMELESS
+R = TypeVar("R", bound=SavedResult)
+
+
+def _made(kind: type[R], asked: Mapping[str, Any], **parts: Any) -> R:
+    """A result of these parts, whose model is named in what was asked for, if anywhere."""
+    model = asked.get("model_config") or NAMELESS
+    return kind.from_json({"kind": kind.kind, "version": VERSION, "model": model, **UNKNOWN, **parts})
+
+
+def _run_formula(params: Mapping[str, Any]) -> str:
+    """The formula of a run, which says itself whether it normalizes."""
+    return as_formula(params, bool(params.get("normalize")))
 
 
 def _dream(data: Mapping[str, Any], show: str) -> Dream:
     params, run = data["params"], read_records(data, show, "activation", 1)
     start, soft = run.scored(0), run.history["soft_score"]
-    return Dream.from_json(
-        {
-            **{"kind": Dream.kind, "version": VERSION, "model": _model(params), **UNKNOWN},
-            "objective": as_formula(params, bool(params.get("normalize"))),
-            "prompt": {"text": start["text"], "free": run.free},
-            **{"settings": settings_of(params, data), "seed": None, "start": start, "best": run.scored(run.shown)},
-            **{"soft_score": max(soft) if soft else None, "history": run.history, "stopped": "steps"},
-        }
+    return _made(
+        Dream,
+        params,
+        objective=_run_formula(params),
+        prompt={"text": start["text"], "free": run.free},
+        settings=settings_of(params, data),
+        start=start,
+        best=run.scored(run.shown),
+        soft_score=max(soft) if soft else None,
+        history=run.history,
+        stopped="steps",
     )
 
 
@@ -133,17 +151,16 @@ def _word_weights(data: Mapping[str, Any], show: str) -> WordWeights:
         for name, key in (("ids", "indices"), ("soft_score", "activation"))
         if all(key in row for row in rows)
     }
-    return WordWeights.from_json(
-        {
-            **{"kind": WordWeights.kind, "version": VERSION, "model": _model(params)},
-            "objective": as_formula(params, bool(params.get("normalize"))),
-            "place": _place(params, data["word_id"]),
-            "settings": params,
-            "step": [row["number"] for row in rows],
-            "tokens": [row["tokens"] for row in rows],
-            "weights": [row["scores"] for row in rows],
-            **optional,
-        }
+    return _made(
+        WordWeights,
+        params,
+        objective=_run_formula(params),
+        place=_place(params, data["word_id"]),
+        settings=params,
+        step=[row["number"] for row in rows],
+        tokens=[row["tokens"] for row in rows],
+        weights=[row["scores"] for row in rows],
+        **optional,
     )
 
 
@@ -151,45 +168,39 @@ def _place(data: Mapping[str, Any], pos: Any) -> dict[str, Any]:
     return {"text": data["sentence"], "tokens": data["tokens"], "ids": [], "pos": pos}
 
 
-def _changed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What both tables of tokens say; the article's programs normalize there always."""
+def _changed(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """What both tables of tokens say, and the sentence's own token; the article's programs normalize there always."""
     pos = data["word_id"] if data.get("change_word") is None else data["change_word"]
     require(pos is not None, '"change_word" and "word_id" are both null: which word was exchanged?')
-    asked = {"model": NAMELESS, "objective": as_formula(data, True), "place": _place(data, pos)}
-    return {"version": VERSION, **asked, **UNKNOWN}
+    return {"objective": as_formula(data, True), "place": _place(data, pos)}, data["tokens"][pos]
 
 
 def _token_table(data: Mapping[str, Any], show: str) -> TokenTable:
-    found = _changed(data)
+    found, own = _changed(data)
     top = [{"token": row["token"], "id": None, "score": row["activation"]} for row in data["tops"]]
-    own = data["tokens"][found["place"]["pos"]]
-    return TokenTable.from_json(
-        {
-            **{"kind": TokenTable.kind, **found, "top": top},
-            "chosen": next((row for row in top if row["token"] == own), None),
-            **{"evaluated": 0, "allowed": "", "screen": "", "bound": None, "shortlisted": 0, "rescored": 0},
-        }
-    )
+    return _made(TokenTable, {}, **found, top=top, chosen=next((row for row in top if row["token"] == own), None))
 
 
 def _neighbour_table(data: Mapping[str, Any], show: str) -> NeighbourTable:
-    found = _changed(data)
+    found, own = _changed(data)
     rows = [
         {"token": row["token"], "id": None, "distance": row["distance"], "score": row["activation"], "found": None}
         for row in data["tops"]
     ]
-    own = data["tokens"][found["place"]["pos"]]
     mine = [row for row in rows if row["token"] == own]
     require(
         bool(mine) and len(rows) > 1, f"the sentence's own token {own!r} is not among the tokens, or is the only one"
     )
     require(isinstance(data["cosine"], bool), f"cosine = {data['cosine']!r} is not true or false")
-    return NeighbourTable.from_json(
-        {
-            **{"kind": NeighbourTable.kind, **found, "metric": "cosine" if data["cosine"] else "euclidean"},
-            **{"chosen": mine[0], "neighbours": [row for row in rows if row is not mine[0]]},
-            **{"best": 0, "cut": None, "share": None, "furthest": data.get("furthest")},
-        }
+    return _made(
+        NeighbourTable,
+        {},
+        **found,
+        metric="cosine" if data["cosine"] else "euclidean",
+        chosen=mine[0],
+        neighbours=[row for row in rows if row is not mine[0]],
+        best=0,
+        furthest=data.get("furthest"),
     )
 
 
@@ -199,22 +210,22 @@ def _reconstruction(data: Mapping[str, Any], show: str) -> Reconstruction:
         None if params.get(key) == -1 else params.get(key) for key in ("word_id", "neuron_id", "layer_id")
     )
     best = run.scored(run.shown)
-    return Reconstruction.from_json(
-        {
-            **{"kind": Reconstruction.kind, "version": VERSION, "model": _model(params), **UNKNOWN},
-            **{"hook": f"blocks.{layer}.{HOOK}", "layer": layer, "method": "article", "seed": None},
-            "settings": settings_of(params, data),
-            **{"positions": None if word is None else [word], "units": None if unit is None else [unit]},
-            **{
-                "scale": None,
-                "best": best,
-                "start": None,
-                "truth": scored_text(params["tokens"], 0.0),
-                "free": run.free,
-            },
-            **{"errors": [], "certificate": None, "alternatives": [], "history": run.history},
-            **{"lengths": [[len(best["tokens"]), -best["score"]]], "stopped": "steps"},
-        }
+    return _made(
+        Reconstruction,
+        params,
+        hook=f"blocks.{layer}.{HOOK}",
+        layer=layer,
+        method="article",
+        settings=settings_of(params, data),
+        positions=None if word is None else [word],
+        units=None if unit is None else [unit],
+        best=best,
+        start=None,
+        truth=scored_text(params["tokens"], 0.0),
+        free=run.free,
+        history=run.history,
+        lengths=[[len(best["tokens"]), -best["score"]]],
+        stopped="steps",
     )
 
 
@@ -222,12 +233,7 @@ def _layers(data: Mapping[str, Any], show: str) -> LayerReconstructions:
     layers = [_reconstruction(one, show) for one in data["layers"]]
     told = [layer.settings.get("sentence") for layer in layers]
     require(len(set(map(str, told))) == 1, f"its layers are of several sentences: {told}")
-    return LayerReconstructions.from_json(
-        {
-            **{"kind": LayerReconstructions.kind, "version": VERSION, "text": told[0], "damage": None},
-            "layers": [layer.to_json() for layer in layers],
-        }
-    )
+    return _made(LayerReconstructions, {}, text=told[0], layers=[layer.to_json() for layer in layers])
 
 
 def _edit(runs: Sequence[Mapping[str, Any]], show: str) -> ConceptEdit:
@@ -251,20 +257,33 @@ def _edit(runs: Sequence[Mapping[str, Any]], show: str) -> ConceptEdit:
         ]
         rows.append(
             {
-                **{"layer": given["layer_id"], "magnitude": given["shift_magnitude"], "control": None},
-                **{"text": best["text"], "tokens": best["tokens"], "changed": changed, "loss": -best["score"]},
-                **{"start_loss": None, "gap": None, "seconds": 0.0, "history": found.history},
+                "layer": given["layer_id"],
+                "magnitude": given["shift_magnitude"],
+                "control": None,
+                "text": best["text"],
+                "tokens": best["tokens"],
+                "changed": changed,
+                "loss": -best["score"],
+                "start_loss": None,
+                "gap": None,
+                "seconds": 0.0,
+                "history": found.history,
             }
         )
     own = as_text([tokens[pos] for pos in moved])
-    return ConceptEdit.from_json(
-        {
-            **{"kind": ConceptEdit.kind, "version": VERSION, "model": _model(params), **UNKNOWN},
-            "concept": str(params.get("shift_vector", "a concept")).rstrip("/").rpartition("/")[2],
-            **{"hook": HOOK, "negative": own, "positive": own if target is None else target},
-            **{"text": params["sentence"], "tokens": tokens, "pos": moved, "rows": rows},
-            **{"scales": {}, "neighbours": {}, "settings": settings_of(same, *runs), "seed": None},
-        }
+    return _made(
+        ConceptEdit,
+        params,
+        concept=str(params.get("shift_vector", "a concept")).rstrip("/").rpartition("/")[2],
+        hook=HOOK,
+        negative=own,
+        positive=own if target is None else target,
+        text=params["sentence"],
+        tokens=tokens,
+        pos=moved,
+        rows=rows,
+        neighbours={},
+        settings=settings_of(same, *runs),
     )
 
 

@@ -26,10 +26,7 @@ class Records(NamedTuple):
 
 
 def scored_text(tokens: Sequence[str], score: float, step: int = 0) -> dict[str, Any]:
-    return {
-        **{"text": as_text(tokens), "tokens": tokens, "ids": [], "score": score, "step": step},
-        "retokenizes": None,
-    }
+    return {"text": as_text(tokens), "tokens": tokens, "ids": [], "score": score, "step": step, "retokenizes": None}
 
 
 def read_records(run: Mapping[str, Any], show: str, name: str, sign: int) -> Records:

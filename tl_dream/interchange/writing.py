@@ -224,8 +224,10 @@ def _reconstruct(result: Reconstruction) -> dict[str, Any]:
 
 def _shifted(edit: ConceptEdit) -> dict[str, Any]:
     shift = {
-        **{"shift_start": min(edit.pos), "shift_end": max(edit.pos)},
-        **{"shift_vector": edit.concept, "target": edit.positive},
+        "shift_start": min(edit.pos),
+        "shift_end": max(edit.pos),
+        "shift_vector": edit.concept,
+        "target": edit.positive,
     }
     free = range(1, len(edit.tokens) - 1)
     rows = [row for row in edit.rows if row.control is None]

@@ -41,14 +41,14 @@ def default_batch_tokens(host: Host, given: Any) -> int:
 
 
 @lru_cache(maxsize=8)
-def bf16_is_faster(device: torch.device, size: int = 512) -> bool:
+def bf16_is_faster(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 matrices faster than fp32 ones (on the CPU: measured, some milliseconds)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
     generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(size, size, generator=generator)
+    matrix = torch.randn(512, 512, generator=generator)
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, best = matrix.to(dtype), float("inf")

@@ -74,15 +74,14 @@ def _last_block(model: Any, last: int, masked: bool = False) -> Tensor:
     length, pad = min(6, int(model.cfg.n_ctx)), getattr(model.tokenizer, "pad_token_id", None)
     known = [i for i in range(int(model.W_E.shape[0])) if i != pad][-length - 1 :]
     ids = torch.tensor([[*known[: length - 1], known[-last]]])
-    inputs = {"attention_mask": torch.ones_like(ids)} if masked else {}
-    if masked:
-        inputs["attention_mask"][0, -1] = 0
+    seen = torch.ones_like(ids)
+    seen[0, -1] = 0
     got: list[Tensor] = []
     with ExitStack() as stack:
         name = f"blocks.{int(model.cfg.n_layers) - 1}.hook_out"
         stack.enter_context(owned_hook(model.hook_dict[name], lambda value, hook=None: got.append(value.detach())))
         device = model.W_E.device
-        model(ids.to(device), **{key: value.to(device) for key, value in inputs.items()})
+        model(ids.to(device), **({"attention_mask": seen.to(device)} if masked else {}))
     (value,) = got
     return value[0].double().cpu()
 

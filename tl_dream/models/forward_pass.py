@@ -33,7 +33,6 @@ def forward(
     *,
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     mask: Bool[Tensor, "batch pos"] | None = None,
-    token_types: Int[Tensor, "batch pos"] | None = None,
 ) -> dict[str, Tensor]:
     """The forward pass, up to the last of the hooks that are read.
 
@@ -44,7 +43,6 @@ def forward(
         embeddings: word embeddings that replace those of `ids` (rows of W_E or mixtures of them); gradients flow
             through them. The user's own edits at the embedding act on them.
         mask: True at real tokens; None where no row is padded.
-        token_types: segment ids of BERT; None means all 0.
 
     Returns:
         {full hook name: activation} with the graph.
@@ -73,7 +71,7 @@ def forward(
         for name in names:  # after them
             handles.enter_context(owned_hook(host.point(name), reader(name)))
         try:
-            host.model(ids, **_inputs(host, ids, mask, token_types))
+            host.model(ids, **_inputs(host, ids, mask))
         except _Done:
             pass
     silent = [name for name in names if name not in got]
@@ -84,26 +82,20 @@ def forward(
     return got
 
 
-def _inputs(host: Host, ids: Tensor, mask: Tensor | None, token_types: Tensor | None) -> dict[str, Any]:
-    """Keyword arguments of the model's forward for padding and segments."""
-    inputs: dict[str, Any] = {}
+def _inputs(host: Host, ids: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+    """Keyword arguments of the model's forward for padding."""
     if host.kind == "encoder":
-        if mask is not None:
-            inputs["one_zero_attention_mask"] = mask.long()
-        inputs["token_type_ids"] = token_types
-    else:
-        if mask is not None and not host.causal:  # right padding is invisible to a causal model
-            require(
-                host.masks,
-                f"{host.name} sees all positions and heeds no mask, so that padding would change its answers: "
-                "give one text at a time, or texts of one length in tokens",
-            )
-            inputs["attention_mask"] = mask.long()
-        elif host.kind == "transformer" and host.model.tokenizer.padding_side == "left":
-            inputs["attention_mask"] = torch.ones_like(ids)  # else a [PAD] near the front hides what stands before it
-        if token_types is not None and not host.causal:
-            inputs["token_type_ids"] = token_types
-    return inputs
+        return {} if mask is None else {"one_zero_attention_mask": mask.long()}
+    if mask is not None and not host.causal:  # right padding is invisible to a causal model
+        require(
+            host.masks,
+            f"{host.name} sees all positions and heeds no mask, so that padding would change its answers: "
+            "give one text at a time, or texts of one length in tokens",
+        )
+        return {"attention_mask": mask.long()}
+    if host.kind == "transformer" and host.model.tokenizer.padding_side == "left":
+        return {"attention_mask": torch.ones_like(ids)}  # else a [PAD] near the front hides what stands before it
+    return {}
 
 
 def _silent(host: Host, name: str) -> str:
@@ -155,6 +147,6 @@ def list_hooks(model: Any, text: str = "a b c") -> list[HookInfo]:
         with shared(host.model).lock, ExitStack() as handles, torch.no_grad():
             for name in names.values():
                 handles.enter_context(owned_hook(hook_dict[name], reader(name)))
-            host.model(ids, **_inputs(host, ids, None, None))
+            host.model(ids, **_inputs(host, ids, None))
     silent = [name for name in names.values() if name not in shapes]
     return [HookInfo(name, shapes.get(name), shorts.get(name)) for name in (*shapes, *silent)]

@@ -43,12 +43,13 @@ WHOLE: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
 ALIASES = {"resid_pre": "block_in"}
 SHORT_NAMES = (*WHOLE, *LAYERED)
 
-HEADS = ("unembed.", "mlm_head.", "ln_final.", "nsp_head.", "hook_unembed")
 PARTS = {  # what a checkpoint may lack: its name in messages, the hooks behind it, and who has it
     "mlm": ("language-model head", ("unembed.", "mlm_head.", "ln_final.", "hook_unembed"), "BertForMaskedLM"),
     "pooler": ("pooler", ("pooler.",), "BertModel"),
     "nsp": ("next-sentence head", ("nsp_head.",), "BertForPreTraining"),
 }
+AFTER = tuple(prefix for _, prefixes, _ in PARTS.values() for prefix in prefixes)
+"""The hooks that come after all blocks."""
 SWITCHED = {  # hooks that fire only after the user has switched them on, and the setting that does
     "hook_result": "use_attn_result",
     "hook_q_input": "use_split_qkv_input",
@@ -66,7 +67,7 @@ def layers_run(hooks: Sequence[str], n_layers: int) -> int:
         _, _, rest = name.partition("blocks.")
         if rest:
             depth = max(depth, int(rest.split(".")[0]) + 1)
-        elif name.startswith((*HEADS, "pooler.")):
+        elif name.startswith(AFTER):
             depth = n_layers
     return depth
 

@@ -57,6 +57,13 @@ class Meter:
         if self.whole is not None:
             self.whole.add(rows, positions, layers, backward)
 
+    def charge(self, forwards: int, forward_tokens: int) -> None:
+        """Count what was run elsewhere."""
+        self.forwards += forwards
+        self.forward_tokens += forward_tokens
+        if self.whole is not None:
+            self.whole.charge(forwards, forward_tokens)
+
 
 @dataclass(frozen=True)
 class Host:

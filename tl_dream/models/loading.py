@@ -148,7 +148,7 @@ class _Sample:
             length >= 2, f"{checkpoint.name!r} reads {config.max_position_embeddings} positions: too few for a text"
         )
         ids = torch.randint(config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
-        ids[ids == config.pad_token_id] = (config.pad_token_id or 0) - 1 if config.pad_token_id else 1
+        ids[ids == config.pad_token_id] = config.pad_token_id - 1 if config.pad_token_id else 1
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
         blocks: list[Tensor] = []

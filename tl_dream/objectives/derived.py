@@ -11,7 +11,7 @@ from torch import Tensor
 from tl_dream._arguments import Number, finite_number
 from tl_dream._errors import require
 from tl_dream.models import Host, attached, opened
-from tl_dream.objectives.judges import check_vocabulary
+from tl_dream.objectives.judges import SameTokens
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read, Score, Tokens
 from tl_dream.objectives.pickling import remembered
 from tl_dream.objectives.preactivations import reduced
@@ -159,14 +159,14 @@ class _Elsewhere:
     """What another model's hooks give for the words of a batch."""
 
     def __init__(self, model: Any, reads: tuple[Read, ...]) -> None:
-        self._model, self._reads = model, reads
-        self._checked: Any = None
+        self._model, self._reads, self._check = model, reads, SameTokens()
 
     def __call__(self, acts: Activations, rows: BatchContext) -> Activations:
         tokens: Tokens = acts[TOKENS]
         if id(self) not in tokens.judged:
             with opened(self._model) as host:
-                self._check(host, rows)
+                self._check(host.name, host.d_vocab, lambda: host.vocabulary.digest, rows)
+                _check_place(host, rows)
                 given: dict[str, Any] = {"mask": None if bool(rows.mask.all()) else rows.mask}
                 if tokens.weights is not None:
                     given |= {"embeddings": tokens.embed(host.W_E), "weights": tokens.weights}
@@ -174,12 +174,8 @@ class _Elsewhere:
                 tokens.judged[id(self)] = read_activations(own, self._reads, tokens.ids, **given)
         return tokens.judged[id(self)]
 
-    def _check(self, host: Host, rows: BatchContext) -> None:
-        if self._checked is not rows.vocabulary.tokenizer:
-            check_vocabulary(host.name, host.d_vocab, host.vocabulary.digest, rows)
-            self._checked = rows.vocabulary.tokenizer
-        device, length = rows.mask.device, rows.mask.shape[1]
-        require(
-            host.device == device, f"{host.name} is on {host.device}, the dreaming model on {device}: move one of them"
-        )
-        require(length <= host.n_ctx, f"{host.name} reads {host.n_ctx} tokens, a sentence has {length}: shorten it")
+
+def _check_place(host: Host, rows: BatchContext) -> None:
+    device, length = rows.mask.device, rows.mask.shape[1]
+    require(host.device == device, f"{host.name} is on {host.device}, the dreaming model on {device}: move one of them")
+    require(length <= host.n_ctx, f"{host.name} reads {host.n_ctx} tokens, a sentence has {length}: shorten it")

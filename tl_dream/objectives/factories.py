@@ -21,10 +21,11 @@ from tl_dream.objectives.preactivations import REDUCTIONS, in_place_of, preactiv
 from tl_dream.text import Positions
 
 
-def _call(name: str, *args: object, **options: object) -> str:
-    """`name(args, key=value)` without the options that are None: the formula a user could type."""
-    shown = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items() if value is not None]
-    return f"{name}({', '.join(shown)})"
+def formula_of(name: str, *shown: str, reduce: str = "max", **options: object) -> str:
+    """`name(shown, key=value)` without the options that are the default: the formula a user could type."""
+    options |= {} if reduce == "max" else {"reduce": reduce}
+    written = [f"{key}={value!r}" for key, value in options.items() if value is not None]
+    return f"{name}({', '.join([*shown, *written])})"
 
 
 def _one_layer(hook: str, layer: Any) -> Read:
@@ -88,8 +89,7 @@ def neuron(
     layer, unit, head, pos, key = map(plain, (layer, unit, head, pos, key))
     one_of("reduce", reduce, REDUCTIONS)
     read = _one_layer(hook, layer)
-    formula = _call("neuron", hook, layer=layer, head=head, unit=unit, pos=pos, key=key)
-    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+    formula = formula_of("neuron", repr(hook), layer=layer, head=head, unit=unit, pos=pos, key=key, reduce=reduce)
     pair = is_pattern(hook)
     require(key is not None or not pair, f"{formula}: an attention pattern needs key= (the position attended to)")
     require(pair or key is None, f"{formula}: key= (the position attended to) goes with attention patterns only")
@@ -174,9 +174,7 @@ def direction(
     read = _one_layer(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern and has no directions: use attention()")
     label = str(name) if name is not None else f"vector[{values.shape[0]}, norm {float(values.float().norm()):.3g}]"
-    formula = _call("direction", hook, layer=layer, head=head, pos=pos)
-    formula = f"direction({label}, {formula[len('direction(') :]}"
-    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+    formula = formula_of("direction", label, repr(hook), layer=layer, head=head, pos=pos, reduce=reduce)
 
     def tokens(acts: Activations, rows: BatchContext) -> Tensor:
         activation = units_of(acts[read], hook, head)
@@ -241,8 +239,8 @@ def match(
     read = _one_layer(hook, layer)
     require(not is_pattern(hook), f"{hook!r} is an attention pattern: it has no units to match")
     values = target.reshape(target.shape[0], -1)
-    shown = _call("match", hook, layer=layer, head=head, units=units, pos=None if pos == slice(None) else pos)
-    formula = f"match(target{list(target.shape)}, {shown[len('match(') :]}"
+    told: dict[str, Any] = {"layer": layer, "head": head, "units": units, "pos": None if pos == slice(None) else pos}
+    formula = formula_of("match", f"target{list(target.shape)}", repr(hook), **told)
 
     def errors(acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
         found = units_of(acts[read], hook, head)
@@ -288,8 +286,7 @@ def logit(token: Any, *, pos: Positions = None, log_prob: bool = False, reduce: 
     token, pos, log_prob = plain(token), plain(pos), flag("log_prob", log_prob)
     one_of("reduce", reduce, REDUCTIONS)
     read = Read("logits")
-    formula = _call("logit", token, pos=pos, log_prob=log_prob or None)
-    formula = formula if reduce == "max" else f"{formula[:-1]}, reduce={reduce!r})"
+    formula = formula_of("logit", repr(token), pos=pos, log_prob=log_prob or None, reduce=reduce)
 
     def tokens(acts: Activations, rows: BatchContext) -> Tensor:
         logits = acts[read]

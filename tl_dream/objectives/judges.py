@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,32 +69,48 @@ def _objective(formula: str, reads: tuple[Read, ...], values: Any) -> Objective:
             known[id(values)] = values(acts, rows)
         return known[id(values)]
 
-    def score(acts: Activations, rows: BatchContext) -> Tensor:
-        found, judged = asked(acts, rows)
-        return found.masked_fill(~judged, 0).sum(1) / judged.sum(1).clamp_min(1)
-
     def tokens(acts: Activations, rows: BatchContext) -> Tensor:
         found, judged = asked(acts, rows)
         return found.masked_fill(~judged, 0)
 
+    def score(acts: Activations, rows: BatchContext) -> Tensor:
+        return tokens(acts, rows).sum(1) / asked(acts, rows)[1].sum(1).clamp_min(1)
+
     return Objective(reads, formula, score, tokens, (None, "mean"))
+
+
+class SameTokens:
+    """Raises `DreamError` unless a judge's tokens are the dreaming model's; looks once at every tokenizer."""
+
+    def __init__(self) -> None:
+        self._seen: Any = None
+
+    def __call__(self, name: str, size: int, digest: Callable[[], str], rows: BatchContext) -> None:
+        """`digest` gives that of the judge's vocabulary (see `Vocabulary.digest`)."""
+        known = rows.vocabulary
+        if self._seen is known.tokenizer:
+            return
+        require(
+            size == known.d_vocab,
+            f"{name} knows {size} tokens, the dreaming model {known.d_vocab}: both must share one tokenizer",
+        )
+        require(
+            digest() == known.digest,
+            f"{name} has another vocabulary than the dreaming model's, of the same size: both must share one "
+            "tokenizer; bigrams counted with count_bigrams(model, texts) always do",
+        )
+        self._seen = known.tokenizer
 
 
 class _Bigrams:
     def __init__(self, judge: BigramModel) -> None:
-        self._judge = judge
-        self._checked: Any = None
+        self._judge, self._check = judge, SameTokens()
 
     def __call__(self, acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
         tokens: Tokens = acts[TOKENS]
-        self._check(rows)
+        self._check(repr(self._judge), len(self._judge.unigram), lambda: self._judge.vocabulary, rows)
         self._judge = self._judge.on(tokens.ids.device)
         return self._judge.log_probabilities(tokens, rows)
-
-    def _check(self, rows: BatchContext) -> None:
-        if self._checked is not rows.vocabulary.tokenizer:
-            check_vocabulary(repr(self._judge), len(self._judge.unigram), self._judge.vocabulary, rows)
-            self._checked = rows.vocabulary.tokenizer
 
 
 def _own_head(acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
@@ -107,22 +125,19 @@ class _Judge:
     """Another model, attached for every look."""
 
     def __init__(self, model: Any, masked: bool) -> None:
-        self._model, self._masked = model, masked
-        self._checked: Any = None
+        self._model, self._masked, self._check = model, masked, SameTokens()
 
     def __call__(self, acts: Activations, rows: BatchContext) -> tuple[Tensor, Tensor]:
         tokens: Tokens = acts[TOKENS]
         with opened(self._model) as host:
-            self._check(host, rows)
+            self._check(host.name, host.d_vocab, lambda: host.vocabulary.digest, rows)
             if self._masked:
                 return self._each_masked(tokens, tokens.embed(host.W_E), rows), rows.words
             hook = host.resolve("logits")
             mask = None if bool(rows.mask.all()) else rows.mask
-            if tokens.weights is None:
-                logits = forward(host, tokens.ids, [hook], mask=mask)[hook]
-            else:
-                logits = forward(host, tokens.ids, [hook], embeddings=tokens.embed(host.W_E), mask=mask)[hook]
-            _charge(tokens.meter, host.meter)
+            soft = None if tokens.weights is None else tokens.embed(host.W_E)
+            own = replace(host, meter=tokens.meter)
+            logits = forward(own, tokens.ids, [hook], embeddings=soft, mask=mask)[hook]
             return _judged(logits, tokens, rows, host.causal)
 
     def _each_masked(self, tokens: Tokens, embeddings: Float[Tensor, "batch pos d"], rows: BatchContext) -> Tensor:
@@ -147,32 +162,9 @@ class _Judge:
                 checkpoint(work, *given, use_reentrant=False, preserve_rng_state=False) if again else work(*given)
             )
         for meter in meters:
-            _charge(tokens.meter, meter)
+            tokens.meter.charge(meter.forwards, meter.forward_tokens)
         values = torch.cat(found) if found else embeddings.new_zeros(0)
         return values.new_zeros(tokens.ids.shape).index_put((row, pos), values)
-
-    def _check(self, host: Host, rows: BatchContext) -> None:
-        if self._checked is not rows.vocabulary.tokenizer:
-            check_vocabulary(host.name, host.d_vocab, host.vocabulary.digest, rows)
-            self._checked = rows.vocabulary.tokenizer
-
-
-def check_vocabulary(name: str, size: int, digest: str, rows: BatchContext) -> None:
-    """Raise `DreamError` unless these tokens (see `Vocabulary.digest`) are the dreaming model's."""
-    require(
-        size == rows.vocabulary.d_vocab,
-        f"{name} knows {size} tokens, the dreaming model {rows.vocabulary.d_vocab}: both must share one tokenizer",
-    )
-    require(
-        digest == rows.vocabulary.digest,
-        f"{name} has another vocabulary than the dreaming model's, of the same size: both must share one tokenizer; "
-        "bigrams counted with count_bigrams(model, texts) always do",
-    )
-
-
-def _charge(meter: Meter, spent: Meter) -> None:
-    meter.forwards += spent.forwards
-    meter.forward_tokens += spent.forward_tokens
 
 
 def _some_masked(

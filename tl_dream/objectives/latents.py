@@ -14,7 +14,7 @@ from torch import Tensor
 from tl_dream._arguments import Whole, is_whole, one_of, plain
 from tl_dream._errors import DreamError, require
 from tl_dream.models import isolated, units_of
-from tl_dream.objectives.factories import numbers_of
+from tl_dream.objectives.factories import formula_of, numbers_of
 from tl_dream.objectives.objective import Activations, BatchContext, Objective, Read
 from tl_dream.objectives.pickling import remembered
 from tl_dream.objectives.preactivations import REDUCTIONS, climbed_while_off, reduced
@@ -67,9 +67,7 @@ def latent(
     require(hook is not None, told)
     assert hook is not None
     read = Read(hook, layer)
-    options = {"layer": layer, "pos": pos, **({} if reduce == "max" else {"reduce": reduce})}
-    told = "".join(f", {key}={value!r}" for key, value in options.items() if value is not None)
-    formula = f"latent({type(sae).__name__}, {index}, hook={hook!r}{told})"
+    formula = formula_of("latent", type(sae).__name__, str(index), hook=hook, layer=layer, pos=pos, reduce=reduce)
     return _one_latent(*_encoder(sae, index), read, pos, reduce, formula)
 
 

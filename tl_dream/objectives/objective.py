@@ -124,10 +124,7 @@ class BatchContext:
         """
         key = repr(pos)
         if key not in self._found:
-            known: dict[Sentence, tuple[int, ...]] = {}
-            for sentence in self.sentences:
-                if sentence not in known:
-                    known[sentence] = self.vocabulary.locate(sentence, pos)
+            known = {sentence: self.vocabulary.locate(sentence, pos) for sentence in dict.fromkeys(self.sentences)}
             found = [known[sentence] for sentence in self.sentences]
             most = max(1, max(len(row) for row in found))
             index = torch.zeros(len(found), most, dtype=torch.long)

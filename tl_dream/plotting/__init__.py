@@ -2,7 +2,7 @@
 
 from tl_dream.plotting.canvas import check_figure_path, save_figure
 from tl_dream.plotting.concepts import dose_response, edit_table
-from tl_dream.plotting.curves import accuracy_by_layer, cost_curves, median_curve, pareto, search_costs
+from tl_dream.plotting.curves import accuracy_by_layer, cost_curves, pareto, search_costs
 from tl_dream.plotting.histories import annealing, dream_history
 from tl_dream.plotting.portraits import corpus_sentences, portrait
 from tl_dream.plotting.reconstructions import kept_curves, read_back

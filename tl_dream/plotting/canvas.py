@@ -1,4 +1,4 @@
-"""Style, colours, the place of a picture, its title and legend, and figures saved: what all plots share."""
+"""The style around a picture, its place, its title and legend, and figures saved: what all plots share."""
 
 from __future__ import annotations
 

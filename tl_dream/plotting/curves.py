@@ -174,8 +174,8 @@ def _curve(dream: Dream) -> Curve:
     for history in (dream.history, *(run.history for run in dream.others)):
         require(
             len(history.forward_tokens) == len(history.hard_score),
-            "a dream's history does not tell what it cost (forward_tokens): it was saved by an earlier version; dream "
-            "anew",
+            "a dream's history does not tell what it cost (forward_tokens), as those of the article's files don't: "
+            "dream anew",
         )
         records += zip(history.forward_tokens, history.hard_score, strict=True)
     best = max(_starts(dream))

@@ -126,12 +126,7 @@ def _name(row: Reconstruction) -> str:
 
 def _costs(rows: tuple[Reconstruction, ...]) -> dict[str, tuple[list[str], float]]:
     """Right tokens, certificate, loss and seconds of every row, as far as they are known, and points for them."""
-    columns = {
-        "right": [f"{row.right}/{row.total}" for row in rows],
-        "certified": ["-" if row.certificate is None else "yes" if row.certified else "no" for row in rows],
-        "loss": [f"{row.loss:.1e}" for row in rows],
-        "seconds": [f"{row.cost.seconds:.1f}" if row.cost.known else "-" for row in rows],
-    }
+    columns = {name: [row.cells[name] for row in rows] for name in rows[0].cells}
     return {
         name: (cells, max(text_width(name, bold=True), *map(text_width, cells)) + 9)
         for name, cells in columns.items()

@@ -41,7 +41,7 @@ from tl_dream.plotting.style import (
     wrapped,
     written,
 )
-from tl_dream.results import MaskedPredictions, NeighbourTable, Place, TokenTable
+from tl_dream.results import MaskedPredictions, NeighbourTable, TokenTable, around
 from tl_dream.results import readable as as_text
 
 WIDTH, BAR = 6.3, 0.19
@@ -49,15 +49,9 @@ WIDTH, BAR = 6.3, 0.19
 
 
 def _title(result: TokenTable | NeighbourTable, what: str) -> str:
-    return f"{what} at position {result.place.pos}: {result.objective} on {result.model}\n{_sentence(result.place)}"
-
-
-def _sentence(where: Place, reach: int = 9) -> str:
-    """The sentence around the position, which stands in brackets."""
-    first, last = max(0, where.pos - reach), min(len(where.tokens), where.pos + reach + 1)
-    words = [readable(token) for token in where.tokens[first:last]]
-    words[where.pos - first] = f"[{words[where.pos - first]}]"
-    return ("… " if first else "") + " ".join(words) + (" …" if last < len(where.tokens) else "")
+    where = result.place
+    sentence = around(where.tokens, where.pos, 9, readable)
+    return f"{what} at position {where.pos}: {result.objective} on {result.model}\n{sentence}"
 
 
 @styled

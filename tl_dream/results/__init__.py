@@ -6,6 +6,7 @@ from tl_dream.results.base import (
     Cost,
     Provenance,
     SavedResult,
+    around,
     check_kind,
     declared,
     made_with,
@@ -14,7 +15,6 @@ from tl_dream.results.base import (
     table,
 )
 from tl_dream.results.concepts import (
-    FAR,
     HEAD,
     Carrying,
     ConceptReading,
@@ -23,7 +23,7 @@ from tl_dream.results.concepts import (
     Sensitivity,
     carrying_lines,
 )
-from tl_dream.results.corpora import CorpusHit, CorpusResult, EssentialTokens, TokenPair, gapped
+from tl_dream.results.corpora import CorpusHit, CorpusResult, EssentialTokens, TokenPair
 from tl_dream.results.dreams import Dream, Frontier, FrontPoint, History, Run, ScoredText, get_run
 from tl_dream.results.edits import WITH_CONCEPT, Change, ConceptEdit, EditRow, MinimalDream, Steering
 from tl_dream.results.layers import Kept, KeptTokens, LayerReconstructions
@@ -34,7 +34,6 @@ from tl_dream.results.portraits import (
     Portrait,
     PortraitDream,
     Standing,
-    common_lines,
 )
 from tl_dream.results.reconstructions import Certificate, Reconstruction, Swap
 from tl_dream.results.scans import (

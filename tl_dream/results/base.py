@@ -8,13 +8,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from tl_dream._errors import DreamError, require
 from tl_dream._files import read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas
 
 VERSION = 1
 
@@ -119,6 +122,13 @@ def readable(token: str) -> str:
     return text.replace("\n", "\\n")
 
 
+def around(tokens: Sequence[str], pos: int, reach: int, shown: Callable[[str], str] = readable) -> str:
+    """So many tokens on either side of a position, which stands in brackets; "…" for those left out."""
+    first, last = max(0, pos - reach), min(len(tokens), pos + reach + 1)
+    words = [f"[{shown(token)}]" if i == pos else shown(token) for i, token in enumerate(tokens[first:last], first)]
+    return ("… " if first else "") + " ".join(words) + (" …" if last < len(tokens) else "")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, the last one ragged."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
@@ -126,6 +136,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join([*(cell.ljust(w) for cell, w in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip()
         for row in (head, *rows)
     )
+
+
+def frame_of(rows: Any, columns: Sequence[str] | None = None) -> pandas.DataFrame:
+    """What `pandas.DataFrame` makes of it; pandas is slow to import, so only where somebody wants a frame."""
+    import pandas
+
+    return pandas.DataFrame(rows, columns=columns)
 
 
 def cut_short(stopped: str) -> str:
@@ -189,7 +206,7 @@ class SavedResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the keys are part of the file format, whose version is `version`."""
-        data = asdict(self)
+        data = fields_as_data(self)
         cost, provenance = data.pop("cost", {}), data.pop("provenance")
         return {"kind": self.kind, "version": VERSION, **data, **cost, "provenance": provenance}
 
@@ -215,6 +232,21 @@ class SavedResult:
     def load(cls: type[S], path: str | os.PathLike[str]) -> S:
         """Read what `save` wrote."""
         return cls.from_json(read_json(path))
+
+
+def fields_as_data(made: Any) -> dict[str, Any]:
+    """The fields of a dataclass as plain data: results in them as their own JSON, tuples as they are."""
+    return {field.name: _as_data(getattr(made, field.name)) for field in fields(made)}
+
+
+def _as_data(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if is_dataclass(value):
+        return fields_as_data(value)
+    if isinstance(value, tuple | list):
+        return type(value)(map(_as_data, value))
+    return {key: _as_data(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def read_fields(kind: type[D], data: Mapping[str, Any], exactly: bool = True) -> D:

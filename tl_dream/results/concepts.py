@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_lengths, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, read_fields, readable, table
+from tl_dream.results.base import Cost, SavedResult, frame_of, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -104,22 +104,14 @@ class Evidence:
     bootstraps_drawn: int
     carrying: Carrying | None = None
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        """The inverse of `dataclasses.asdict` through JSON.
-
-        Raises:
-            DreamError: a number that is none, or estimators that do not fit together. KeyError, TypeError, ValueError:
-                a part that is missing or of another kind.
-        """
-        made = read_fields(cls, data)
-        known = set(made.accuracies)
+    def check_parts(self) -> None:
+        """Raise DreamError unless what a file holds fits together."""
+        known = set(self.accuracies)
         require(
-            made.estimator in known and known == set(made.intervals) == set(made.agreement),
-            f"accuracies, intervals and agreement are of the estimators {sorted(known)}, {sorted(made.intervals)} and "
-            f"{sorted(made.agreement)}, and the direction's is {made.estimator!r}: they do not fit together",
+            self.estimator in known and known == set(self.intervals) == set(self.agreement),
+            f"accuracies, intervals and agreement are of the estimators {sorted(known)}, {sorted(self.intervals)} and "
+            f"{sorted(self.agreement)}, and the direction's is {self.estimator!r}: they do not fit together",
         )
-        return made
 
     def row(self) -> tuple[str, ...]:
         """What a receipt prints of it, in the columns of HEAD."""
@@ -233,9 +225,7 @@ class ConceptReading(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a layer and word: layer, pos, token, value, label."""
-        import pandas
-
-        return pandas.DataFrame([asdict(row) | {"token": readable(row.token)} for row in self.rows])
+        return frame_of([asdict(row) | {"token": readable(row.token)} for row in self.rows])
 
 
 @dataclass(frozen=True)
@@ -278,6 +268,4 @@ class Sensitivity(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a text: text, value."""
-        import pandas
-
-        return pandas.DataFrame({"text": self.texts, "value": self.values})
+        return frame_of({"text": self.texts, "value": self.values})

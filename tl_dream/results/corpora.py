@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_lengths, check_places, check_that, whole_number
-from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, readable, table
+from tl_dream.results.base import Cost, SavedResult, around, cut_short, frame_of, readable, table
 from tl_dream.results.dreams import ScoredText
 
 if TYPE_CHECKING:
@@ -39,29 +39,17 @@ class CorpusHit:
     activations: tuple[float | None, ...] | None
     line: int
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> CorpusHit:
-        """The inverse of `asdict`.
+    def check_parts(self) -> None:
+        """Raise ValueError unless what a file holds fits together."""
+        check_lengths(self, "tokens", "ids", *(["activations"] if self.activations else []))
+        check_that(min((*self.ids, self.line)) >= 0, "ids and line", (self.ids, self.line), "numbers from 0")
+        check_places("pos", () if self.pos is None else (self.pos,), len(self.tokens))
 
-        Raises:
-            KeyError, TypeError, ValueError: something is missing, or not what a search writes.
-        """
-        hit = read_fields(cls, data)
-        tokens, pos = len(hit.tokens), hit.pos or 0
-        if min(*hit.ids, hit.line, pos) < 0 or len(hit.ids) != tokens or len(hit.activations or hit.ids) != tokens:
-            raise ValueError(f"the tokens, ids, activations and line of a sentence don't fit: {dict(data)!r:.200}")
-        if pos >= max(1, tokens):
-            raise ValueError(f"position {pos} of {tokens} tokens")
-        return hit
-
-    def marked(self, reach: int = 12) -> str:
+    def marked(self) -> str:
         """The words around the position, which stands in brackets."""
         if self.pos is None:
             return self.text if len(self.text) <= 100 else self.text[:99] + "…"
-        first, last = max(0, self.pos - reach), min(len(self.tokens), self.pos + reach + 1)
-        shown = map(readable, self.tokens[first:last])
-        words = [f"[{token}]" if i == self.pos else token for i, token in enumerate(shown, first)]
-        return ("… " if first else "") + " ".join(words) + (" …" if last < len(self.tokens) else "")
+        return around(self.tokens, self.pos, 12)
 
 
 @dataclass(frozen=True)
@@ -124,20 +112,11 @@ class CorpusResult(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a sentence: score, line, pos, token, text."""
-        import pandas
-
-        return pandas.DataFrame(
-            [
-                {
-                    "score": hit.score,
-                    "line": hit.line,
-                    "pos": hit.pos,
-                    "token": None if hit.pos is None else readable(hit.tokens[hit.pos]),
-                    "text": hit.text,
-                }
-                for hit in self.top
-            ]
-        )
+        rows = [
+            (hit.score, hit.line, hit.pos, None if hit.pos is None else readable(hit.tokens[hit.pos]), hit.text)
+            for hit in self.top
+        ]
+        return frame_of(rows, ("score", "line", "pos", "token", "text"))
 
 
 SHADE = 0.35
@@ -295,12 +274,8 @@ class EssentialTokens(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a free token: pos, token, drop, alone, essential."""
-        import pandas
-
-        return pandas.DataFrame(
-            [
-                {"pos": i, "token": readable(self.whole.tokens[i]), "drop": drop, "alone": alone}
-                | {"essential": i in self.kept}
-                for i, drop, alone in zip(self.free, self.drops, self.alone, strict=True)
-            ]
-        )
+        rows = [
+            (i, readable(self.whole.tokens[i]), drop, alone, i in self.kept)
+            for i, drop, alone in zip(self.free, self.drops, self.alone, strict=True)
+        ]
+        return frame_of(rows, ("pos", "token", "drop", "alone", "essential"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import Whole, check_lengths, check_places, check_that, is_whole, plain
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, free_spans, readable, table
+from tl_dream.results.base import Cost, SavedResult, frame_of, free_spans, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -94,10 +94,8 @@ class History:
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a record: step, forward_tokens, temperature, soft_score, hard_score, text."""
-        import pandas
-
         none = (None,) * len(self)
-        return pandas.DataFrame(
+        return frame_of(
             {
                 "step": self.step,
                 "forward_tokens": self.forward_tokens or none,
@@ -281,11 +279,7 @@ class Frontier(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a text of the front: score, fluency, text."""
-        import pandas
-
-        return pandas.DataFrame(
-            [{"score": p.scored.score, "fluency": p.fluency, "text": p.scored.text} for p in self.front]
-        )
+        return frame_of([{"score": p.scored.score, "fluency": p.fluency, "text": p.scored.text} for p in self.front])
 
 
 def get_run(dream: Dream, run: Whole) -> Run:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, read_value, readable, table
+from tl_dream.results.base import (
+    Cost,
+    SavedResult,
+    cut_short,
+    fields_as_data,
+    frame_of,
+    read_fields,
+    read_value,
+    readable,
+    table,
+)
 from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
@@ -83,9 +93,8 @@ class EditRow:
     history: History | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        data = {key: value for key, value in asdict(self).items() if key != "history" or value is not None}
-        return {**data, "tokens": list(self.tokens), "changed": [change.to_json() for change in self.changed]}
+        """Plain data; the history only where there is one."""
+        return {key: value for key, value in fields_as_data(self).items() if key != "history" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -199,15 +208,9 @@ class ConceptEdit(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a move."""
-        import pandas
-
         columns = ("layer", "magnitude", "control", "text", "loss", "start_loss", "gap", "seconds")
-        frame = pandas.DataFrame({name: [getattr(row, name) for row in self.rows] for name in columns})
+        frame = frame_of({name: [getattr(row, name) for row in self.rows] for name in columns})
         return frame.assign(changed=[len(row.changed) for row in self.rows])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; the keys are part of the file format."""
-        return {**super().to_json(), "rows": [row.to_json() for row in self.rows]}
 
 
 @dataclass(frozen=True)
@@ -260,9 +263,7 @@ class Steering(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a steered layer, reading layer and word: the keys of `rows`."""
-        import pandas
-
-        return pandas.DataFrame([{**row, "token": readable(str(row["token"]))} for row in self.rows])
+        return frame_of([{**row, "token": readable(str(row["token"]))} for row in self.rows])
 
 
 @dataclass(frozen=True)
@@ -316,20 +317,11 @@ class MinimalDream(SavedResult):
                 f"{self.objective} on {self.model}",
                 table(("", "score", "text"), rows),
                 f"to reach {self.above:.4f}: {told} ({sure})",
-                f"cost: {self.cost.forwards:,} forwards, {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
+                f"{self.cost}; seed {self.seed}{cut_short(self.stopped)}",
             )
         )
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a changed word: pos, before (None without a start), after."""
-        import pandas
-
-        return pandas.DataFrame(
-            [
-                {"pos": i, "before": self.start and readable(self.start.tokens[i])}
-                | {"after": readable(self.best.tokens[i])}
-                for i in self.changed
-            ],
-            columns=["pos", "before", "after"],
-        )
+        rows = [(i, self.start and readable(self.start.tokens[i]), readable(self.best.tokens[i])) for i in self.changed]
+        return frame_of(rows, ("pos", "before", "after"))

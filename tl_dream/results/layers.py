@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_places, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, cut_short, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:
@@ -49,32 +49,16 @@ class LayerReconstructions(SavedResult):
 
     def __str__(self) -> str:
         first = self.layers[0]
-        rows = [
-            (
-                str(r.layer if r.layer is not None else r.hook),
-                f"{r.right}/{r.total}",
-                "-" if r.certificate is None else "yes" if r.certified else "no",
-                f"{r.loss:.1e}",
-                f"{r.cost.seconds:.1f}" if r.cost.known else "-",
-                r.text,
-            )
-            for r in self.by_layer
-        ]
+        rows = [(str(r.hook if r.layer is None else r.layer), *r.cells.values(), r.text) for r in self.by_layer]
         notes = [f"{first.short_hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
         if self.damage is not None:
             notes.append(f"every target damaged first: {self.damage}")
-        notes.append(table(("layer", "right", "certified", "loss", "seconds", "read back"), rows))
+        notes.append(table(("layer", *first.cells, "read back"), rows))
         return "\n".join(notes)
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a layer, with the columns of `Reconstruction.summary`."""
-        import pandas
-
-        return pandas.DataFrame([one.summary() | {"tokens": [*map(readable, one.tokens)]} for one in self.layers])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: `layers` holds a whole reconstruction each, their summary among its keys."""
-        return {**super().to_json(), "layers": [layer.to_json() for layer in self.layers]}
+        return frame_of([one.summary() | {"tokens": [*map(readable, one.tokens)]} for one in self.layers])
 
 
 @dataclass(frozen=True)
@@ -182,26 +166,16 @@ class KeptTokens(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a record; the other tokens are in `alternatives_frame`."""
-        import pandas
-
         rows = [asdict(record) for record in self.records]
-        return pandas.DataFrame([{key: row[key] for key in row if key != "alternatives"} for row in rows])
+        return frame_of([{key: row[key] for key in row if key != "alternatives"} for row in rows])
 
     def alternatives_frame(self) -> pandas.DataFrame:
         """A pandas frame of the tokens that could replace a kept one at the least cost, one row each, cheapest first
         at every position: text, layer, damage, pos, token, other, cost (see `Swap.cost`), error."""
-        import pandas
-
         rows = [
-            {
-                "text": record.text,
-                "layer": record.layer,
-                "damage": record.damage,
-                **{"pos": swap.pos, "token": readable(swap.token), "other": readable(swap.other)},
-                **{"cost": swap.cost, "error": swap.error},
-            }
-            for record in self.records
-            for swaps in record.alternatives
-            for swap in swaps
+            (kept.text, kept.layer, kept.damage, s.pos, readable(s.token), readable(s.other), s.cost, s.error)
+            for kept in self.records
+            for swaps in kept.alternatives
+            for s in swaps
         ]
-        return pandas.DataFrame(rows)
+        return frame_of(rows, ("text", "layer", "damage", "pos", "token", "other", "cost", "error"))

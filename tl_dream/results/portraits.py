@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, read_fields, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
 from tl_dream.results.corpora import CorpusResult, EssentialTokens
 from tl_dream.results.dreams import ScoredText
 from tl_dream.results.scans import TokenTable
@@ -71,10 +71,6 @@ class DiverseDreams(SavedResult):
 
     kind = "diverse_dreams"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; the keys are part of the file format, whose version is `version`."""
-        return {**super().to_json(), "dreams": [one.to_json() for one in self.dreams]}
-
     def check_parts(self) -> None:
         """Raise ValueError unless what a file holds fits together."""
         check_that(bool(self.dreams), "dreams", self.dreams, "a dream or more")
@@ -93,9 +89,7 @@ class DiverseDreams(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a dream: score, essential, text."""
-        import pandas
-
-        return pandas.DataFrame(
+        return frame_of(
             [{"score": one.whole.score, "essential": one.short, "text": one.whole.text} for one in self.dreams]
         )
 
@@ -214,11 +208,6 @@ class PortraitDream:
     essential: EssentialTokens
     fluency: float | None = None
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> PortraitDream:
-        """The inverse of what a portrait writes."""
-        return read_fields(cls, data)
-
 
 @dataclass(frozen=True)
 class Portrait(SavedResult):
@@ -271,14 +260,6 @@ class Portrait(SavedResult):
         check_that(self.deviation > 0, "deviation", self.deviation, "above 0")
         check_that(bool(self.dreams), "dreams", self.dreams, "a dream or more")
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; the keys are part of the file format, whose version is `version`."""
-        whole = {
-            name: value and value.to_json() for name, value in vars(self).items() if isinstance(value, SavedResult)
-        }
-        dreams = [{**vars(one), "essential": one.essential.to_json()} for one in self.dreams]
-        return {**super().to_json(), **whole, "dreams": dreams}
-
     @property
     def distinguished(self) -> bool:
         """Whether something tells the unit from a random direction; False where that was not asked."""
@@ -319,18 +300,9 @@ class Portrait(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a dream: kind, score, deviations, essential, fluency, text."""
-        import pandas
-
-        return pandas.DataFrame(
-            [
-                {
-                    "kind": one.kind,
-                    "score": one.essential.whole.score,
-                    "deviations": self.height(one.essential.whole.score),
-                    "essential": one.essential.short,
-                    "fluency": one.fluency,
-                    "text": one.essential.whole.text,
-                }
-                for one in self.dreams
-            ]
-        )
+        rows = [
+            (one.kind, whole.score, self.height(whole.score), one.essential.short, one.fluency, whole.text)
+            for one in self.dreams
+            for whole in [one.essential.whole]
+        ]
+        return frame_of(rows, ("kind", "score", "deviations", "essential", "fluency", "text"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, free_spans, readable
+from tl_dream.results.base import Cost, SavedResult, frame_of, free_spans, readable
 from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
@@ -307,22 +307,23 @@ class Reconstruction(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a searched position: token, the true one, the cheapest other token and its cost."""
-        import pandas
-
+        truth = self.truth.tokens if self.truth is not None and len(self.truth.tokens) == len(self.tokens) else None
         rows = []
         for slot, pos in enumerate(self.free):
             others = self.alternatives[slot] if self.alternatives else ()
-            known = self.truth is not None and len(self.truth.tokens) == len(self.tokens)
-            rows.append(
-                {
-                    "pos": pos,
-                    "token": readable(self.tokens[pos]),
-                    "truth": readable(self.truth.tokens[pos]) if known and self.truth is not None else None,
-                    "other": readable(others[0].other) if others else None,
-                    "other_cost": others[0].cost if others else math.nan,
-                }
-            )
-        return pandas.DataFrame(rows)
+            cheapest = (readable(others[0].other), others[0].cost) if others else (None, math.nan)
+            rows.append((pos, readable(self.tokens[pos]), truth and readable(truth[pos]), *cheapest))
+        return frame_of(rows, ("pos", "token", "truth", "other", "other_cost"))
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """How well it was read back, as the columns of a table: right, certified, loss, seconds; "-" is not known."""
+        return {
+            "right": f"{self.right}/{self.total}",
+            "certified": "-" if self.certificate is None else "yes" if self.certified else "no",
+            "loss": f"{self.loss:.1e}",
+            "seconds": f"{self.cost.seconds:.1f}" if self.cost.known else "-",
+        }
 
     def summary(self) -> dict[str, Any]:
         """What a table of layers shows: layer, text, tokens, right, total, exact, certified, loss, seconds."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_lengths, check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, readable, table
+from tl_dream.results.base import Cost, SavedResult, around, cut_short, frame_of, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -35,9 +35,7 @@ class Place:
         check_places("pos", (self.pos,), len(self.tokens))
 
     def __str__(self) -> str:
-        shown = map(readable, self.tokens)
-        marked = [f"[{token}]" if i == self.pos else token for i, token in enumerate(shown)]
-        return f"position {self.pos} of: {' '.join(marked)}"
+        return f"position {self.pos} of: {around(self.tokens, self.pos, len(self.tokens))}"
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,8 @@ class TokenTable(SavedResult):
 
     def __str__(self) -> str:
         named = [(str(i + 1), row, readable(row.token)) for i, row in enumerate(self.top)]
-        named += (
-            [("", self.chosen, f"{readable(self.chosen.token)} (the sentence's own)")]
-            if self.chosen is not None
-            else []
-        )
+        if self.chosen is not None:
+            named.append(("", self.chosen, f"{readable(self.chosen.token)} (the sentence's own)"))
         rows = [
             (number, f"{row.score:.4f}", "-" if row.id is None else str(row.id), name) for number, row, name in named
         ]
@@ -120,9 +115,7 @@ class TokenTable(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a token: token, id, score."""
-        import pandas
-
-        return pandas.DataFrame([_shown(row) for row in self.top])
+        return frame_of([_shown(row) for row in self.top])
 
 
 @dataclass(frozen=True)
@@ -173,11 +166,9 @@ class WordWeights(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a token of a record: step, token, weight."""
-        import pandas
-
         records = zip(self.step, self.tokens, self.weights, strict=True)
         rows = [(step, readable(token), weight) for step, *both in records for token, weight in zip(*both, strict=True)]
-        return pandas.DataFrame(rows, columns=["step", "token", "weight"])
+        return frame_of(rows, columns=["step", "token", "weight"])
 
 
 @dataclass(frozen=True)
@@ -251,9 +242,7 @@ class NeighbourTable(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a neighbour: token, id, distance, score, found."""
-        import pandas
-
-        return pandas.DataFrame([_shown(row) for row in self.neighbours])
+        return frame_of([_shown(row) for row in self.neighbours])
 
 
 @dataclass(frozen=True)
@@ -297,9 +286,7 @@ class MaskedPredictions(SavedResult):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas frame, one row a prediction: pos, token, id, logit, probability."""
-        import pandas
-
-        return pandas.DataFrame(
+        return frame_of(
             [
                 {"pos": place.pos, **_shown(row)}
                 for place, rows in zip(self.places, self.predictions, strict=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -94,12 +94,7 @@ def corpus_search(
             )
         reader = ShardReader(corpus, host.vocabulary, shard_lines, longest)
         scan = CorpusPass(host, objectives, top, default_batch_tokens(host, batch_tokens))
-        same = {
-            "model": host.name,
-            "objectives": [repr(one) for one in objectives],
-            "top": top,
-            "max_tokens": longest,
-        }
+        same = {"model": host.name, "objectives": [*map(repr, objectives)], "top": top, "max_tokens": longest}
         saved = None if checkpoint is None else SavedProgress(checkpoint, same)
         earlier = 0.0
 
@@ -133,7 +128,9 @@ def corpus_search(
         ) as bar:
             if saved is not None:
                 earlier = saved.resume(scan, reader, bar)
-            with keeping(lambda _, why: found(why)), _flushed(saved):
+            with keeping(lambda _, why: found(why)), ExitStack() as after:
+                if saved is not None:
+                    after.callback(saved.flush)  # whatever ends the search, what was finished is written
                 for shard in reader:
                     scan.run(shard, bar)
                     if saved is not None:
@@ -141,16 +138,6 @@ def corpus_search(
                     if host.late:
                         return found("seconds")
         return found()
-
-
-@contextmanager
-def _flushed(saved: SavedProgress | None) -> Iterator[None]:
-    """Whatever ends the search, what was finished is written."""
-    try:
-        yield
-    finally:
-        if saved is not None:
-            saved.flush()
 
 
 def _check_found(corpus: Corpus, reader: ShardReader, scan: CorpusPass) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tl_dream._errors import DreamError, require
 from tl_dream.objectives import BatchContext, evaluate
-from tl_dream.results import VERSION, CorpusHit, check_kind, check_writable, read_json, write_bytes
+from tl_dream.results import VERSION, CorpusHit, check_kind, check_writable, read_json, read_value, write_bytes
 from tl_dream.scans.corpus_pass import CorpusPass
 from tl_dream.text import Sentence, ShardReader
 
@@ -67,11 +67,7 @@ class SavedProgress:
             "seconds": seconds,
             "skipped": dict(scan.skipped),
             "rankings": [
-                {
-                    "scored": ranking.scored,
-                    "skipped": dict(ranking.skipped),
-                    "hits": ranking.best(),
-                }
+                {"scored": ranking.scored, "skipped": dict(ranking.skipped), "hits": ranking.best()}
                 for ranking in scan.rankings
             ],
         }
@@ -127,15 +123,15 @@ class SavedProgress:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DreamError(f"the checkpoint {str(self._path)!r} is broken ({error!r}): {advice}") from error
 
-    def _scores_again(self, scan: CorpusPass, most: int = 16) -> bool:
-        """Whether the best sentences of some objectives score as they did."""
+    def _scores_again(self, scan: CorpusPass) -> bool:
+        """Whether the best sentences of some objectives, 16 or more where there are so many, score as they did."""
         kept = [
             (one, ranking.best()[0])
             for one, ranking in zip(scan.objectives, scan.rankings, strict=True)
             if ranking.best()
         ]
         frame = scan.host.vocabulary.frame_ids
-        for objective, hit in kept[:: max(1, len(kept) // most)]:
+        for objective, hit in kept[:: max(1, len(kept) // 16)]:
             sentence = Sentence(hit.text, hit.ids, hit.tokens, tuple(i in frame for i in hit.ids), ())
             ids, _ = scan.host.pad([hit.ids])
             again = float(evaluate(scan.host, objective, ids, BatchContext.of(scan.host, [sentence])))
@@ -151,7 +147,7 @@ class SavedProgress:
         for ranking, saved in zip(scan.rankings, data["rankings"], strict=True):
             ranking.scored = _count(saved["scored"])
             ranking.skipped = _counts(saved["skipped"])
-            for hit in map(CorpusHit.from_json, saved["hits"]):
+            for hit in (read_value("a sentence", CorpusHit, hit) for hit in saved["hits"]):
                 if not hit.ids or max(hit.ids) >= scan.host.d_vocab or len(hit.ids) > scan.host.n_ctx:
                     raise ValueError(f"the model does not read {hit.text!r:.80}")
                 ranking.add(hit)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tl_dream._errors import DreamError, require
+from tl_dream._errors import DreamError, require, shortened
 from tl_dream.text.encodings import HEAD, encoding_of, parts_of
 from tl_dream.text.prompts import Sentence
 from tl_dream.text.vocabulary import Vocabulary
@@ -68,11 +68,12 @@ class Corpus:
                 _has_texts(texts) or _has_columns(texts),
                 f"column= goes with a data set or an iterable of rows, not with {type(texts).__name__}",
             )
-            return cls(f"the column {column!r}", _length(texts, column), "line", _Column(texts, column))
+            held = texts[column] if isinstance(texts, Mapping) else texts
+            return cls(f"the column {column!r}", _length(held), "line", _Column(texts, column))
         if isinstance(texts, str | os.PathLike):
             path = Path(texts)
             hint = "" if isinstance(texts, os.PathLike) else "; texts of your own go in a list"
-            require(_exists(path), f"there is no file {_short(str(path))}{hint}")
+            require(_exists(path), f"there is no file {shortened(repr(str(path)))}{hint}")
             require(path.is_file(), f"{str(path)!r} is not a file: give a text file with a sentence a line")
             with _readable(path), path.open("rb") as file:
                 return cls(str(path), path.stat().st_size, "B", path, encoding_of(file.read(HEAD), str(path)))
@@ -80,7 +81,7 @@ class Corpus:
             _has_texts(texts),
             f"a corpus is a text file, an iterable of texts or a data set with column=, not {type(texts).__name__}",
         )
-        return cls("the texts given", len(texts) if hasattr(texts, "__len__") else None, "line", texts)
+        return cls("the texts given", _length(texts), "line", texts)
 
     def lines(self) -> Iterator[tuple[Any, int]]:
         """Every line as it is (of a file its bytes, in UTF-8) and its size in `unit`s."""
@@ -120,10 +121,6 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _short(name: str, limit: int = 80) -> str:
-    return repr(name) if len(name) <= limit else repr(name[:limit]) + "..."
-
-
 def _has_texts(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes) and getattr(value, "shape", None) != ()
 
@@ -132,8 +129,7 @@ def _has_columns(texts: Any) -> bool:
     return isinstance(texts, Mapping) or hasattr(texts, "column_names") or hasattr(texts, "columns")
 
 
-def _length(texts: Any, column: str) -> int | None:
-    texts = texts[column] if isinstance(texts, Mapping) else texts
+def _length(texts: Any) -> int | None:
     return len(texts) if hasattr(texts, "__len__") else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,20 +34,20 @@ class Vocabulary:
     d_vocab: int
     n_ctx: int
     prefix: tuple[int, ...] = ()
-    _masks: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tokenizer: Any, d_vocab: int, n_ctx: int, prefix: tuple[int, ...] = ()) -> Vocabulary:
         """A vocabulary over a private copy of `tokenizer`."""
-        _, own, masks = own_copy(tokenizer)
-        return cls(own, d_vocab, n_ctx, prefix, masks)
+        _, own, kept = own_copy(tokenizer)
+        return cls(own, d_vocab, n_ctx, prefix, kept)
 
     @property
     def digest(self) -> str:
         """What tells one tokenizer's tokens from another's of as many (see `vocabulary_hash`)."""
-        if "digest" not in self._masks:
-            self._masks["digest"] = vocabulary_hash(self.tokenizer)
-        return self._masks["digest"]
+        if "digest" not in self._kept:
+            self._kept["digest"] = vocabulary_hash(self.tokenizer)
+        return self._kept["digest"]
 
     @property
     def frame_ids(self) -> frozenset[int]:
@@ -123,10 +123,10 @@ class Vocabulary:
     def retokenizes(self, rows: Sequence[Sequence[int]]) -> list[bool]:
         """For each row whether its text tokenizes back to exactly the same ids."""
         key = f"round trips of {self.d_vocab}"
-        if key not in self._masks:
+        if key not in self._kept:
             words = not self.prefix and has_words(self.tokenizer)
-            self._masks[key] = RoundTrips(self.tokenizer, self.d_vocab, self._asked) if words else self._asked
-        return self._masks[key](rows)
+            self._kept[key] = RoundTrips(self.tokenizer, self.d_vocab, self._asked) if words else self._asked
+        return self._kept[key](rows)
 
     def _asked(self, rows: Sequence[Sequence[int]]) -> list[bool]:
         again = self.encode_batch(self.decode_batch(rows)) if len(rows) else []
@@ -192,10 +192,10 @@ class Vocabulary:
 
     @property
     def _marks_starts(self) -> bool:
-        if "marks" not in self._masks:
+        if "marks" not in self._kept:
             vocab = self.tokenizer.get_vocab()
-            self._masks["marks"] = torch.tensor(sum(t.startswith(("Ġ", "▁")) for t in vocab) > len(vocab) // 20)
-        return bool(self._masks["marks"])
+            self._kept["marks"] = sum(t.startswith(("Ġ", "▁")) for t in vocab) > len(vocab) // 20
+        return self._kept["marks"]
 
     def allowed(self, allowed: Allowed = DEFAULT_ALLOWED) -> Bool[Tensor, " d_vocab"]:
         """The mask of tokens that a free position may take (on the CPU).
@@ -223,7 +223,7 @@ class Vocabulary:
     def _by_rules(self, rules: str) -> Tensor:
         names = rules.replace(",", " ").split()
         key = f"{self.d_vocab} " + " ".join(sorted(set(names)))
-        if key not in self._masks:
+        if key not in self._kept:
             for name in names:
                 if name not in RULES:
                     raise unknown("allowed-token rule", name, RULES, "For your own words pass a list, not a string.")
@@ -240,8 +240,8 @@ class Vocabulary:
                     or ("whole_words" in names and self._continues(word, previous=""))
                 ):
                     mask[i] = False
-            self._masks[key] = mask
-        return self._masks[key].clone()
+            self._kept[key] = mask
+        return self._kept[key].clone()
 
     def read(self, prompt: Any) -> Sentence:
         """Tokenize a text or a `Prompt` and resolve its free positions.
@@ -268,8 +268,7 @@ class Vocabulary:
         )
         self.check_embedded(ids)
         bare = Sentence(text, ids, self.tokens(ids), special, ())
-        free = self.locate(bare, prompt.free, whole_words=True)
-        return Sentence(bare.text, bare.ids, bare.tokens, bare.special, free)
+        return replace(bare, free=self.locate(bare, prompt.free, whole_words=True))
 
     def locate(self, sentence: Sentence, pos: Positions, whole_words: bool = False) -> tuple[int, ...]:
         """Positions as non-negative numbers. With `whole_words` a word of several pieces gives all of them; without,
