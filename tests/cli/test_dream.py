@@ -342,6 +342,7 @@ def test_flags_that_do_not_go_together(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_units_dream_side_by_side(
     command_: Command, tmp_path: Path, tiny_folder: Path, backend: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

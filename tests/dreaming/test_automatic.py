@@ -41,6 +41,7 @@ def test_the_default_needs_the_slopes_of_its_swaps(seeded: torch.nn.Module, monk
     assert sum(run(seed) for seed in range(2)) < right - 0.5
 
 
+@pytest.mark.slow
 def test_the_default_merges_and_starts_anew(encoder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the sweeps, so that it can't end before."""
     monkeypatch.setattr(automatic, "_sweep", lambda search, row, stop: answered(False))

@@ -35,6 +35,7 @@ def test_a_file_that_was_read_is_written_as_it_was(name: str, show: str, tmp_pat
         assert data == FILES[name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the article's data is not beside this checkout")
 def test_the_article_s_own_files_are_written_as_they_were(tmp_path: Path) -> None:
     files = sorted(DATA.glob("*.json"))

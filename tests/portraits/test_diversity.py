@@ -15,6 +15,7 @@ from tl_dream.portraits.diversity import dreams_of, reused
 TEXT = "the dog and a cat are here ."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "tokens", "budget"),
     [(EITHER, {A, C}, 4000), (FOLLOWED, {A, B}, 3000)],
@@ -32,6 +33,7 @@ def test_what_planted_units_ask_for(known: torch.nn.Module, unit: int, tokens: s
     assert [one.whole.score for one in found.dreams] == pytest.approx(scores, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_dreams_share_fewer_tokens_for_the_penalty(encoder: torch.nn.Module) -> None:
     def shared(penalty: float, unit: int) -> float:
         objective = td.neuron("block_out", layer=1, unit=unit, pos=2)

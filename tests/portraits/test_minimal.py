@@ -18,6 +18,7 @@ def changes(found: td.MinimalDream) -> set[str]:
     return {found.best.tokens[i] for i in found.changed}
 
 
+@pytest.mark.slow
 def test_of_planted_units_it_is_exactly_right(known: torch.nn.Module) -> None:
     one = td.minimal_dream(known, goal(TOKEN), TEXT, above=3.0, budget=6000, allowed=FEW)
     assert one.reached and one.minimal and len(one.changed) == 1 and changes(one) == {A}

@@ -13,6 +13,7 @@ from tl_dream.search import engine
 OTHER = "a cat is here"
 
 
+@pytest.mark.slow
 def test_every_job_comes_to_what_it_comes_to_alone(encoder: torch.nn.Module) -> None:
     """Texts of several lengths, activations, layers, one twice; two at a time."""
     jobs = [(TEXT, 0), (OTHER, 1), (TEXT, 0), (tensor_of(encoder), 0)]

@@ -36,6 +36,7 @@ def test_two_planted_tokens_are_found_together(seeded: torch.nn.Module, method: 
     assert found.best.text == best == "i moon see river sun"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_without_the_right_gradient_it_does_worse(
     seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str

@@ -32,6 +32,7 @@ def work(model: torch.nn.Module, **changes: Any) -> Work:
         return replace(Work("a" * 16, model_hash(host), 5.0, KIND, None), **changes)
 
 
+@pytest.mark.slow
 def test_every_job_gives_a_row_that_is_its_dream(encoder: torch.nn.Module, tmp_path: Path) -> None:
     run_here(work(encoder), encoder, JOBS, tmp_path)
     rows = list(read_journal(tmp_path / "worker-0.jsonl"))
