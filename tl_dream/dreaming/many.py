@@ -99,14 +99,14 @@ def dream_many(
 
     def task(host: Host, job: Any) -> Search[Dream]:
         told = f"a job is {job!r:.80}: give an (objective, prompt) pair, or (objective, prompt, seed)"
-        require(isinstance(job, tuple | list) and len(job) in (2, 3), told)
+        require(_whole(job), told)
         objective, prompt, *own = job
         require(prompt is not None, "no sentence to start from: give (objective, prompt) pairs")
         this = replace(every, seed=seed_number(own[0])) if own else every
         return (yield from this.search(host, objective, prompt))
 
     def made(number: int, job: Any, dream: Dream | None, error: BaseException | None) -> Finished:
-        objective, prompt = job[:2] if isinstance(job, tuple | list) and len(job) in (2, 3) else (job, None)
+        objective, prompt = job[:2] if _whole(job) else (job, None)
         return Finished(number, objective, prompt, dream, error)
 
     return side_by_side(
@@ -120,6 +120,11 @@ def dream_many(
         seconds=seconds,
         progress=progress,
     )
+
+
+def _whole(job: Any) -> bool:
+    """Whether a job has all its parts; a seed may be one."""
+    return isinstance(job, tuple | list) and len(job) in (2, 3)
 
 
 def in_order(finished: Iterable[Finished]) -> tuple[Dream, ...]:
