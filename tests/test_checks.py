@@ -53,6 +53,14 @@ class Pair:
         return len(self.left) / 2
 
 
+def made_anew() -> Callable[[object], int]:
+    @checked
+    def within(count: int) -> int:
+        return count
+
+    return within
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -89,6 +97,13 @@ def test_the_package_is_watched() -> None:
     ):
         with pytest.raises(Exception, match="violates|Type-check"):
             wrong()
+
+
+def test_of_functions_inside_others_the_first_are_watched() -> None:
+    first, *_, last = [made_anew() for _ in range(20)]
+    with pytest.raises(TypeError, match="violates"):
+        first("2")
+    assert last(2) == 2 and not hasattr(last, "__wrapped__")
 
 
 def test_unchecked(unchecked: None) -> None:

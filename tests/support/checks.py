@@ -2,13 +2,16 @@
 
 jaxtyping's own hook checks the arguments of every function twice and keeps a list of axes for each, the functions whose
 annotations name none included: a third of the suite's time. Here a function without shapes has its types checked only.
+A function inside another is made anew at every call of that; only the first few of its kind are watched.
 """
 
 import dataclasses
 import functools
 import inspect
 import typing
+from collections import Counter
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import beartype
@@ -18,6 +21,11 @@ import jaxtyping
 # Python's own, and they raise TypeError as that does.
 _typed = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _shaped = jaxtyping.jaxtyped
+
+_WATCHED = 4
+"""So many of a function inside another."""
+
+_made: Counter[CodeType] = Counter()
 
 
 def _axes(annotation: object) -> list[str]:
@@ -50,6 +58,10 @@ def checked(fn: Any) -> Any:
         if dataclasses.is_dataclass(fn) and "__init__" in vars(fn) and not hasattr(fn.__init__, "__wrapped__"):
             fn.__init__ = checked(fn.__init__)  # type: ignore[misc]
         return fn
+    if "<locals>" in fn.__qualname__:
+        _made[fn.__code__] += 1
+        if _made[fn.__code__] > _WATCHED:
+            return fn
     fn.__annotations__ = {name: _known(what, fn.__globals__) for name, what in fn.__annotations__.items()}
     return _watched(fn, _typed(fn), [axes for what in fn.__annotations__.values() for axes in _axes(what)])
 
