@@ -107,7 +107,7 @@ def test_without_the_right_gradient_the_planted_token_is_not_found(
 
 def test_causal_models_dream(fresh_every: Callable[..., torch.nn.Module]) -> None:
     model = fresh_every()
-    goal = td.neuron("mlp_post", layer=1, unit=3, pos=-1)
+    goal = td.neuron("mlp_post", layer=1, unit=6, pos=-1)
     found = td.dream(
         model,
         goal,

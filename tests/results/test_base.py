@@ -16,7 +16,7 @@ from tests.support.hostile import RESULTS, in_bytes
 from tests.support.results import dream
 from tl_dream import Dream
 from tl_dream._files import read_json
-from tl_dream.results.base import Provenance, made_with, readable
+from tl_dream.results.base import Provenance, SavedResult, made_with, readable
 
 ORIGIN = Provenance({"torch": "2.13.0"}, "ab" * 32, "cpu", "float32", ("blocks.0.hook_mlp_out",))
 PAGES = [((255, 255, 255), (0, 0, 0)), ((17, 17, 17), (224, 224, 224)), ((30, 30, 30), (204, 204, 204))]
@@ -75,6 +75,20 @@ def test_a_file_that_is_no_result_at_all(tmp_path: Path) -> None:
         Dream.load(path)
     with says(f"can't read {str(tmp_path / 'none.json')!r} as JSON: ", "No such file"):
         read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: result.kind)
+def test_no_letter_of_a_text_breaks_a_print(result: SavedResult) -> None:
+    def odd(data: Any, key: str = "") -> Any:
+        if isinstance(data, dict):
+            return {name: odd(value, name) for name, value in data.items()}
+        if isinstance(data, list):
+            return [odd(value, key) for value in data]
+        return f"{data}\n\r\x1b[31m\u2028" if key in ("text", "texts") and isinstance(data, str) else data
+
+    shown = str(type(result).from_json(odd(result.to_json())))
+    assert len(shown.splitlines()) == len(str(result).splitlines())
+    assert all(line.isprintable() for line in shown.split("\n"))
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: result.kind)

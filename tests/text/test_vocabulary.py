@@ -222,7 +222,14 @@ def test_a_causal_models_beginning_is_put_before_the_sentence(causal: Vocabulary
     assert sentence.ids[0] == bos and sentence.tokens[1:] == ("Ġred", "Ġdog")
     assert sentence.special == (True, False, False) and sentence.free == (1, 2)
     assert causal.encode("<|endoftext|> red") == (bos, causal.token_id("Ġred"))  # not twice
-    assert causal.decode(sentence.ids) == "red dog"
+    assert causal.decode(sentence.ids) == " red dog"
+
+
+def test_blanks_at_the_ends_belong_to_the_text_where_they_are_tokens(causal: Vocabulary, words: Vocabulary) -> None:
+    rows = [causal.encode(text) for text in (" the dog", "the dog", " the dog ")]
+    assert causal.decode_batch(rows) == [" the dog", "the dog", " the dog "]
+    assert causal.retokenizes(rows) == [True] * 3
+    assert words.decode(words.encode(" the dog ")) == "the dog"
 
 
 def test_words_of_a_causal_model(causal: Vocabulary) -> None:

@@ -6,6 +6,7 @@ import html
 import math
 import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -122,6 +123,13 @@ def readable(token: str) -> str:
     return text.replace("\n", "\\n")
 
 
+def one_line(text: str) -> str:
+    """A text on one line: control characters and line ends escaped, as in Python, so that they do not reach a terminal.
+    A byte-level vocabulary has a token for each of them."""
+    odd = {ord(c): ascii(c)[1:-1] for c in {*text} if unicodedata.category(c) in ("Cc", "Zl", "Zp")}
+    return text.translate(odd) if odd else text
+
+
 def around(tokens: Sequence[str], pos: int, reach: int, shown: Callable[[str], str] = readable) -> str:
     """So many tokens on either side of a position, which stands in brackets; "…" for those left out."""
     first, last = max(0, pos - reach), min(len(tokens), pos + reach + 1)
@@ -130,7 +138,8 @@ def around(tokens: Sequence[str], pos: int, reach: int, shown: Callable[[str], s
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, the last one ragged."""
+    """Left-aligned columns, the last one ragged, a line each."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_lengths, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, frame_of, readable, table
+from tl_dream.results.base import Cost, SavedResult, frame_of, one_line, readable, table
 
 if TYPE_CHECKING:
     import pandas
@@ -218,7 +218,7 @@ class ConceptReading(SavedResult):
             for row in self.rows
         ]
         return (
-            f"{self.concept} at {self.hook} on {self.model}: {self.text}\n"
+            f"{self.concept} at {self.hook} on {self.model}: {one_line(self.text)}\n"
             f"{table(('layer', 'pos', 'token', 'coordinate', 'side'), lines)}\n"
             "coordinate: 0 on the boundary, 1 is the distance between the means of the two sets"
         )

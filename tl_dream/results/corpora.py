@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_lengths, check_places, check_that, whole_number
-from tl_dream.results.base import Cost, SavedResult, around, cut_short, frame_of, readable, table
+from tl_dream.results.base import Cost, SavedResult, around, cut_short, frame_of, one_line, readable, table
 from tl_dream.results.dreams import ScoredText
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ class EssentialTokens(SavedResult):
         return "\n".join(
             (
                 f"{self.objective} on {self.model}",
-                f"{self.whole.score:.4f}: {self.whole.text}",
+                f"{self.whole.score:.4f}: {one_line(self.whole.text)}",
                 table(("pos", "drop", "alone", "token"), rows),
                 *found,
                 f"replaced by {self.replaced_by}; all replaced it scores {self.base:.4f}; "

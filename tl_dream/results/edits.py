@@ -13,6 +13,7 @@ from tl_dream.results.base import (
     cut_short,
     fields_as_data,
     frame_of,
+    one_line,
     read_fields,
     read_value,
     readable,
@@ -197,7 +198,7 @@ class ConceptEdit(SavedResult):
         moved = ", ".join(f"{at} {readable(self.tokens[at])}" for at in self.pos)
         return "\n".join(
             [
-                f"{self.concept} at {self.hook} on {self.model}: {self.text}",
+                f"{self.concept} at {self.hook} on {self.model}: {one_line(self.text)}",
                 f"moved: {moved}; magnitudes in natural units ({self.negative} - / + {self.positive})",
                 table(head, lines),
                 table(("", "moved word with the concept", "otherwise", "other words", "no change"), shares),
@@ -255,7 +256,7 @@ class Steering(SavedResult):
         ]
         return "\n".join(
             [
-                f"{self.concept} at {self.hook} on {self.model}, {self.what}: {self.text}",
+                f"{self.concept} at {self.hook} on {self.model}, {self.what}: {one_line(self.text)}",
                 table(("steered layer", "read at layer", "pos", "token", "before", "after", "side"), lines),
                 *(f"{title}: {guess}" for title, guess in self.guesses.items()),
             ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tl_dream._arguments import check_places, check_that
 from tl_dream._errors import require
-from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, one_line, readable, table
 from tl_dream.results.reconstructions import Reconstruction, Swap
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class LayerReconstructions(SavedResult):
     def __str__(self) -> str:
         first = self.layers[0]
         rows = [(str(r.hook if r.layer is None else r.layer), *r.cells.values(), r.text) for r in self.by_layer]
-        notes = [f"{first.short_hook} on {first.model}: {self.text}{cut_short(self.stopped)}"]
+        notes = [f"{first.short_hook} on {first.model}: {one_line(self.text)}{cut_short(self.stopped)}"]
         if self.damage is not None:
             notes.append(f"every target damaged first: {self.damage}")
         notes.append(table(("layer", *first.cells, "read back"), rows))

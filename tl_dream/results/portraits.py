@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_that
-from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, readable, table
+from tl_dream.results.base import Cost, SavedResult, cut_short, frame_of, one_line, readable, table
 from tl_dream.results.corpora import CorpusResult, EssentialTokens
 from tl_dream.results.dreams import ScoredText
 from tl_dream.results.scans import TokenTable
@@ -82,8 +82,9 @@ class DiverseDreams(SavedResult):
                 f"{self.objective} on {self.model}",
                 table(("score", "essential", "text"), rows),
                 *common_lines((*self.common, *self.neighbourhoods), len(self.dreams), self.chance),
-                f"from {self.start.score:.4f}: {self.start.text}; {self.cost.forward_tokens:,} forward-tokens, "
-                f"{self.cost.seconds:.1f} s; seed {self.seed}{cut_short(self.stopped)}",
+                f"from {self.start.score:.4f}: {one_line(self.start.text)}; "
+                f"{self.cost.forward_tokens:,} forward-tokens, {self.cost.seconds:.1f} s; "
+                f"seed {self.seed}{cut_short(self.stopped)}",
             )
         )
 

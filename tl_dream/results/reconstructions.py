@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tl_dream._arguments import check_places, check_that
-from tl_dream.results.base import Cost, SavedResult, frame_of, free_spans, readable
+from tl_dream.results.base import Cost, SavedResult, frame_of, free_spans, one_line, readable
 from tl_dream.results.dreams import History, ScoredText
 
 if TYPE_CHECKING:
@@ -273,16 +273,16 @@ class Reconstruction(SavedResult):
         return None if self.truth is None else not self.exact and self.truth.score > self.best.score
 
     def __str__(self) -> str:
-        notes = [f"{self.hook} on {self.model}", f"read back: {self.text}"]
+        notes = [f"{self.hook} on {self.model}", f"read back: {one_line(self.text)}"]
         if self.truth is not None:
-            notes.append(f"recorded:  {self.truth.text}")
+            notes.append(f"recorded:  {one_line(self.truth.text)}")
             notes.append(f"right: {self.right} of {self.total} tokens")
             if not self.exact:
                 notes.append(
                     f"the recorded text fits {'better' if self.missed else 'no better'}: loss {-self.truth.score:.3e}"
                 )
         if self.start is not None:
-            notes.append(f"from:      {self.start.text} (loss {-self.start.score:.3e})")
+            notes.append(f"from:      {one_line(self.start.text)} (loss {-self.start.score:.3e})")
         share = "" if self.gap is None else f", {self.gap:.1%} of the target's scale"
         notes.append(f"loss {self.loss:.3e} (mean squared error of the real tokens){share}")
         notes.append(str(self.certificate or "no certificate: not looked into"))

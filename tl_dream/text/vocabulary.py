@@ -118,7 +118,15 @@ class Vocabulary:
                 stop -= 1
             inner.append([int(i) for i in row[start:stop]])
         texts = [self.tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in inner]
-        return [text.strip() for text in texts]
+        return texts if self._reads_blanks else [text.strip() for text in texts]
+
+    @property
+    def _reads_blanks(self) -> bool:
+        """Whether blanks at the ends of a text are tokens or parts of them, as in a byte-level vocabulary (" the")."""
+        if "blanks" not in self._kept:
+            bare, wide = self.encode_batch(["a", " a "])
+            self._kept["blanks"] = bare != wide
+        return self._kept["blanks"]
 
     def retokenizes(self, rows: Sequence[Sequence[int]]) -> list[bool]:
         """For each row whether its text tokenizes back to exactly the same ids."""
