@@ -569,7 +569,7 @@ TYPE_MISTAKES: list[tuple[Callable[[torch.nn.Module], object], str]] = [
     ),
     (
         lambda m: td.direction(torch.ones(2, 12), "block_out", layer=1),
-        "one vector of finite numbers; got shape (2, 12)",
+        "one vector of numbers; got shape (2, 12)",
     ),
     (lambda m: td.list_hooks(None), "NoneType is not a model this library attaches to"),
 ]

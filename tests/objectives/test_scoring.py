@@ -180,7 +180,7 @@ def test_what_is_said_at_once() -> None:
         td.neuron("mlp_post", layer=1, unit=1, key=2)
     with says("neuron('pattern', layer=1, head=2): an attention pattern needs key= (the position attended to)"):
         td.neuron("pattern", layer=1, head=2)
-    with says("a direction is one vector of finite numbers; got shape (2,)"):
+    with says("the direction holds NaN or infinite numbers"):
         td.direction([1.0, math.nan], "block_out", layer=1)
     with says("'pattern' is an attention pattern and has no directions: use attention()"):
         td.direction([1.0], "pattern", layer=1)

@@ -81,6 +81,11 @@ def test_certify_a_candidate(model):
     assert good.certified and str(good).startswith("certified")
     bad = td.certify(model, TEXT.replace("dog", "cat"), target, layer=0)
     assert not bad.matched and not bad.certified and str(bad).startswith("not certified")
+    assert td.certify(model, TEXT, TEXT, layer=0) == good, "a text stands for its own activation, as in reconstruct"
+    assert not td.certify(model, TEXT.replace("dog", "cat"), TEXT, layer=0).matched
+    at = TEXT.split().index("dog") + 1
+    found = [td.certify(model, TEXT, target[[at]], layer=0, positions=given) for given in (["dog"], [at])]
+    assert found[0] == found[1] and found[0].matched
     none = td.certify(model, TEXT, target, layer=0, rivals=0)
     assert none.matched and not none.certified and "no other token was tried" in str(none)
     with says("the candidate has 4 tokens, the target 8 positions"):

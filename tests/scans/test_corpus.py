@@ -44,7 +44,7 @@ def test_fewer_sentences_than_asked_for(encoder: Model) -> None:
 @pytest.mark.parametrize(
     ("texts", "objective", "message"),
     [
-        ([], None, "the corpus is empty: the texts given has no line"),
+        ([], None, "the corpus is empty: no line in the texts given"),
         (["", " ", "you " * 50], None, r"not one of the 3 lines .* could be scored: 2 blank, 1 over-long"),
         (["i walk", "we walk"], "dog", r"not one of the 2 lines .*: 2 without the word 'dog'"),
         (["i walk"], "kickshaws", r"not one of the 1 lines .*: 1 without the word 'kickshaws'"),
@@ -60,7 +60,7 @@ def test_nothing_to_score(encoder: Model, texts: Any, objective: Any, message: s
 
 def test_an_empty_file(encoder: Model, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(td.DreamError, match=r"the corpus is empty: .*empty.txt has no line"):
+    with pytest.raises(td.DreamError, match=r"the corpus is empty: no line in .*empty.txt"):
         search(encoder, td.neuron("block_out", layer=1, unit=7), tmp_path / "empty.txt")
 
 

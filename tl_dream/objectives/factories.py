@@ -166,9 +166,10 @@ def direction(
     """
     values = numbers_of(vector, "a direction")
     require(
-        values.ndim == 1 and bool(torch.isfinite(values).all()),
-        f"a direction is one vector of finite numbers; got shape {tuple(values.shape)}",
+        values.ndim == 1,
+        f"a direction is one vector of numbers; got shape {tuple(values.shape)}",
     )
+    require(bool(torch.isfinite(values).all()), "the direction holds NaN or infinite numbers")
     layer, head, pos = map(plain, (layer, head, pos))
     one_of("reduce", reduce, REDUCTIONS)
     read = _one_layer(hook, layer)
@@ -253,7 +254,8 @@ def match(
         require(
             bool(valid.all()) and values.shape == (index.shape[1], found.shape[-1]),
             f"{formula} holds {values.shape[0]} positions of {values.shape[1]} units; the rows have "
-            f"{' or '.join(sorted({str(int(n)) for n in valid.sum(1)}))} of {found.shape[-1]}",
+            f"{' or '.join(sorted({str(int(n)) for n in valid.sum(1)}))} of {found.shape[-1]}: "
+            "give a row for every position, such as target[None] for one",
         )
         chosen = found.gather(1, index.unsqueeze(-1).expand(-1, -1, found.shape[-1]))
         wide = torch.promote_types(chosen.dtype, torch.float32)

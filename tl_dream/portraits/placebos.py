@@ -200,7 +200,7 @@ def sampled(host: Host, texts: Texts, count: int, seed: int, column: str | None 
             kept.setdefault(sentence.ids, (draw.random(), line, sentence))
         if len(kept) > 4 * count:
             kept = {one[2].ids: one for one in sorted(kept.values(), key=lambda one: one[0])[:count]}
-    require(reader.line > 0, f"the corpus is empty: {corpus.name} has no line")
+    require(reader.line > 0, f"the corpus is empty: no line in {corpus.name}")
     require(bool(kept), f"not one of the {reader.line:,} lines of {corpus.name} is a sentence that the model can read")
     chosen = sorted(kept.values(), key=lambda one: one[0])[:count]
     room = accumulate(len(sentence) for _, _, sentence in chosen)

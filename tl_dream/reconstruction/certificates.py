@@ -16,8 +16,9 @@ from torch import Tensor
 from tl_dream._arguments import Whole, plain, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.models import Host, attached
-from tl_dream.reconstruction.problem import read_target
-from tl_dream.reconstruction.targets import Differences, Target, masked
+from tl_dream.objectives import Read
+from tl_dream.reconstruction.problem import by_number, read_target
+from tl_dream.reconstruction.targets import Differences, Target, masked, record
 from tl_dream.reconstruction.token_swaps import TokenSpace, closest
 from tl_dream.results import Certificate, Swap
 from tl_dream.search import Search, run
@@ -81,8 +82,10 @@ def certify(
     """
     number, draw = read_rivals(rivals), torch.Generator().manual_seed(seed_number(seed))
     with attached(model) as host:
-        question = read_target(host, target, hook, layer, positions, units)
         sentence = host.vocabulary.read(candidate)
+        if isinstance(target, str | Prompt):
+            target = record(host, host.vocabulary.read(target), Read(hook, plain(layer)).resolve(host)[0])
+        question = read_target(host, target, hook, layer, by_number(host, sentence, positions), units)
         require(
             question.length in (None, len(sentence)),
             f"the candidate has {len(sentence)} tokens, the target {question.length} positions: it can't be it",

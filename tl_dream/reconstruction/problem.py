@@ -163,6 +163,17 @@ def read_target(
     return TargetSpec(name, read, rows, positions, chosen, precision, stored / 2 if stored > precision else 0.0)
 
 
+def by_number(host: Host, sentence: Sentence, positions: Positions) -> Positions:
+    """Positions that may be words of a sentence, as numbers in the order they are named."""
+    positions = plain(positions)
+    if isinstance(positions, str):
+        return list(host.vocabulary.locate(sentence, positions))
+    if isinstance(positions, list):
+        items = unmasked(positions, len(sentence), "positions")
+        return [i for item in items for i in host.vocabulary.locate(sentence, item)] or positions
+    return positions
+
+
 def _as_tensor(host: Host, target: Any) -> Tensor:
     """The target as a tensor, where it is an array of finite floating-point numbers on the model's device."""
     if hasattr(target, "__array__") and not isinstance(target, Tensor) and target.dtype.kind == "f":
@@ -268,11 +279,8 @@ def read_problem(
         target = record(host, known, Read(hook, layer).resolve(host)[0])
         framing = begin or known
     positions, length = plain(positions), plain(length)
-    if framing is not None and isinstance(positions, str):
-        positions = list(host.vocabulary.locate(framing, positions))
-    elif framing is not None and isinstance(positions, list):
-        items = unmasked(positions, len(framing), "positions")
-        positions = [i for item in items for i in host.vocabulary.locate(framing, item)] or positions
+    if framing is not None:
+        positions = by_number(host, framing, positions)
     require(
         not isinstance(positions, str) or positions == "all",
         f"positions = {shortened(repr(positions))}: the sentence is not known, so give positions by number",

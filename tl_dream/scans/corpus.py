@@ -141,7 +141,7 @@ def corpus_search(
 
 
 def _check_found(corpus: Corpus, reader: ShardReader, scan: CorpusPass) -> None:
-    require(reader.line > 0, f"the corpus is empty: {corpus.name} has no line")
+    require(reader.line > 0, f"the corpus is empty: no line in {corpus.name}")
     if not any(ranking.scored for ranking in scan.rankings):
         reasons = scan.skipped + scan.rankings[0].skipped
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
