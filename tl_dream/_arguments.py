@@ -98,6 +98,11 @@ def whole_fields(settings: Any, **least: int) -> None:
         object.__setattr__(settings, name, whole_number(name, getattr(settings, name), low))
 
 
+def check_callable(name: str, function: Any, wanted: str) -> None:
+    """Raise unless it is None, or can be called."""
+    require(function is None or callable(function), f"{name} = {function!r:.80}: give {wanted}, or None")
+
+
 def seed_number(seed: Any) -> int:
     """The seed of a random generator."""
     return whole_number("seed", seed, 0, LARGEST)

@@ -242,7 +242,7 @@ def _invert(
     try:
         stopped = yield from invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
         return (yield from attempt(0 if host.late else search.rivals, stopped))
-    except (KeyboardInterrupt, DreamError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         yield from ended(error, None if judge.best is None else attempt(0, why(error)))
         raise
 

@@ -28,7 +28,7 @@ class Outcome:
     stopped: str
     failure: str | None = None
     optima: tuple[bool, ...] = ()
-    ended: KeyboardInterrupt | DreamError | None = None
+    ended: KeyboardInterrupt | Exception | None = None
 
     @classmethod
     def of(cls, search: SwapSearch, method: Search[str]) -> Search[Outcome]:
@@ -38,7 +38,7 @@ class Outcome:
             stopped = yield from method
         except BrokenGradient as error:
             search.fail(str(error))
-        except (KeyboardInterrupt, DreamError) as error:
+        except (KeyboardInterrupt, Exception) as error:
             stopped, ended = why(error), error
         with suppress(Exception) if ended else nullcontext():  # nothing that fails now counts as much
             yield from search.settle()
