@@ -28,6 +28,9 @@ else:  # what it may be given
 LARGEST = 2**63 - 1
 """No whole number is larger, so that all fit a processor's."""
 
+MOST_STARTS = 100_000
+"""Starts of a search, which are held in one batch."""
+
 NATURAL = "a number, in natural units"
 
 

@@ -53,3 +53,5 @@ def test_what_is_told_before_any_work(encoder: torch.nn.Module, unchecked: None)
         td.kept_tokens(encoder, START, callback=3)
     with says("starts = 1000000000: give a whole number from 1 to 100000"):  # which would take 64 GB
         td.dream(encoder, GOAL, START, starts=10**9)
+    with says("starts = 1000000000: give a whole number from 1 to 100000"):
+        td.reconstruct(encoder, START, layer=1, method="article", starts=10**9)

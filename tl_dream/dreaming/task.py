@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, check_callable, flag, one_of, plain, seed_number, whole_number
+from tl_dream._arguments import MOST_STARTS, Whole, check_callable, flag, one_of, plain, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.ascent import ascend
@@ -43,9 +43,6 @@ Method = Auto | Annealing | GCG | EPO | PEZ
 
 METHODS: dict[str, Method] = {"auto": Auto(), "anneal": Annealing(), "gcg": GCG(), "epo": EPO(), "pez": PEZ()}
 """Their names, which stand for the default settings."""
-
-MOST_STARTS = 100_000
-"""All are held in one batch."""
 
 
 def method_of(method: Any) -> Method:
