@@ -26,6 +26,12 @@ def test_numbers_that_json_cannot_hold_leave_the_old_file(tmp_path: Path) -> Non
     assert Dream.load(path) == dream()
 
 
+def test_a_name_that_is_no_utf8_does_not_cost_the_result(tmp_path: Path) -> None:
+    """As Python reads the name of a model's folder that was written in Latin-1."""
+    write_json(tmp_path / "result.json", {"model": os.fsdecode(b"/models/caf\xe9")})
+    assert read_json(tmp_path / "result.json") == {"model": "/models/caf?"}
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

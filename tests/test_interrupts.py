@@ -140,6 +140,22 @@ def test_an_error_brings_it_too(encoder: nn.Module, passes: dict[str, Any], name
     assert caught.value.partial.stopped == "failure"
 
 
+@pytest.mark.parametrize("method", ["auto", "anneal", "pez", "gcg", "epo"])
+def test_an_error_of_the_users_brings_it_too(encoder: nn.Module, method: str) -> None:
+    """A callback that fails late (a full disk, a connection that broke) costs no work."""
+    seen: list[td.Progress] = []
+
+    def record(now: td.Progress) -> None:
+        seen.append(now)
+        if len(seen) == 3:
+            raise ConnectionError("mine")
+
+    with unchanged(encoder), pytest.raises(ConnectionError, match="^mine$") as caught:
+        td.dream(encoder, GOAL, TEXT, method=method, callback=record)
+    partial = caught.value.partial  # type: ignore[attr-defined]
+    assert partial.stopped == "failure" and partial.best.score >= seen[-1].best_scores[0] - 1e-5
+
+
 def test_what_fails_while_the_partial_is_made_counts_less(encoder: nn.Module) -> None:
     calls: list[int] = []
 

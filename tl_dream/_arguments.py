@@ -28,6 +28,9 @@ else:  # what it may be given
 LARGEST = 2**63 - 1
 """No whole number is larger, so that all fit a processor's."""
 
+MOST_STARTS = 100_000
+"""Starts of a search, which are held in one batch."""
+
 NATURAL = "a number, in natural units"
 
 
@@ -96,6 +99,11 @@ def whole_fields(settings: Any, **least: int) -> None:
     """Make these fields of a frozen dataclass plain ints, which JSON can hold; see `whole_number`."""
     for name, low in least.items():
         object.__setattr__(settings, name, whole_number(name, getattr(settings, name), low))
+
+
+def check_callable(name: str, function: Any, wanted: str) -> None:
+    """Raise unless it is None, or can be called."""
+    require(function is None or callable(function), f"{name} = {function!r:.80}: give {wanted}, or None")
 
 
 def seed_number(seed: Any) -> int:

@@ -23,7 +23,7 @@ class DreamError(ValueError):
 
 @contextmanager
 def keeping(partial: Callable[[Any, str], Any]) -> Iterator[None]:
-    """Where Ctrl-C or an error of ours ends the block, it brings the result so far with it, as its `partial`.
+    """Where Ctrl-C or an error ends the block, it brings the result so far with it, as its `partial`.
 
     Args:
         partial: gives that, of what the error brings from further inside (or None) and of why it all stopped:
@@ -32,7 +32,7 @@ def keeping(partial: Callable[[Any, str], Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, DreamError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         ended: Any = error
         inner, ended.partial = getattr(ended, "partial", None), None
         with suppress(Exception):

@@ -123,7 +123,7 @@ def as_json(data: Any) -> bytes:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
     except ValueError as error:
         raise DreamError(f"a result with NaN or infinite numbers can't be saved as JSON: {error}") from error
-    return text.encode() + b"\n"
+    return text.encode(errors="replace") + b"\n"  # half a surrogate pair: of a folder's name that is no UTF-8
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:

@@ -124,7 +124,7 @@ def test_positions(text, expected):
     assert cli_options.positions(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", ",,", "1,", ",1", "1,2:", "1,-3:-1", "1::0"])
+@pytest.mark.parametrize("text", ["", ",,", "1,", ",1", "1,2:", "1,-3:-1", "1::0", "1,0:99999999999", "9" * 5000])
 def test_positions_that_are_none(text):
     with pytest.raises(DreamError):
         cli_options.positions(text)

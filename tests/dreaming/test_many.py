@@ -1,6 +1,8 @@
 """`dream_many`: every job comes to what it comes to alone, and fails alone."""
 
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +81,26 @@ def test_a_job_fails_alone(encoder: torch.nn.Module) -> None:
     assert "(objective, prompt)" in told[3] and "seed = 'third'" in told[7] and "(objective, prompt)" in told[8]
     assert isinstance(found[4].error, ZeroDivisionError)
     assert "became nan" in told[5] and isinstance(found[5].error.partial, td.Dream)
+
+
+@pytest.mark.parametrize("error", [OSError("mine"), KeyboardInterrupt()])
+def test_jobs_that_break_off_cost_no_work(encoder: torch.nn.Module, error: BaseException) -> None:
+    """What is under way goes on to its end; where Ctrl-C came while the next job was made, it ends with its best."""
+
+    def jobs(count: int) -> Iterator[Any]:
+        yield from [(UNIT, START), (UNIT, "the cat")][:count]
+        raise error
+
+    found: list[Any] = []
+    with pytest.raises(type(error)) as caught:
+        found.extend(td.dream_many(encoder, jobs(0), budget=300))
+    assert not found
+    with pytest.raises(type(error)) as caught:
+        for one in td.dream_many(encoder, jobs(2), budget=300):
+            found.append(one)
+    found += getattr(caught.value, "partial", None) or ()
+    assert sorted(one.number for one in found) == [0, 1]
+    assert isinstance(error, KeyboardInterrupt) or all(one.dream.stopped == "budget" for one in found)
 
 
 def test_jobs_are_read_as_room_gets_free(encoder: torch.nn.Module) -> None:

@@ -44,3 +44,14 @@ def test_seconds_end_a_dream(encoder: torch.nn.Module, method: str) -> None:
     assert found.stopped in ("seconds", "still", "exhausted") and found.best.score >= found.start.score
     with says("seconds = 0: give a number above 0"):
         td.dream(encoder, GOAL, START, seconds=0)
+
+
+def test_what_is_told_before_any_work(encoder: torch.nn.Module, unchecked: None) -> None:
+    with says("callback = 3: give a function of a Progress, or None"):
+        td.dream(encoder, GOAL, START, callback=3)
+    with says("callback = 3: give a function of a Kept, or None"):
+        td.kept_tokens(encoder, START, callback=3)
+    with says("starts = 1000000000: give a whole number from 1 to 100000"):  # which would take 64 GB
+        td.dream(encoder, GOAL, START, starts=10**9)
+    with says("starts = 1000000000: give a whole number from 1 to 100000"):
+        td.reconstruct(encoder, START, layer=1, method="article", starts=10**9)

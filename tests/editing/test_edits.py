@@ -268,6 +268,7 @@ def test_a_sentence_that_the_model_can_not_read_is_refused(
         ({"layers": 5}, ("has no layer 5",)),
         ({"magnitudes": [float("nan")]}, ("magnitude = nan",)),
         ({"starts": 0}, ("starts = 0",)),
+        ({"starts": 10**8, "seconds": 1}, ("starts = 100000000: give a whole number from 1 to 10000",)),
         ({"width": 0}, ("width = 0",)),
         ({"randoms": 0}, ("randoms = 0",)),
         ({"layers": [5]}, ("has no layer 5",)),

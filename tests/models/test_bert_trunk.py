@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+import tl_dream as td
 from tl_dream.models.bert_trunk import POINTS, BertTrunk, can_stand_in
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import attached
@@ -62,6 +63,35 @@ def test_gradients_are_the_models(tiny_encoder64: torch.nn.Module, hook: str, de
             pulls.append(torch.autograd.grad(one.flatten(1)[:, :7].sin().sum(), soft)[0])
         assert pulls[0].abs().max() > 1e-6
         torch.testing.assert_close(*pulls, rtol=0, atol=1e-11)
+
+
+def test_a_model_with_parts_of_others_is_left_to_itself(fresh_encoder: Callable[..., torch.nn.Module]) -> None:
+    """A search climbed what the model was before; an ablation by `nn.Identity` ended it with an AttributeError."""
+    model = fresh_encoder()
+    bridge = hasattr(model, "original_model")
+    layer = model.original_model.bert.encoder.layer[0] if bridge else model.blocks[0]
+    mlp = layer.intermediate if bridge else layer.mlp
+    goal, text = td.neuron("mlp_post", layer=1, unit=3), "i hate the red dog ."
+
+    def stands_in() -> bool:
+        with attached(model) as host:
+            return can_stand_in(host, [host.resolve("block_out", 1)]) is not None
+
+    assert stands_in()
+    mlp.forward = lambda x: x  # as accelerate and many a notebook do it
+    assert not stands_in()
+    del mlp.forward
+    assert stands_in()
+    if not bridge:
+        mlp.act_fn, before = torch.relu, mlp.act_fn
+        assert not stands_in()
+        mlp.act_fn = before
+        layer.ln1 = torch.nn.Identity()
+    else:
+        mlp.dense = torch.nn.Sequential(mlp.dense, torch.nn.Tanh())
+    assert not stands_in()
+    found = td.dream(model, goal, text, budget=400)
+    assert found.best.score == pytest.approx(float(td.score(model, goal, found.best.text)), abs=1e-4)
 
 
 def test_a_hooked_or_narrow_model_is_left_to_itself(fresh_encoder: Callable[..., torch.nn.Module]) -> None:

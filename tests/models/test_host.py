@@ -272,6 +272,19 @@ def test_weights_made_in_inference_mode_are_refused(tiny_folder: Path) -> None:
         td.score(model, goal, "the red dog")
 
 
+def test_a_model_without_its_weights_is_refused(fresh_encoder: Callable[..., torch.nn.Module]) -> None:
+    goal = td.neuron("block_out", layer=1, unit=3, pos=1)
+    for change in (lambda x: x.to("meta"), lambda x: x.to(torch.float8_e4m3fn)):
+        model = fresh_encoder()
+        for module in model.modules():
+            for name, value in list(module._parameters.items()):
+                module._parameters[name] = (
+                    None if value is None else torch.nn.Parameter(change(value.data), requires_grad=False)
+                )
+        with says("the model's embeddings are torch.float", "load its weights, in 16 bits or more"):
+            td.dream(model, goal, "the red dog")
+
+
 def test_a_tokenizer_that_knows_no_word(fresh_encoder: Callable[..., torch.nn.Module]) -> None:
     model = fresh_encoder()
     model.tokenizer = BertTokenizerFast()

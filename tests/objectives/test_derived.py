@@ -239,3 +239,26 @@ def test_a_difference_that_can_not_be(
     short = td.load_model(str(tiny_checkpoint(context=6)))
     with says("reads 6 tokens, a sentence has 7: shorten it"):
         td.score(seeded, td.difference(PLANTED, short), START)
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 1j, lambda x: x.to("meta")])
+def test_a_function_that_gives_no_real_numbers(encoder: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    goal = td.custom(lambda acts: change(acts["x"][:, 1, 3]), {"x": ("block_out", 1)}, name="odd")
+    for work in (td.score, td.dream):
+        with says("the objective odd must return real numbers on cpu; got torch."):
+            work(encoder, goal, START)
+
+
+def test_a_function_that_writes_on_what_others_read(encoder: torch.nn.Module, unchecked: None) -> None:
+    """A term beside it would be scored on the numbers it left there."""
+    goal = td.custom(lambda acts: acts["x"].zero_()[:, 1, 3], {"x": ("block_out", 1)}, name="eraser")
+    with says("the function eraser changes activations in place", "make new ones (x * 2, not x.mul_(2))"):
+        td.score(encoder, goal + td.neuron("block_out", layer=1, unit=3, pos=1), START)
+    with says("name = 3: give a text, or None"):
+        td.custom(goal.score, {"x": ("block_out", 1)}, name=3)
+
+
+def test_a_sum_of_very_many(encoder: torch.nn.Module) -> None:
+    unit = td.neuron("block_out", layer=1, unit=3, pos=1)
+    with says("a sum of too many", "give direction() a vector of their weights"):
+        td.score(encoder, sum([unit] * 1000, unit), START)

@@ -211,3 +211,14 @@ def test_mistakes(tiny_encoder64):
         td.score(tiny_encoder64, td.match(torch.ones(6, 1), "block_out", layer=1, units=24), TEXT)
     with says("the rows have 4 or 6 of 24"):
         td.score(tiny_encoder64, td.match(torch.ones(6, 24), "block_out", layer=1), [TEXT, "a dog"])
+
+
+def test_vectors_of_unusual_tensors(encoder: torch.nn.Module) -> None:
+    vector = torch.randn(24, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        inference = vector * 1
+    goal = td.direction(inference, "block_out", layer=1, pos=1)
+    assert td.dream(encoder, goal, TEXTS[0], budget=500).gain >= 0
+    for given in (vector.to_sparse(), vector.to(torch.float8_e4m3fn), vector.to("meta")):
+        with says("a direction is of real numbers, not of torch.float", "give .to_dense(), .dequantize() or .float()"):
+            td.direction(given, "block_out", layer=1)

@@ -153,6 +153,19 @@ def test_save_figure_tells_what_is_wrong(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_place_and_no_title_is_told(tmp_path: Path, unchecked: None) -> None:
+    """`plt.subplots(2)[1]` is an array of two."""
+    result = RESULTS[0]
+    for ax in (plt.subplots(2)[1], plt.figure(), "left"):
+        with pytest.raises(DreamError, match=r"^ax is a \w+: give one matplotlib Axes"):
+            plotting.dream_history(result, ax=ax)
+    with pytest.raises(DreamError, match="^title = 3: give a text, or None"):
+        plotting.dream_history(result, title=3)
+    with pytest.raises(DreamError, match="^a str is no figure"):
+        plotting.save_figure("history", tmp_path / "a.png")
+    plt.close("all")
+
+
 def test_a_part_of_a_figure_saves_the_whole(tmp_path):
     figure = plt.figure(figsize=(9, 4))
     left, _ = figure.subfigures(1, 2)

@@ -123,3 +123,8 @@ def test_any_file_is_read_or_told_why_not(words: Vocabulary, tmp_path: Path, con
     for shard in shards:
         assert shard.read == len(shard.lines) + sum(shard.skipped.values())
         assert all(len(sentence.ids) <= 12 and sentence.text for sentence in shard.sentences)
+
+
+def test_what_is_no_path_is_told(unchecked: None) -> None:
+    with says("can't read \"[('he', 'she')]\": expected str"):
+        read_lines([("he", "she")])

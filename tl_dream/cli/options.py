@@ -95,6 +95,10 @@ def positions(text: str) -> int | str | slice | list[int | str]:
     return _item(items[0]) if len(items) == 1 else _several(items, text)
 
 
+MANY = 10_000_000
+"""No model has so many layers, units or positions."""
+
+
 def _several(items: Sequence[str], text: str) -> list[Any]:
     """Of several items all that they stand for; nobody knows how much there is, so a slice needs both ends."""
     found: list[Any] = []
@@ -102,12 +106,14 @@ def _several(items: Sequence[str], text: str) -> list[Any]:
         if isinstance(item, slice):
             closed = None not in (item.start, item.stop) and min(item.start, item.stop) >= 0
             require(closed, f"in {text!r} a slice stands in a list: give it start and end, counted from 0 (like 2:5)")
+            require(max(item.start, item.stop) <= MANY, f"a number in {text!r} is above {MANY:,}: no model has so many")
         found += range(item.start, item.stop, item.step or 1) if isinstance(item, slice) else [item]
     return found
 
 
 def _item(text: str) -> int | str | slice:
     text = text.strip() or text
+    require(len(text) < 1000, f"{text:.40}... is too long for a number or a word")  # Python's limit of digits is near
     if re.fullmatch(r"[-+]?\d+", text):
         return int(text)
     if len(text) > 2 and text[0] == text[-1] == '"':

@@ -119,7 +119,7 @@ def finish(work: Callable[[], Any], saved: str | None, quiet: bool, figures: Map
     """
     try:
         result = work()
-    except (KeyboardInterrupt, DreamError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         found = getattr(error, "partial", None)
         for trouble in _deliver(found, saved, quiet, figures) if found is not None else ():
             complain(trouble)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tl_dream._errors import DreamError, why
+from tl_dream._errors import why
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.soft_input import GumbelSoftmaxInput, renew_candidates, sharpness_for, top_candidates
 from tl_dream.models import Host, has_bf16
@@ -139,7 +139,7 @@ def ascend(
                 at = torch.arange(count, device=host.device)[:, None], batch.free
                 steep = token_slopes(pull[at].flatten(0, 1), None if words is None else direct[at].flatten(0, 1), host)
                 renew_candidates(soft, weights.detach(), steep.unflatten(0, batch.free.shape), batch.allowed, optimizer)
-    except (KeyboardInterrupt, DreamError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         stopped, ended = why(error), error
     return Outcome(_runs(host, seen, records, batch), stopped if failure is None else "failure", failure, ended=ended)
 

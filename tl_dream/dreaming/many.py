@@ -79,6 +79,7 @@ def dream_many(
         DreamError: bad input that concerns all jobs.
         KeyboardInterrupt: after Ctrl-C; `error.partial` holds a `Finished` for every job that was under way, with its
             `Dream` so far.
+        Exception: what `jobs` itself raises, once all that were under way are handed out.
 
     Examples:
         >>> units = [td.neuron("block_out", layer=1, unit=unit, pos=2) for unit in range(3)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Whole, flag, one_of, plain, seed_number, whole_number
+from tl_dream._arguments import MOST_STARTS, Whole, check_callable, flag, one_of, plain, seed_number, whole_number
 from tl_dream._errors import require
 from tl_dream.dreaming.annealing import Annealing
 from tl_dream.dreaming.ascent import ascend
@@ -99,7 +99,7 @@ class DreamTask:
         return cls(
             method_of(method),
             None if budget is None else whole_number("budget", budget),
-            whole_number("starts", starts),
+            whole_number("starts", starts, most=MOST_STARTS),
             plain(allowed),
             plain(banned),
             None if max_changes is None else whole_number("max_changes", max_changes),
@@ -128,6 +128,7 @@ class DreamTask:
             DreamError: bad input, where the search begins.
         """
         check(host, objective)
+        check_callable("callback", callback, "a function of a Progress")
         sentences = [one for one in read_prompts(host, prompt, free) for _ in range(self.starts)]
         mask = allowed_tokens(host.vocabulary, objective, self.allowed, self.banned)
         batch = Batch.of(host, sentences, mask, self.retokenize, self.max_changes)

@@ -121,7 +121,7 @@ def edit_concept(
     least, seed = isinstance(magnitudes, str) and magnitudes == LEAST, seed_number(seed)
     given = None if least or magnitudes is None else finite_numbers("magnitude", magnitudes, NATURAL)
     starts, width, randoms = (
-        whole_number(name, value) for name, value in (("starts", starts), ("width", width), ("randoms", randoms))
+        whole_number(name, n, 1, 10**4) for name, n in (("starts", starts), ("width", width), ("randoms", randoms))
     )
     controls = flag("controls", controls)
     with attached(model, seconds) as host:

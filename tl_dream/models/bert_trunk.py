@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import Host
-from tl_dream.models.isolation import user_hooks
+from tl_dream.models.isolation import as_made, user_hooks
 
 POINTS = (
     "block_in",
@@ -60,8 +60,11 @@ def _is_plain(host: Host) -> bool:
     if not host.bert or host.causal or getattr(cfg, "act_fn", None) not in ACTIVATIONS:
         return False
     if host.kind == "bridge":
-        return getattr(host.model.original_model.config, "model_type", None) == "bert"
-    return all(abs(block.attn.attn_scale - cfg.d_head**0.5) < 1e-6 for block in host.model.blocks)
+        return getattr(host.model.original_model.config, "model_type", None) == "bert" and as_made(host.model)
+    known = ACTIVATIONS[cfg.act_fn][0]
+    return as_made(host.model.blocks, host.model.embed) and all(
+        abs(block.attn.attn_scale - cfg.d_head**0.5) < 1e-6 and block.mlp.act_fn is known for block in host.model.blocks
+    )
 
 
 Norm = tuple[Tensor, Tensor, float]

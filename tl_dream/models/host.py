@@ -270,6 +270,10 @@ def _host(model: Any, kind: str) -> Host:
     )
     direction, bert = direction_of(model, kind), is_bert(model, kind)
     W_E = model.W_E.detach()
+    require(
+        not W_E.is_meta and W_E.is_floating_point() and W_E.itemsize > 1,
+        f"the model's embeddings are {W_E.dtype} on {W_E.device}: load its weights, in 16 bits or more",
+    )
     prefix: tuple[int, ...] = ()
     causal = direction == CAUSAL
     if causal and not bert and getattr(cfg, "default_prepend_bos", False) and tokenizer.bos_token_id is not None:

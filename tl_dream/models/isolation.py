@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy
 import torch
+from torch import nn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -184,6 +185,23 @@ def user_hooks(model: Any) -> tuple[str, ...]:
             point = getattr(module, "name", None) if hasattr(module, "fwd_hooks") else None
             found.append(point or name or type(module).__name__)  # a bridge's points are not where their names say
     return tuple(found)
+
+
+IN_A_BRIDGE = (nn.Linear, nn.LayerNorm, nn.Dropout, nn.Embedding, nn.ModuleList)
+"""torch's own in the transformers model that a bridge goes through."""
+
+
+def as_made(*parts: nn.Module) -> bool:
+    """Whether these hold what TransformerLens made alone, a bridge's transformers model included: no ablation
+    (`nn.Identity`), no adapter, no quantised layer, no forward method of somebody's."""
+    bridge = any(hasattr(part, "original_model") for part in parts)
+    homes = ("transformer_lens", "transformers") if bridge else ("transformer_lens",)
+    return all(
+        "forward" not in vars(module)
+        and (type(module).__module__.partition(".")[0] in homes or bridge and type(module) in IN_A_BRIDGE)
+        for part in parts
+        for module in part.modules()
+    )
 
 
 @contextmanager

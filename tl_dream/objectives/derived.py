@@ -98,9 +98,18 @@ def custom(
 
     def score(acts: Activations, rows: BatchContext) -> Any:  # what a user's function gives is checked by the objective
         found = {key: others[key](acts, rows) if key in others else acts for key in reads}
-        return function({key: found[key][read] for key, read in reads.items()})
+        given = {key: found[key][read] for key, read in reads.items()}
+        before = [(value, value._version) for value in given.values()]
+        value = function(given)
+        require(
+            all(one._version == version for one, version in before),
+            f"the function {label} changes activations in place, which others read as well: make new ones (x * 2, not "
+            "x.mul_(2))",
+        )
+        return value
 
     require(callable(function), f"function = {function!r}: give a function of activations by name")
+    require(name is None or isinstance(name, str), f"name = {name!r:.80}: give a text, or None")
     label = str(getattr(function, "__name__", "custom") if name is None else name)
     own = [read for key, read in reads.items() if key not in others]
     return Objective((*own, *([TOKENS] if others else [])), label, score, None, equal_lengths=True)

@@ -46,11 +46,15 @@ def numbers_of(values: Any, what: str) -> Tensor:
             found = torch.as_tensor(values if hasattr(values, "dtype") else plain(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DreamError(f"{what} is a tensor, an array or a list of numbers, not {type(values).__name__}") from error
+    plainly = found.layout == torch.strided and not found.is_quantized and not found.is_meta
+    narrow = found.is_floating_point() and found.itemsize < 2
     require(
-        found.dtype != torch.bool and not found.is_complex() and not found.is_meta,
-        f"{what} is of real numbers, not of {found.dtype}",
+        plainly and not narrow and found.dtype != torch.bool and not found.is_complex(),
+        f"{what} is of real numbers, not of {found.dtype} ({found.layout}, on {found.device}): where it is sparse, "
+        "quantised or of 8 bits, give .to_dense(), .dequantize() or .float() of it",
     )
-    return found.detach()
+    with torch.inference_mode(False):  # what was made in that mode takes no part in a gradient
+        return found.clone() if found.is_inference() else found.detach()
 
 
 FAINT = 0.01

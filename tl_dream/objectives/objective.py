@@ -205,10 +205,15 @@ class Objective:
             DreamError: the function did not return one number per row.
         """
         score = self.score(activations, rows)
+        given = isinstance(score, Tensor)
         require(
-            isinstance(score, Tensor) and score.shape == (rows.mask.shape[0],),
+            given and score.shape == (rows.mask.shape[0],),
             f"the objective {self} must return one score per row, shape ({rows.mask.shape[0]},); "
-            f"got {tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__}",
+            f"got {tuple(score.shape) if given else type(score).__name__}",
+        )
+        require(
+            not score.is_complex() and score.device == rows.mask.device,
+            f"the objective {self} must return real numbers on {rows.mask.device}; got {score.dtype} on {score.device}",
         )
         return score
 
@@ -316,7 +321,7 @@ def _factor(formula: str, value: Any) -> int | float | None:
     given = plain(value)
     if not isinstance(given, SupportsFloat) or isinstance(given, str):
         return None
-    require(as_number(given) is not None, f"{formula} {value!r}: an objective goes with finite numbers")
+    require(as_number(given) is not None, f"{formula} {value!r:.40}: an objective goes with finite numbers")
     small = is_whole(given) and abs(given) <= LARGEST  # type: ignore[arg-type]
     return int(given) if small else as_number(given)  # type: ignore[call-overload]
 

@@ -123,7 +123,13 @@ def evaluate_parts(
             for objective in part.objectives
             for read in objective.reads
         }
-        found.append(tuple(objective(mine, part.rows) for objective in part.objectives))
+        try:
+            found.append(tuple(objective(mine, part.rows) for objective in part.objectives))
+        except RecursionError as error:
+            raise DreamError(
+                "the objective is a sum of too many, each inside the next: give direction() a vector of their weights, "
+                "or add them up in custom()"
+            ) from error
     return found
 
 

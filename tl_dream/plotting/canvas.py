@@ -141,6 +141,11 @@ def framed(ax: Axes | None, title: Title, own: str, width: float) -> Frame:
         title: the user's; "{}" in it is `own`, None is no title. In a given place it has three lines at most.
     """
     height = math.inf
+    require(
+        ax is None or isinstance(ax, Axes),
+        f"ax is a {type(ax).__name__}: give one matplotlib Axes, such as plt.subplots()[1] or axes[0] of several",
+    )
+    require(title is None or isinstance(title, str), f"title = {title!r:.80}: give a text, or None")
     if ax is not None:
         ax.set_axis_off()
         width, height = settle(ax)
@@ -315,6 +320,10 @@ def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str], *, dpi
         >>> dream = td.dream(bert, td.neuron("mlp_post", layer=1, unit=3, pos=2), "the red dog", budget=1000)
         >>> plotting.save_figure(plotting.dream_history(dream, tokens=False).figure, "dream.pdf")
     """
+    require(
+        isinstance(getattr(figure, "figure", None), Figure | SubFigure),
+        f"a {type(figure).__name__} is no figure: give dream_history(result).figure, for instance",
+    )
     check_figure_path(path)
     kind = os.fspath(path).rsplit(".", 1)[-1].lower()
     content = io.BytesIO()

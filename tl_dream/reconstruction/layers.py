@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tl_dream._arguments import Number, Whole, layers_of, listed, plain, seed_number
+from tl_dream._arguments import Number, Whole, check_callable, layers_of, listed, plain, seed_number
 from tl_dream._errors import DreamError, keeping, require, unknown
 from tl_dream.models import Host, attached, isolated
 from tl_dream.reconstruction.certificates import examine
@@ -282,8 +282,8 @@ def kept_tokens(
     given, damages, allowed = prompts_of(texts, "text to read back"), listed(damages), plain(allowed)
     require(bool(damages), "no damage given: name at least one, such as 'noise 0.05'")
     search = SearchSettings(patience=1, rivals=plain(rivals), budget=plain(budget), seed=plain(seed))
-    for damage in damages:
-        read_damage(damage)
+    list(map(read_damage, damages))
+    check_callable("callback", callback, "a function of a Kept")
     with attached(model, seconds) as host:
         sentences = [host.vocabulary.read(text) for text in given]
         chosen = read_layers(host, hook, layers)
@@ -301,7 +301,7 @@ def kept_tokens(
             posed = pose_damaged(host, sentences[i], hook, layer, damage, draw)
             try:
                 kept = yield from _keep(own, posed, i, layer, damage, allowed, search)
-            except (KeyboardInterrupt, DreamError) as error:
+            except (KeyboardInterrupt, Exception) as error:
                 error.partial = None  # type: ignore[union-attr]  # half a record is none
                 raise
             if callback is not None:

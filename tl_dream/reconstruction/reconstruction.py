@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tl_dream._arguments import Number, Whole, one_of, plain, seed_number, whole_fields
+from tl_dream._arguments import MOST_STARTS, Number, Whole, one_of, plain, seed_number, whole_fields, whole_number
 from tl_dream._errors import DreamError, keeping, require, why
 from tl_dream.dreaming import ARTICLE, ascend
 from tl_dream.models import Host, attached
@@ -44,6 +44,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
+        whole_number("starts", self.starts, most=MOST_STARTS)
         object.__setattr__(self, "rivals", read_rivals(self.rivals))
         object.__setattr__(self, "seed", seed_number(self.seed))
         require(
@@ -242,7 +243,7 @@ def _invert(
     try:
         stopped = yield from invert(judge, space, draw, start=start, starts=search.starts, patience=search.patience)
         return (yield from attempt(0 if host.late else search.rivals, stopped))
-    except (KeyboardInterrupt, DreamError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         yield from ended(error, None if judge.best is None else attempt(0, why(error)))
         raise
 

@@ -122,7 +122,8 @@ class Substitution:
         one_of("precision", precision, PRECISIONS)
         own = self.host.W_E.dtype
         asked = precision == "bf16"
-        smooth = precision == "auto" and built_in(self.objective) and not user_hooks(self.host.model)
+        patched = any("forward" in vars(module) for module in self.host.model.modules())
+        smooth = precision == "auto" and built_in(self.objective) and not (patched or user_hooks(self.host.model))
         fast = asked or (smooth and bf16_is_faster(self.host.device))
         narrow = torch.bfloat16 if fast and own in (torch.float32, torch.float64) else own
         nears = NEARS if precision != "full" and built_in(self.objective) else ()

@@ -101,20 +101,26 @@ def run_many(
     """
     engine, waiting, live, patient, interrupted = Engine(host), iter(searches), list[_Live](), list[_Live](), False
     while True:
-        for key, search in islice(waiting, max(0, width - len(live))):
-            live.append(_Live(key, search))
-            live[-1].go_on()
+        stop: KeyboardInterrupt | None = None
+        try:
+            for key, search in islice(waiting, max(0, width - len(live))):
+                live.append(_Live(key, search))
+                live[-1].go_on()
+        except KeyboardInterrupt as pressed:  # while the next one was made
+            stop = pressed
         ended, live = [one for one in live if one.ask is None], [one for one in live if one.ask is not None]
         patient += [one for one in live if one.ask is not None and one.ask.patient]
         live = [one for one in live if one.ask is not None and not one.ask.patient]
         if interrupted or len(patient) >= width or not live and not ended:
             live, patient = [*live, *patient], []
-        if not live and not ended:
+        if not live and not ended and stop is None:
             return
         yield from ((one.key, one.result) for one in ended)
         answers: Sequence[Answer | BaseException]
-        if not interrupted and any(isinstance(one.result, KeyboardInterrupt) for one in ended):
+        if not interrupted and (stop or any(isinstance(one.result, KeyboardInterrupt) for one in ended)):
             live, patient, interrupted = [*live, *patient], [], True
+            if stop is not None and not live:
+                raise stop
             answers = [KeyboardInterrupt() for _ in live]
         else:
             try:

@@ -28,7 +28,7 @@ class Outcome:
     stopped: str
     failure: str | None = None
     optima: tuple[bool, ...] = ()
-    ended: KeyboardInterrupt | DreamError | None = None
+    ended: KeyboardInterrupt | Exception | None = None
 
     @classmethod
     def of(cls, search: SwapSearch, method: Search[str]) -> Search[Outcome]:
@@ -38,7 +38,7 @@ class Outcome:
             stopped = yield from method
         except BrokenGradient as error:
             search.fail(str(error))
-        except (KeyboardInterrupt, DreamError) as error:
+        except (KeyboardInterrupt, Exception) as error:
             stopped, ended = why(error), error
         with suppress(Exception) if ended else nullcontext():  # nothing that fails now counts as much
             yield from search.settle()
@@ -130,6 +130,7 @@ def side_by_side(
     Raises:
         DreamError: no job, or no model.
         KeyboardInterrupt: after Ctrl-C; `error.partial` holds what is made of every job that was under way.
+        Exception: what `jobs` raises, once all that were under way are handed out.
     """
     count = None if width is None else whole_number("width", width)
     require(
@@ -154,13 +155,17 @@ def _handed_out(
     progress: bool | None,
 ) -> Iterator[F]:
     under_way: dict[int, Any] = {}
+    broken: list[BaseException] = []
 
     def searches() -> Iterator[tuple[int, Search[Any]]]:
-        for number, job in enumerate(jobs):
-            if number and host.late:
-                return
-            under_way[number] = job
-            yield number, task(host.apart(), job)
+        try:
+            for number, job in enumerate(jobs):
+                if number and host.late:
+                    return
+                under_way[number] = job
+                yield number, task(host.apart(), job)
+        except Exception as error:  # of the user's generator; what is under way goes on to its end
+            broken.append(error)
 
     results = run_many(host, searches(), width)
     disable = None if progress is None else not progress
@@ -184,3 +189,5 @@ def _handed_out(
         stop: Any = KeyboardInterrupt()
         stop.partial = tuple(interrupted)
         raise stop
+    if broken:
+        raise broken[0]

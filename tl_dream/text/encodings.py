@@ -96,9 +96,9 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     try:
         with Path(path).open("rb") as file:
             content = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DreamError(f"can't read {name!r}: {reason}") from error
+        raise DreamError(f"can't read {name!r:.200}: {reason}") from error
     require(len(content) <= LARGEST, f"{name!r} has more than {LARGEST:,} bytes: give a text file")
     text = content.decode(encoding_of(content[:HEAD], name), errors="replace").removeprefix("\ufeff")
     lines = re.split(r"\r\n?|\n", text)
