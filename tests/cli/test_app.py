@@ -46,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"text": "dog " * 40}, "the sentence has 42 tokens with its special ones, the model reads 32: shorten it"),
         ({"text": None}, "no sentence to start from: give --text"),
         ({"steps": 0}, "steps = 0: give a whole number of at least 1"),
-        ({"starts": 0}, "starts = 0: give a whole number of at least 1"),
+        ({"starts": 0}, "starts = 0: give a whole number from 1 to 100000"),
         ({"method": "aneal"}, "unknown method 'aneal'; nearest: anneal"),
         ({"preset": "articel"}, "unknown preset 'articel'; nearest: article"),
         ({"schedule": "linaer"}, "unknown temperature schedule 'linaer'; nearest: linear"),

@@ -499,7 +499,7 @@ def test_models_of_other_precision_dream(planted_folder: Path, dtype: torch.dtyp
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"starts": 0}, ["starts = 0: give a whole number of at least 1"]),
+        ({"starts": 0}, ["starts = 0: give a whole number from 1 to 100000"]),
         ({"steps": 0}, ["steps = 0: give a whole number of at least 1"]),
         ({"start_temperature": 0.0}, ["start = 0.0 is not a temperature: it must be > 0 and finite"]),
         ({"end_temperature": -0.1}, ["end = -0.1 is not a temperature"]),
@@ -553,7 +553,7 @@ TYPE_MISTAKES: list[tuple[Callable[[torch.nn.Module], object], str]] = [
     (lambda m: td.EPO(fluency="bigrams"), "fluency = 'bigrams': give an objective, such as fluency(judge)"),
     (lambda m: td.Auto(round=3), "round = 3: give PEZ(...)"),
     (lambda m: td.Auto(held=1.5), "held = 1.5: give a share, 0 to 1"),
-    (lambda m: td.dream(m, GOAL, "a dog", starts=1.5), "starts = 1.5: give a whole number of at least 1"),
+    (lambda m: td.dream(m, GOAL, "a dog", starts=1.5), "starts = 1.5: give a whole number from 1 to 100000"),
     (
         lambda m: td.dream(m, GOAL, "a dog", method=td.Annealing(steps="many")),
         "steps = 'many': give a whole number of at least 1",

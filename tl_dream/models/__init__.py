@@ -13,5 +13,5 @@ from tl_dream.models.bert_trunk import POINTS, BertBlocks, BertTrunk, Block, can
 from tl_dream.models.forward_pass import forward, list_hooks
 from tl_dream.models.hooks import ALIASES, LAYERED, PARTS, check_index, in_float32, is_pattern, layers_run, units_of
 from tl_dream.models.host import Host, Meter, attached, deadline, model_hash, opened, versions
-from tl_dream.models.isolation import Shared, isolated, owned_hook, user_hooks
+from tl_dream.models.isolation import Shared, as_made, isolated, owned_hook, user_hooks
 from tl_dream.models.loading import load_model

@@ -57,12 +57,12 @@ def can_stand_in(host: Host, hooks: Sequence[str], points: Sequence[str] = POINT
 def _is_plain(host: Host) -> bool:
     """Whether the blocks are those of BERT as published. RoBERTa's are, but its positions depend on the tokens."""
     cfg = host.model.cfg
-    if not host.bert or host.causal or getattr(cfg, "act_fn", None) not in ACTIVATIONS:
+    if not host.bert or host.causal or getattr(cfg, "act_fn", None) not in ACTIVATIONS or not as_made(host.model):
         return False
     if host.kind == "bridge":
-        return getattr(host.model.original_model.config, "model_type", None) == "bert" and as_made(host.model)
+        return getattr(host.model.original_model.config, "model_type", None) == "bert"
     known = ACTIVATIONS[cfg.act_fn][0]
-    return as_made(host.model.blocks, host.model.embed) and all(
+    return all(
         abs(block.attn.attn_scale - cfg.d_head**0.5) < 1e-6 and block.mlp.act_fn is known for block in host.model.blocks
     )
 

@@ -190,17 +190,21 @@ def user_hooks(model: Any) -> tuple[str, ...]:
 IN_A_BRIDGE = (nn.Linear, nn.LayerNorm, nn.Dropout, nn.Embedding, nn.ModuleList)
 """torch's own in the transformers model that a bridge goes through."""
 
+PARTS = ("embed", "token_type_embed", "pos_embed", "embed_ln", "blocks")
+"""What the residual stream goes through; a head may be anything."""
 
-def as_made(*parts: nn.Module) -> bool:
-    """Whether these hold what TransformerLens made alone, a bridge's transformers model included: no ablation
-    (`nn.Identity`), no adapter, no quantised layer, no forward method of somebody's."""
-    bridge = any(hasattr(part, "original_model") for part in parts)
+
+def as_made(model: Any) -> bool:
+    """Whether a model's embeddings and blocks hold what TransformerLens made alone, and a bridge's transformers model:
+    no ablation (`nn.Identity`), no adapter, no quantised layer, no forward method of somebody's."""
+    bridge = hasattr(model, "original_model")
     homes = ("transformer_lens", "transformers") if bridge else ("transformer_lens",)
     return all(
         "forward" not in vars(module)
         and (type(module).__module__.partition(".")[0] in homes or bridge and type(module) in IN_A_BRIDGE)
-        for part in parts
-        for module in part.modules()
+        for name in PARTS
+        if hasattr(model, name)
+        for module in getattr(model, name).modules()
     )
 
 

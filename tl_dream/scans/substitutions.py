@@ -11,7 +11,16 @@ from torch import Tensor
 
 from tl_dream._arguments import is_whole, one_of, plain
 from tl_dream._errors import require
-from tl_dream.models import PRECISIONS, Host, bf16_is_faster, can_stand_in, default_batch_tokens, in_batches, user_hooks
+from tl_dream.models import (
+    PRECISIONS,
+    Host,
+    as_made,
+    bf16_is_faster,
+    can_stand_in,
+    default_batch_tokens,
+    in_batches,
+    user_hooks,
+)
 from tl_dream.objectives import TOKENS, BatchContext, Objective, columns_read, evaluate, read_activations
 from tl_dream.scans.incremental_bert import ROW_POINTS, IncrementalBert
 from tl_dream.scans.screening import Scores
@@ -122,8 +131,8 @@ class Substitution:
         one_of("precision", precision, PRECISIONS)
         own = self.host.W_E.dtype
         asked = precision == "bf16"
-        patched = any("forward" in vars(module) for module in self.host.model.modules())
-        smooth = precision == "auto" and built_in(self.objective) and not (patched or user_hooks(self.host.model))
+        plain = as_made(self.host.model) and not user_hooks(self.host.model)
+        smooth = precision == "auto" and built_in(self.objective) and plain
         fast = asked or (smooth and bf16_is_faster(self.host.device))
         narrow = torch.bfloat16 if fast and own in (torch.float32, torch.float64) else own
         nears = NEARS if precision != "full" and built_in(self.objective) else ()
