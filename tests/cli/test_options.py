@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from tests.conftest import says
 from tests.support.cli import complaint
 from tl_dream import DreamError, cli
 from tl_dream.cli import options as cli_options
@@ -127,6 +128,18 @@ def test_positions(text, expected):
 @pytest.mark.parametrize("text", ["", ",,", "1,", ",1", "1,2:", "1,-3:-1", "1::0", "1,0:99999999999", "9" * 5000])
 def test_positions_that_are_none(text):
     with pytest.raises(DreamError):
+        cli_options.positions(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,0:99999999999", "a number in '1,0:99999999999' is above 10,000,000: no model has so many"),
+        ("9" * 5000, "9" * 40 + "... is too long for a number or a word"),
+    ],
+)
+def test_numbers_that_no_model_has(text, message):
+    with says(message):
         cli_options.positions(text)
 
 

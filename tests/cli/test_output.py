@@ -91,6 +91,26 @@ def test_ctrl_c_prints_and_saves_the_best_so_far(
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_error_of_any_kind_saves_the_best_so_far(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, left = Meter.add, [30]
+
+    def counted(*given: Any, **named: Any) -> None:
+        add(*given, **named)
+        left[0] -= 1
+        if not left[0]:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Meter, "add", counted)
+    data = tmp_path / "found.json"
+    with pytest.raises(ZeroDivisionError):
+        cli.main(command(steps=None, budget=3000, json=data))
+    found = td.Dream.load(data)
+    assert found.stopped == "failure" and found.gain > 0
+    assert found.best.text in capsys.readouterr().out
+
+
 def test_a_second_ctrl_c_ends_it(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], interrupted: list[int]
 ) -> None:

@@ -209,7 +209,7 @@ def test_mistakes(tiny_encoder64):
         td.score(tiny_encoder64, td.match(torch.ones(6, 23), "block_out", layer=1), TEXT)
     with says("unit 24 does not exist"):
         td.score(tiny_encoder64, td.match(torch.ones(6, 1), "block_out", layer=1, units=24), TEXT)
-    with says("the rows have 4 or 6 of 24"):
+    with says("the rows have 4 or 6 of 24: give a row for every position, such as target[None] for one"):
         td.score(tiny_encoder64, td.match(torch.ones(6, 24), "block_out", layer=1), [TEXT, "a dog"])
 
 

@@ -190,7 +190,7 @@ def user_hooks(model: Any) -> tuple[str, ...]:
 IN_A_BRIDGE = (nn.Linear, nn.LayerNorm, nn.Dropout, nn.Embedding, nn.ModuleList)
 """torch's own in the transformers model that a bridge goes through."""
 
-PARTS = ("embed", "token_type_embed", "pos_embed", "embed_ln", "blocks")
+STREAM = ("embed", "token_type_embed", "pos_embed", "embed_ln", "blocks")
 """What the residual stream goes through; a head may be anything."""
 
 
@@ -202,7 +202,7 @@ def as_made(model: Any) -> bool:
     return all(
         "forward" not in vars(module)
         and (type(module).__module__.partition(".")[0] in homes or bridge and type(module) in IN_A_BRIDGE)
-        for name in PARTS
+        for name in STREAM
         if hasattr(model, name)
         for module in getattr(model, name).modules()
     )

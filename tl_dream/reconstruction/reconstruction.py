@@ -43,8 +43,8 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
-        whole_fields(self, starts=1, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
-        whole_number("starts", self.starts, most=MOST_STARTS)
+        whole_fields(self, patience=0, budget=1, **({} if self.steps is None else {"steps": 1}))
+        object.__setattr__(self, "starts", whole_number("starts", self.starts, most=MOST_STARTS))
         object.__setattr__(self, "rivals", read_rivals(self.rivals))
         object.__setattr__(self, "seed", seed_number(self.seed))
         require(
