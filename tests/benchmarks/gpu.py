@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from dream_step import TEXT, article_step
@@ -75,9 +76,8 @@ def annealing(model: torch.nn.Module, device: torch.device, count: int, steps: i
     print(f" {article / 10 * count / (wall / steps):.0f} times the throughput")
 
 
-def token_search(device: torch.device, layers: int, width: int) -> None:
+def token_search(tokenizer: Any, device: torch.device, layers: int, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = td.load_model("minilm").tokenizer
         heads = max(1, width // 64)
         config = BertConfig(
             num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width
@@ -105,10 +105,10 @@ def corpus(model: torch.nn.Module, device: torch.device, lines: int, neurons: in
     print(f"corpus: {lines} lines for one neuron {one:.2f} s, for {neurons} {all_of:.2f} s ({all_of / one:.2f} times)")
 
 
-def parity(model: torch.nn.Module, device: torch.device, budget: int) -> None:
+def parity(model: torch.nn.Module, name: str, budget: int) -> None:
     first, again = (td.dream(model, GOAL, TEXT, budget=budget, seed=3, progress=False) for _ in range(2))
     print(f"the same seed twice: {'the same bits' if first.best == again.best else 'NOT the same'}")
-    cpu = td.load_model("minilm")
+    cpu = td.load_model(name, backend="hooked", device="cpu")
     texts = [first.best.text, TEXT, "the red dog ."]
     gap = (td.score(model, GOAL, texts).cpu() - td.score(cpu, GOAL, texts)).abs().max()
     here, there = (td.dream(each, GOAL, TEXT, budget=budget, seed=3, progress=False) for each in (model, cpu))
@@ -128,9 +128,9 @@ def main(argv: list[str] | None = None) -> None:
     began = time.perf_counter()
     dreams(model, device, 4 if quick else 256, 2_000 if quick else 400_000)
     annealing(model, device, 4 if quick else 256, 3 if quick else 100)
-    token_search(device, 2 if quick else 12, 64 if quick else 768)
+    token_search(model.tokenizer, device, 2 if quick else 12, 64 if quick else 768)
     corpus(model, device, 100 if quick else 2_460, 20 if quick else 1_000)
-    parity(model, device, 2_000 if quick else 100_000)
+    parity(model, given.model, 2_000 if quick else 100_000)
     if device.type == "cuda":
         print(f"memory: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most")
     print(f"{time.perf_counter() - began:.0f} s in all")

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 import tl_dream as td
 from tests.support.search import GOAL, QUICK, START, annealed
+from tl_dream.search.batch import Search
+from tl_dream.search.proposals import Choices
 from tl_dream.search.swap_search import SwapSearch
 
 
@@ -20,8 +21,9 @@ def proposals(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     told: list[dict[str, object]] = []
     propose = SwapSearch.propose
 
-    def watched(self: SwapSearch, walker: object, gains: Tensor, count: int, top_k: int, swaps: int = 1) -> object:
-        found = propose(self, walker, gains, count, top_k, swaps)
+    def watched(self: SwapSearch, walker: object, choices: Choices, count: int, swaps: int = 1) -> Search[object]:
+        found = yield from propose(self, walker, choices, count, swaps)
+        top_k = choices.live.shape[1]
         changed = {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in found}
         told.append({"share": self.budget.share, "count": len(found), "top_k": top_k, "changed": changed})
         return found

@@ -18,7 +18,8 @@ from tl_dream.models.host import attached
 from tl_dream.search import swap_search as swapping
 from tl_dream.search.best_seen import BestSeen
 from tl_dream.search.engine import Search, run
-from tl_dream.search.swap_search import SwapSearch, _merged
+from tl_dream.search.proposals import merged as together
+from tl_dream.search.swap_search import SwapSearch
 
 
 def test_the_default_needs_the_slopes_of_its_swaps(seeded: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +47,7 @@ def test_the_default_merges_and_starts_anew(encoder: torch.nn.Module, monkeypatc
     """Without the sweeps, so that it can't end before."""
     monkeypatch.setattr(automatic, "_sweep", lambda search, row, stop: answered(False))
     merged: list[list[tuple[int, ...]]] = []
-    monkeypatch.setattr(swapping, "_merged", lambda *args: merged.append(_merged(*args)) or merged[-1])
+    monkeypatch.setattr(swapping, "merged", lambda *args: merged.append(together(*args)) or merged[-1])
     anew, others, start_anew = [], [], BestSeen.start_anew
 
     def watched(self: BestSeen, row: int, ids: tuple[int, ...] | None = None, by_score: bool = False) -> None:
@@ -86,7 +87,7 @@ def test_a_sweep_leaves_no_swap_untried(encoder: torch.nn.Module) -> None:
         best = search.seen.best[0].ids
         swaps = search.open_swaps(0, best).nonzero().tolist()
         rows = [(*best[: 1 + slot], token, *best[2 + slot :]) for slot, token in swaps]
-        real = [row for row, ok in zip(rows, search.seen.returnable(0, rows), strict=True) if ok]
+        real = [row for row, ok in zip(rows, run(host, search.seen.returnable(0, rows)), strict=True) if ok]
         assert len(real) >= 30 and all(search.seen.knows(0, row) for row in real) and (0, best) in search.optima
 
 

@@ -5,7 +5,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tl_dream.dreaming.projection import PEZ, project
+from tl_dream.dreaming.projection import PEZ, _Motion, _moved, project
 from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
@@ -127,3 +127,28 @@ def test_settings_out_of_range() -> None:
         PEZ(momentum=1.0)
     with says("steps = 0"):
         PEZ(steps=0)
+
+
+def test_searches_move_together_as_alone(encoder: torch.nn.Module) -> None:
+    """As on a GPU: rows of other lengths, one along new slopes and one without any."""
+    texts = ["i do see the sun", "the dog", "a small cat is here ."]
+    with attached(encoder) as host:
+
+        def motions() -> list[_Motion]:
+            searches = [searching(host, text, goal=td.neuron("block_out", layer=1, unit=5, pos=1)) for text in texts]
+            return [_Motion.of(one, [0], [one.seen.leads[0][0]], td.PEZ(learning_rate=2.0)) for one in searches]
+
+        draw = torch.Generator().manual_seed(0)
+        slopes = [[torch.randn(m.near.shape, generator=draw).to(m.near)] for m in motions()]
+        slopes[1] = [torch.zeros_like(slopes[1][0])]
+        alone, together = motions(), motions()
+        for steps in (None, slopes, None, None):
+            given = [None] * 3 if steps is None else steps
+            one = [_moved([item])[0] for item in zip(alone, given, strict=True)]
+            both = _moved(list(zip(together, given, strict=True)))
+            assert [place.tokens for place in one] == [place.tokens for place in both]
+            assert [place.flat for place in both] == [steps is not None and n == 1 for n in range(3)]
+            for a, b in zip(alone, together, strict=True):
+                torch.testing.assert_close(a.near, b.near)
+        home = [host.vocabulary.encode(text)[1:-1] for text in texts]
+        assert tuple(both[1].tokens) == home[1] and tuple(both[0].tokens) != home[0]

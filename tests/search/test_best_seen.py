@@ -3,9 +3,9 @@
 import math
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
-from torch import Tensor
 
 import tl_dream as td
 from tests.conftest import VOCAB
@@ -13,15 +13,15 @@ from tests.support.search import ALL, GOAL, batch_of, searching
 from tl_dream.models.host import Host
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
-from tl_dream.search.best_seen import BestSeen
+from tl_dream.search.best_seen import KEPT, REMEMBERED, BestSeen, Memory
 from tl_dream.search.engine import run
 
 # The best ever seen
 
 
-def tokens(host: Host, batch: Batch, words: list[str]) -> Tensor:
+def tokens(host: Host, batch: Batch, words: list[str]) -> list[tuple[int, ...]]:
     """One row with `words` at its free positions."""
-    return batch.fill(torch.tensor([[VOCAB.index(word) for word in words]]))
+    return batch.texts(batch.fill(torch.tensor([[VOCAB.index(word) for word in words]])))
 
 
 def test_best_seen_keeps_the_best_and_scores_nothing_twice(host: Host) -> None:
@@ -80,7 +80,7 @@ def test_what_the_text_tokenizes_to_leaves_fixed_words_alone(host: Host, free: l
         for words in (("red", "##s"), (".", "##s"), (".", "s"))
     )
     batch = Batch.of(host, [host.vocabulary.read(td.Prompt(ids=start, free=free))], ALL, True)
-    assert run(host, BestSeen.of(host, GOAL, batch)).repaired(0, [odd]) == ([again] if 4 in free else [])
+    assert run(host, run(host, BestSeen.of(host, GOAL, batch)).repaired(0, [odd])) == ([again] if 4 in free else [])
 
 
 def test_the_memory_is_of_the_best_text_that_had_a_token_there(host: Host) -> None:
@@ -95,11 +95,41 @@ def test_the_memory_is_of_the_best_text_that_had_a_token_there(host: Host) -> No
 
     for first, second, height in ((red, moon, 1.0), (red, cat, 3.0), (moon, cat, 2.0), (cat, red, math.nan)):
         learn(first, second, height)
-    first, second = seen.memory(0)
-    assert (first[red], first[moon], second[cat], second[moon]) == (3, 2, 3, 1) and first[cat] == -math.inf
+    here = list(batch.sentences[0].ids[2:4])
+
+    def remembered(own: list[int]) -> list[list[int]]:
+        memory = seen.memory(0)
+        found, live = memory.best(own, numpy.zeros_like(memory.tokens, dtype=bool))
+        return [row[good].tolist() for row, good in zip(found, live, strict=True)]
+
+    first, second = remembered([0, 0])
+    assert [t for t in first if t in (red, moon)] == [red, moon] and cat not in first and here[0] in first
+    assert [t for t in second if t in (cat, moon)] == [cat, moon] and red not in second
     learn(moon, moon, 5.0)
-    first, second = seen.memory(0)
-    assert (first[red], first[moon], second[cat], second[moon]) == (3, 5, 3, 5)
+    first, second = remembered([here[0], moon])
+    assert first[:2] == [moon, red] and here[0] not in first
+    assert cat in second and moon not in second, "what stands there is no swap"
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 60])
+def test_the_memory_is_exact_however_texts_come(pieces: int) -> None:
+    draw = numpy.random.default_rng(3)
+    texts = [tuple(row) for row in draw.integers(0, 25, (60, 5)).tolist()]
+    heights = draw.normal(size=60).tolist()
+    heights[4], heights[9] = math.inf, math.nan
+    memory = Memory([1, 3])
+    for at in range(0, 60, 60 // pieces):
+        memory.take(texts[at : at + 60 // pieces], heights[at : at + 60 // pieces])
+    own, closed = [texts[0][1], texts[0][3]], {2, 7}
+    found, live = memory.best(own, numpy.isin(memory.tokens, [*closed]))
+    for slot, pos in enumerate((1, 3)):
+        best = {}
+        for ids, height in zip(texts, heights, strict=True):
+            if math.isfinite(height):
+                best[ids[pos]] = max(height, best.get(ids[pos], -math.inf))
+        kept = sorted(best, key=lambda token: -best[token])[:KEPT]
+        expected = [token for token in kept if token != own[slot] and token not in closed][:REMEMBERED]
+        assert found[slot][live[slot]].tolist() == expected
 
 
 def test_where_nothing_can_retokenize_nothing_is_asked_to(host: Host) -> None:

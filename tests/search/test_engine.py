@@ -12,7 +12,7 @@ from tl_dream.models.forward_pass import forward
 from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import Objective
 from tl_dream.search import engine
-from tl_dream.search.batch import Ask, Look, Search
+from tl_dream.search.batch import Ask, Look, Search, Together
 from tl_dream.search.engine import run, run_all, run_many
 
 
@@ -250,3 +250,37 @@ def test_a_look_that_fails_spoils_no_other(encoder: torch.nn.Module) -> None:
         hook = host.resolve("block_out", 1)
         found = dict(run_many(host, [("bad", broken(host, hook)), ("good", looking(host, [hook], [START]))], 10))
     assert isinstance(found["bad"], ZeroDivisionError) and found["good"][0][0][0] > 0
+
+
+def halves(items: list[int]) -> list[float]:
+    """Work that several searches share: numbers halved; 13 is refused, and more than four do not fit."""
+    if len(items) > 4:
+        raise RuntimeError("CUDA out of memory")
+    if 13 in items:
+        raise ValueError("thirteen")
+    CALLS.append(len(items))
+    return [item / 2 for item in items]
+
+
+CALLS: list[int] = []
+
+
+def test_work_without_a_pass_is_done_at_once_and_before_the_next_pass(
+    encoder: torch.nn.Module, passes: list[int]
+) -> None:
+    """Also where memory runs out; one that fails spoils no other; and passes stay full meanwhile."""
+
+    def halving(number: int, times: int) -> Search[object]:
+        got = []
+        for _ in range(times):
+            got.append((yield Together(halves, number)))
+        return got, (yield from asking(host, UNIT, [START]))
+
+    with attached(encoder) as host:
+        CALLS.clear()
+        searches = [(n, halving(n, 1 + n % 3)) for n in (1, 2, 3, 4, 5, 6, 13)]
+        ended = dict(run_many(host, searches, width=7))
+    assert isinstance(ended[13], ValueError) and passes == [6]
+    assert all(ended[n][0] == [n / 2] * (1 + n % 3) for n in range(1, 7))
+    assert max(CALLS) == 4 or set(CALLS[:6]) == {1}, "13 was among the first: each alone then"
+    assert 4 in CALLS, "those that go on share their work"

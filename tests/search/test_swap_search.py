@@ -1,6 +1,7 @@
 """Searches over real tokens: what was planted is found, no swap is forgotten, nothing is lost."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,9 +13,7 @@ from tests.conftest import VOCAB
 from tests.support.search import GOAL, METHODS, START, UNIT, answered, goal_of, searching
 from tl_dream.dreaming import automatic
 from tl_dream.models.host import attached
-from tl_dream.search import swap_search as swapping
 from tl_dream.search.engine import Search, run
-from tl_dream.search.swap_search import _merged
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -88,11 +87,13 @@ def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
         search = searching(host, allowed=words)
         walker = search.walker(0)
         (slope,) = run(host, search.slopes([(0, walker.ids)]))
-        gains = search.gains(0, walker.ids, slope)
-        assert gains.shape == (5, len(VOCAB)) and bool((gains[:, ~words] == -math.inf).all())
+        choices = run(host, search.rank(walker, slope, 6))
+        assert [len(tokens) for tokens in choices.tokens] == [6] * 5 and choices.live.shape == (5, 6)
+        for tokens, live in zip(choices.tokens, choices.live, strict=True):
+            assert all(words[token] for token, good in zip(tokens, live.tolist(), strict=True) if good)
         seen: set[tuple[int, ...]] = set()
         for _ in range(12):
-            some = search.propose(walker, gains, 4, 6)
+            some = run(host, search.propose(walker, choices, 4))
             assert not seen & set(some) and len(set(some)) == len(some)
             seen |= set(some)
             run(host, search.score([(0, ids) for ids in some]))
@@ -100,7 +101,7 @@ def test_proposals_are_new_allowed_and_real(encoder: torch.nn.Module) -> None:
             for ids in some:
                 assert ids[0] == walker.ids[0] and ids[-1] == walker.ids[-1] and ids != walker.ids
                 assert all(words[new] for new, old in zip(ids, walker.ids, strict=True) if new != old)
-        assert search.propose(walker, gains, 4, 6) == []  # all tried
+        assert run(host, search.propose(walker, choices, 4)) == []  # all tried
         one = {ids for ids in seen if sum(a != b for a, b in zip(ids, walker.ids, strict=True)) == 1}
         assert len(one) >= 15  # every word at every place, pieces where they stay
 
@@ -109,11 +110,14 @@ def test_the_steepest_are_proposed(encoder: torch.nn.Module) -> None:
     with attached(encoder) as host:
         search = searching(host, allowed=host.vocabulary.allowed("no_special whole_words"))
         walker = search.walker(0)
-        gains = torch.full((5, len(VOCAB)), -math.inf)
-        gains[2, 40:60] = torch.arange(20.0)
-        some = search.propose(walker, gains, 10, 3)
+        slope = torch.zeros(5, len(VOCAB))
+        slope[:, 40:60] = torch.arange(1, 21.0)
+        top = run(host, search.rank(walker, slope, 3))
+        assert top.tokens[2] == [59, 58, 57]
+        only = replace(top, live=top.live & (torch.arange(5) == 2)[:, None])
+        some = run(host, search.propose(walker, only, 10))
         assert {ids[3] for ids in some} == {57, 58, 59}
-        several = search.propose(walker, gains.expand(5, -1)[[2, 2, 2, 2, 2]], 10, 3, swaps=3)
+        several = run(host, search.propose(walker, top, 10, swaps=3))
         assert {sum(a != b for a, b in zip(ids, walker.ids, strict=True)) for ids in several} == {3}
 
 
@@ -135,19 +139,6 @@ def test_a_step_goes_to_the_best_of_its_proposals(encoder: torch.nn.Module, merg
             heights = dict(zip(scored, search.heights(scored), strict=True))
             assert len(scored) >= 9 and walker.height == max(heights.values()) > min(heights.values())
             assert heights[0, walker.ids] == walker.height
-
-
-def test_merging_takes_the_best_swap_of_each_place() -> None:
-    walker = swapping.Walker(0, (1, 2, 3, 4, 5), 1.0, torch.Generator())
-    values = {
-        (1, 9, 3, 4, 5): 2.0,
-        (1, 8, 3, 4, 5): 1.5,
-        (1, 2, 7, 4, 5): 3.0,
-        (1, 2, 3, 6, 5): 0.5,
-        (1, 2, 3, 4, 0): 1.1,
-    }
-    assert _merged(walker, values) == [(1, 9, 7, 4, 5), (1, 9, 7, 4, 0)]
-    assert _merged(walker, {(1, 9, 3, 4, 5): 2.0}) == []
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -111,7 +111,7 @@ def ascend(
                 break
             if due:
                 strength = weights.detach().amax(2)
-                hard = yield from seen.see(batch.within_limit(batch.fill(soft.snap()), strength), step)
+                hard = yield from seen.see(batch.texts(batch.within_limit(batch.fill(soft.snap()), strength)), step)
                 failure = _failure(seen, f"at step {step}")
                 if failure:
                     break
@@ -260,7 +260,6 @@ def _record(
 
 
 def _progress(record: _Record, steps: int, seen: BestSeen, batch: Batch, host: Host) -> Progress:
-    rows = [batch.row_ids(record.ids, row) for row in range(len(batch.sentences))]
     return Progress(
         record.step,
         steps,
@@ -268,7 +267,7 @@ def _progress(record: _Record, steps: int, seen: BestSeen, batch: Batch, host: H
         tuple(record.soft),
         tuple(record.hard),
         tuple(best.score for best in seen.best),
-        tuple(host.vocabulary.decode_batch(rows)),
+        tuple(host.vocabulary.decode_batch(batch.texts(record.ids))),
     )
 
 

@@ -186,7 +186,7 @@ def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | No
         moves = None
         if draw is not None:
             moves = torch.rand(1, len(search.batch.sentences[row].free), generator=draw) >= stop.settings.held
-            moves = (moves | ~moves.any()).to(search.host.device)
+            moves = moves | ~moves.any()
         why = yield from project(
             search, stop.settings.round, rows=[row], moves=moves, callback=stop.callback, tick=stop.tick
         )
@@ -227,7 +227,8 @@ def _sweep(search: SwapSearch, row: int, stop: _Stop) -> Search[bool]:
             ids[free[pick // width]] = pick % width
             if not search.seen.knows(row, tuple(ids)):
                 fresh.append(tuple(ids))
-        batch = [ids for ids, good in zip(fresh, search.seen.returnable(row, fresh), strict=True) if good]
+        back = yield from search.seen.returnable(row, fresh)
+        batch = [ids for ids, good in zip(fresh, back, strict=True) if good]
         for at in range(0, len(batch), stop.settings.swept):
             some = batch[at : at + stop.settings.swept]
             if search.affordable(len(some), [row]) < len(some):

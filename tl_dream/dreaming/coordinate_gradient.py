@@ -194,8 +194,8 @@ class Population:
         drawn: dict[tuple[int, Ids], None] = {}
         count = search.affordable(settings.children, [member.row for member in self._members])
         for member, slope in zip(self._members, slopes, strict=True):
-            gains = search.gains(member.row, member.ids, slope)
-            some = search.propose(member, gains, count, settings.top_k)
+            choices = yield from search.rank(member, slope, settings.top_k)
+            some = yield from search.propose(member, choices, count)
             drawn.update(dict.fromkeys((member.row, ids) for ids in some))
         if not drawn:
             return False
@@ -246,7 +246,8 @@ class Population:
                 continue
             if any(v >= value and f >= fluent for v, f, _ in self._front.values()):
                 continue
-            if not self._search.seen.returnable(row, [ids])[0] and ids != self._search.batch.sentences[row].ids:
+            (good,) = yield from self._search.seen.returnable(row, [ids])
+            if not good and ids != self._search.batch.sentences[row].ids:
                 continue
             self._front = {key: old for key, old in self._front.items() if not (value >= old[0] and fluent >= old[1])}
             self._front[row, ids] = (value, fluent, self._search.steps)

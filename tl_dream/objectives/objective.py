@@ -83,12 +83,14 @@ class BatchContext:
         special: True at the tokens that frame a sentence ([CLS], [SEP], BOS).
         sentences: the sentences that named positions refer to, one a row (for a dream: its start).
         vocabulary: text <-> ids.
+        columns: the positions that objectives read, as far as they were asked for.
     """
 
     mask: Bool[Tensor, "batch pos"]
     special: Bool[Tensor, "batch pos"]
     sentences: tuple[Sentence, ...]
     vocabulary: Vocabulary
+    columns: dict[tuple[Objective, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
     _found: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod

@@ -151,14 +151,27 @@ def positions_read(parts: Sequence[Part]) -> Int[Tensor, "batch few"] | None:
     for part in parts:
         if not positions_known(part.objectives):
             return None
-        columns = columns_read(part.objectives, part.rows)
-        first = torch.zeros(len(part.rows.mask), 1, dtype=torch.long, device=part.rows.mask.device)
-        own = torch.cat(columns, 1).sort(1).values if columns else first
-        new = torch.ones(own.shape[1], dtype=torch.bool, device=own.device)
-        new[1:] = (own[:, 1:] != own[:, :-1]).any(0)
-        found.append(own[:, new])
+        key = tuple(part.objectives)
+        if key not in part.rows.columns:
+            part.rows.columns[key] = _positions_of(part)
+        found.append(part.rows.columns[key])
     most = max(own.shape[1] for own in found)
-    return torch.cat([torch.cat([own, own[:, -1:].expand(-1, most - own.shape[1])], 1) for own in found])
+    wide = (
+        own if own.shape[1] == most else torch.cat([own, own[:, -1:].expand(-1, most - own.shape[1])], 1)
+        for own in found
+    )
+    return torch.cat([*wide])
+
+
+def _positions_of(part: Part) -> Int[Tensor, "batch few"]:
+    """Those of one part, each once."""
+    columns = columns_read(part.objectives, part.rows)
+    if not columns:
+        return torch.zeros(len(part.rows.mask), 1, dtype=torch.long, device=part.rows.mask.device)
+    own = torch.cat(columns, 1).sort(1).values
+    new = torch.ones(own.shape[1], dtype=torch.bool, device=own.device)
+    new[1:] = (own[:, 1:] != own[:, :-1]).any(0)
+    return own[:, new]
 
 
 def positions_known(objectives: Iterable[Objective]) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tl_dream._arguments import listed, plain, unmasked
 from tl_dream._errors import require
-from tl_dream.models import BertTrunk, Host, layers_run
+from tl_dream.models import BertTrunk, Host, in_batches, layers_run
 from tl_dream.objectives import TOKENS, BatchContext, Objective
 from tl_dream.results import CorpusResult
 from tl_dream.text import Allowed, Positions, Prompt, Sentence, Vocabulary, prompts_of
@@ -122,6 +122,10 @@ class Batch:
         """Whether no more words of a row differ from its start's than may."""
         changed = sum(new != old for new, old in zip(ids, self.sentences[row].ids, strict=True))
         return self.max_changes is None or changed <= self.max_changes
+
+    def texts(self, filled: Int[Tensor, "batch pos"]) -> list[Ids]:
+        """Every row's tokens without its padding."""
+        return [tuple(ids[: len(one)]) for ids, one in zip(filled.tolist(), self.sentences, strict=True)]
 
     def row_ids(self, filled: Int[Tensor, "batch pos"], row: int) -> Ids:
         """One row's tokens without its padding."""
@@ -274,6 +278,43 @@ class Look:
         return layers_run(self.names, self.host.n_layers)
 
 
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Work of a search without a forward pass, which is done at once for all searches that want the same.
+
+    Attributes:
+        work: a function of a module: of what several searches give, what each is sent.
+        own: what this search gives.
+    """
+
+    work: Callable[[Sequence[Any]], Sequence[Any]]
+    own: Any
+    patient = False
+
+
+def together(asks: Sequence[Together]) -> list[Any]:
+    """What each is sent, or what went wrong with it."""
+    groups: dict[Callable[..., Any], list[int]] = {}
+    for number, ask in enumerate(asks):
+        groups.setdefault(ask.work, []).append(number)
+    found: list[Any] = [None] * len(asks)
+    for work, numbers in groups.items():
+
+        def answered(some: Sequence[int], work: Callable[[Sequence[Any]], Sequence[Any]] = work) -> None:
+            for number, value in zip(some, work([asks[number].own for number in some]), strict=True):
+                found[number] = value
+
+        try:
+            in_batches(numbers, len(numbers), answered)
+        except Exception:
+            for number in numbers:
+                try:
+                    answered([number])
+                except Exception as error:
+                    found[number] = error
+    return found
+
+
 @dataclass(eq=False)
 class Answer:
     """One entry a text.
@@ -298,5 +339,5 @@ class Answer:
 
 
 T = TypeVar("T")
-Search = Generator[Ask | Look, Answer, T]
-"""A search that comes to a T."""
+Search = Generator[Ask | Look | Together, Any, T]
+"""A search that comes to a T; it is sent an `Answer`, or what the work is for."""

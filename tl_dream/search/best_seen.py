@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import numpy
 
 from tl_dream.models import BertTrunk, Host
 from tl_dream.objectives import Objective, climbed, trunk_of
 from tl_dream.results import History, Run, ScoredText
-from tl_dream.search.batch import Ask, Batch, Ids, Search
+from tl_dream.search.batch import Ask, Batch, Ids, Search, Together
+from tl_dream.search.proposals import texts_read_back, texts_that_return
 
 
 class BestSeen:
@@ -59,7 +58,7 @@ class BestSeen:
         self.best = list(self.starts)
         self.leads = [(sentence.ids, value[-1]) for sentence, value in zip(batch.sentences, values, strict=True)]
         self._trails: list[list[tuple[int, int, float, Ids]]] = [[] for _ in batch.sentences]
-        self._memories: dict[int, _Memory] = {}
+        self._memories: dict[int, Memory] = {}
         self._bound = [
             batch.retokenize and again and not any(sentence.special[i] for i in sentence.free)
             for sentence, again in zip(batch.sentences, retokenizes, strict=True)
@@ -136,24 +135,15 @@ class BestSeen:
         if self.broken is None and not math.isfinite(value):
             self.broken = value
 
-    def memory(self, row: int) -> Float[Tensor, "free vocab"]:
-        """For every free position and token the height of the best text of the row that had it there, -inf where none
-        did."""
-        free = list(self._batch.sentences[row].free)
+    def memory(self, row: int) -> Memory:
+        """What the best texts of the row had at its free positions."""
         if row not in self._memories:
-            self._memories[row] = _Memory(
-                torch.full((len(free), self._host.d_vocab), -math.inf, device=self._host.device)
-            )
+            self._memories[row] = Memory(self._batch.sentences[row].free)
         memory = self._memories[row]
         new = list(islice(self._known[row].items(), memory.taken, None))
         if new:
-            device = memory.best.device
-            tokens = torch.tensor([ids for ids, _ in new], device=device)[:, free].T
-            values = torch.tensor([value[not self.by_score] for _, value in new], device=device)
-            values = values.nan_to_num(-math.inf, posinf=-math.inf)
-            memory.best.scatter_reduce_(1, tokens, values.expand(len(free), -1), "amax")
-            memory.taken += len(new)
-        return memory.best
+            memory.take([ids for ids, _ in new], [value[not self.by_score] for _, value in new])
+        return memory
 
     @property
     def count(self) -> int:
@@ -164,22 +154,23 @@ class BestSeen:
         """Whether these tokens were scored before."""
         return ids in self._known[row]
 
-    def repaired(self, row: int, candidates: Sequence[Ids]) -> list[Ids]:
+    def repaired(self, row: int, candidates: Sequence[Ids]) -> Search[list[Ids]]:
         """The candidates that may be returned. One that does not tokenize back to itself is replaced by what its text
         does tokenize to, if that fits the row."""
-        if not self._bound[row]:
+        if not self._bound[row] or not candidates:
             return list(candidates)
-        vocabulary = self._host.vocabulary
-        again = vocabulary.read_back(candidates)
+        again = yield Together(texts_read_back, (self._host.vocabulary, candidates))
         changed = [new for old, new in zip(candidates, again, strict=True) if new != old and self._fits(row, new)]
-        stable = {new for new, ok in zip(changed, vocabulary.retokenizes(changed), strict=True) if ok}
+        back = yield from self.returnable(row, changed)
+        stable = {new for new, ok in zip(changed, back, strict=True) if ok}
         return [new for old, new in zip(candidates, again, strict=True) if new == old or new in stable]
 
-    def returnable(self, row: int, candidates: Sequence[Ids]) -> list[bool]:
+    def returnable(self, row: int, candidates: Sequence[Ids]) -> Search[list[bool]]:
         """Whether each may be returned: it tokenizes back to itself, where that is asked of the row."""
-        if not self._bound[row]:
+        if not self._bound[row] or not candidates:
             return [True] * len(candidates)
-        return self._host.vocabulary.retokenizes(candidates)
+        good: list[bool] = yield Together(texts_that_return, (self._host.vocabulary, candidates))
+        return good
 
     def keep(self, row: int, ids: Ids, step: int) -> bool:
         """Keep scored tokens that may be returned, if they are the row's best; whether they are."""
@@ -204,24 +195,24 @@ class BestSeen:
         ids = self._batch.sentences[row].ids if ids is None else ids
         self.leads[row] = (ids, self.height(row, ids))
 
-    def see(self, filled: Int[Tensor, "some pos"], step: int, rows: Sequence[int] | None = None) -> Search[list[float]]:
+    def see(self, texts: Sequence[Ids], step: int, rows: Sequence[int] | None = None) -> Search[list[float]]:
         """Score the tokens of `rows` (None: of all), keep what is better and may be returned, and give back the scores.
 
         Where tokens do not survive a round trip through text, what their text tokenizes to is tried in their place, if
         it is as long and differs at free positions only.
         """
-        vocabulary = self._host.vocabulary
-        rows = range(len(filled)) if rows is None else rows
-        raw = [tuple(ids[: len(self._batch.sentences[row])]) for row, ids in zip(rows, filled.tolist(), strict=True)]
-        real = vocabulary.read_back(raw) if any(self._bound) else raw
-        real = [
-            again if self._bound[row] and self._fits(row, again) else ids
-            for row, ids, again in zip(rows, raw, real, strict=True)
-        ]
-        scores = yield from self.score([*zip(rows, raw, strict=True), *zip(rows, real, strict=True)])
+        rows = range(len(texts)) if rows is None else rows
+        real = list(texts)
+        if any(self._bound):
+            back = yield Together(texts_read_back, (self._host.vocabulary, texts))
+            real = [
+                again if again != ids and self._bound[row] and self._fits(row, again) else ids
+                for row, ids, again in zip(rows, texts, back, strict=True)
+            ]
+        scores = yield from self.score([*zip(rows, texts, strict=True), *zip(rows, real, strict=True)])
         for row, ids in zip(rows, real, strict=True):
             self.keep(row, ids, step)
-        return scores[: len(raw)]
+        return scores[: len(texts)]
 
     def _fits(self, row: int, ids: Ids) -> bool:
         sentence = self._batch.sentences[row]
@@ -255,10 +246,67 @@ def score_starts(
     return scores, costs
 
 
-@dataclass
-class _Memory:
-    """For every free position and token the height of the best text that had it there, Float[free, vocab]."""
+REMEMBERED = 8
+"""Tokens a position that are drawn from."""
 
-    best: Tensor
-    taken: int = 0
-    """How many of the known texts it holds."""
+KEPT = REMEMBERED + 2
+"""Tokens a position that are kept: one of them may stand there, and one may not be written again."""
+
+
+class Memory:
+    """For every free position the tokens that the best texts had there, the best one's first.
+
+    Args:
+        free: the positions.
+
+    Attributes:
+        taken: how many texts it has taken in.
+    """
+
+    def __init__(self, free: Sequence[int]) -> None:
+        self._free, self.taken = list(free), 0
+        self._tokens = numpy.zeros((len(free), 0), dtype=numpy.int64)
+        self._heights = numpy.zeros((len(free), 0))
+
+    def take(self, texts: Sequence[Ids], heights: Sequence[float]) -> None:
+        """Take in texts, and how high they stand; -inf and no number count as nothing."""
+        self.taken += len(texts)
+        given = numpy.array(heights)
+        good = numpy.isfinite(given)
+        if not good.any():
+            return
+        rows = numpy.array(texts, dtype=numpy.int64)[good][:, self._free].T
+        tokens = numpy.concatenate([self._tokens, rows], 1)
+        high = numpy.concatenate([self._heights, numpy.broadcast_to(given[good], rows.shape)], 1)
+        tokens, high = _ordered(-high, tokens, high)
+        # the first of its kind is the best: find it by the token, and put the others last
+        by_token = numpy.argsort(tokens, 1, kind="stable")
+        sorted_ones = numpy.take_along_axis(tokens, by_token, 1)
+        again = numpy.zeros_like(tokens, dtype=bool)
+        numpy.put_along_axis(again, by_token[:, 1:], sorted_ones[:, 1:] == sorted_ones[:, :-1], 1)
+        high[again] = -numpy.inf
+        tokens, high = _ordered(again, tokens, high)
+        self._tokens, self._heights = tokens[:, :KEPT].copy(), high[:, :KEPT].copy()
+
+    def best(self, own: Sequence[int], barred: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Of every free position the tokens, and which of them count, [free, REMEMBERED].
+
+        Args:
+            own: the tokens that stand there now; they do not count.
+            barred: tokens that may not be written there, Bool[free, kept], in the order of `tokens`.
+        """
+        live = (self._heights > -numpy.inf) & (self._tokens != numpy.array(own)[:, None]) & ~barred
+        live, tokens = _ordered(~live, live, self._tokens)
+        missing = max(0, REMEMBERED - tokens.shape[1])
+        wide = ((0, 0), (0, missing))
+        return numpy.pad(tokens[:, :REMEMBERED], wide), numpy.pad(live[:, :REMEMBERED], wide)
+
+    @property
+    def tokens(self) -> numpy.ndarray:
+        """Those that are kept, Int[free, kept]."""
+        return self._tokens
+
+
+def _ordered(by: numpy.ndarray, *values: numpy.ndarray) -> list[numpy.ndarray]:
+    order = numpy.argsort(by, 1, kind="stable")
+    return [numpy.take_along_axis(value, order, 1) for value in values]

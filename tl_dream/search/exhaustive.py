@@ -46,7 +46,8 @@ def every_text(search: SwapSearch, asked: Callable[[], bool]) -> Search[bool]:
     for row in counts:
         texts = _texts(search, row)
         while some := list(islice(texts, AT_ONCE)):
-            good = [ids for ids, ok in zip(some, search.seen.returnable(row, some), strict=True) if ok]
+            back = yield from search.seen.returnable(row, some)
+            good = [ids for ids, ok in zip(some, back, strict=True) if ok]
             yield from search.score([(row, ids) for ids in good])
             search.steps += 1
             if asked():
@@ -89,7 +90,7 @@ def best_words(
         if search.progress(callback):
             return "callback"
         if sentence not in found:
-            found[sentence] = _best_word(search, row)
+            found[sentence] = yield from _best_word(search, row)
         search.steps += 1
         rows, whole = found[sentence]
         yield from search.score([(row, ids) for ids in rows])
@@ -103,7 +104,7 @@ def best_words(
     return "callback" if search.progress(callback) else "complete"
 
 
-def _best_word(search: SwapSearch, row: int) -> tuple[list[Ids], bool]:
+def _best_word(search: SwapSearch, row: int) -> Search[tuple[list[Ids], bool]]:
     """The row with the best token that may be returned at its one free position, and whether it was found in time; no
     row where none may be.
 
@@ -140,7 +141,8 @@ def _best_word(search: SwapSearch, row: int) -> tuple[list[Ids], bool]:
                 raise
             return [], True  # too few tokens score a number
         rows = [placed(token) for token in tokens[list(found.best)].tolist()]
-        good = [ids for ids, ok in zip(rows, search.seen.returnable(row, rows), strict=True) if ok]
+        back = yield from search.seen.returnable(row, rows)
+        good = [ids for ids, ok in zip(rows, back, strict=True) if ok]
         if good or top == len(tokens) or not found.whole:
             return good[:1], found.whole
         top = min(8 * top, len(tokens))

@@ -39,7 +39,8 @@ class OtherStarts:
             *(self._words(row, draw) for _ in range(TRIED // 2)),
         ]
         fresh = list(dict.fromkeys(self._placed(row, tokens, draw) for tokens in drawn if tokens))
-        good = search.seen.repaired(row, fresh)[: search.affordable(TRIED, [row])]
+        good = yield from search.seen.repaired(row, fresh)
+        good = good[: search.affordable(TRIED, [row])]
         yield from search.score([(row, ids) for ids in good])
         heights = search.heights([(row, ids) for ids in good])
         return max(zip(heights, good, strict=True), default=(0, None))[1]

@@ -10,15 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tl_dream.models import Host
 from tl_dream.objectives import Objective
-from tl_dream.search.batch import Ask, Batch, Ids, Search, row_generators
+from tl_dream.search.batch import Ask, Batch, Ids, Search, Together, row_generators
 from tl_dream.search.best_seen import BestSeen, score_starts
 from tl_dream.search.budgets import Budget, Callback, Progress
+from tl_dream.search.proposals import Choices, Ranking, chance, drawn, gains_of, merged, ranked
 
 
 @dataclass
@@ -30,11 +32,6 @@ class Walker:
     height: float
     generator: torch.Generator
     slope: Tensor | None = None
-
-    def smooth(self, slope: Float[Tensor, "free vocab"], inertia: float) -> Float[Tensor, "free vocab"]:
-        """The slopes, averaged over the way: those of one text tell little of tokens far from its own."""
-        self.slope = slope if self.slope is None else torch.lerp(slope, self.slope, inertia)
-        return self.slope
 
 
 class SwapSearch:
@@ -56,6 +53,7 @@ class SwapSearch:
         self.steps = 0
         self._failure: str | None = None
         self._draws = row_generators(seed, len(batch.sentences))
+        self._allowed, self._may = batch.allowed[None], batch.allowed.cpu().numpy()
         for row in range(len(batch.sentences)):
             seen.record(row, 0, budget.spent)
 
@@ -128,16 +126,16 @@ class SwapSearch:
     def observe(
         self,
         rows: Sequence[int],
-        filled: Int[Tensor, "some pos"],
+        texts: Sequence[Ids],
         scores: Sequence[float],
         heights: Sequence[float],
     ) -> Search[list[bool]]:
         """Take in the scores of a step that were got elsewhere; whether each of `rows` has a new lead."""
         self.steps += 1
         best, before = list(self.seen.best), [self.seen.leads[row] for row in rows]
-        for row, ids, value, height in zip(rows, filled.tolist(), scores, heights, strict=True):
-            self.seen.learn(row, tuple(ids[: len(self.batch.sentences[row])]), value, height)
-        yield from self.seen.see(filled, self.steps, rows)
+        for row, ids, value, height in zip(rows, texts, scores, heights, strict=True):
+            self.seen.learn(row, ids, value, height)
+        yield from self.seen.see(texts, self.steps, rows)
         for row in rows:
             if self.seen.best[row] is not best[row]:
                 self.seen.record(row, self.steps, self.budget.spent)
@@ -170,29 +168,45 @@ class SwapSearch:
         return found.scatter_(1, own, False)
 
     def gains(self, row: int, ids: Ids, slope: Float[Tensor, "free vocab"]) -> Float[Tensor, "free vocab"]:
-        """What every swap changes to first order: a finite number where the swap is open, whatever its slope, and -inf
-        elsewhere. So slopes order the swaps, and never decide which there are; where they are all alike, chance does.
-        """
-        own = torch.tensor([ids[at] for at in self.batch.sentences[row].free], device=slope.device)[:, None]
+        """What every swap changes to first order; where the slopes are all alike, chance orders them."""
+        own = torch.tensor(self._own(row, ids), device=slope.device)[:, None]
         if not bool(slope.any()):
-            slope = torch.rand(slope.shape, generator=self._draws[row]).to(slope)
-        found = (slope - slope.gather(1, own)).nan_to_num()
-        return found.masked_fill(~self.open_swaps(row, ids), -math.inf)
+            slope = chance(slope, self._draws[row])
+        return gains_of(slope, own, self.open_swaps(row, ids))
 
-    def propose(
-        self,
-        walker: Walker,
-        gains: Float[Tensor, "free vocab"],
-        count: int,
-        top_k: int,
-        swaps: int = 1,
-    ) -> list[Ids]:
+    def _own(self, row: int, ids: Ids) -> list[int]:
+        """The tokens at the free positions."""
+        return [ids[at] for at in self.batch.sentences[row].free]
+
+    def rank(
+        self, walker: Walker, slope: Float[Tensor, "free vocab"], top_k: int, inertia: float = 0.0
+    ) -> Search[Choices]:
+        """The `top_k` most promising tokens of every position, by what the slopes promise.
+
+        Args:
+            inertia: weight of the slopes on the way here against those of this text, 0 to below 1: those of one text
+                tell little of tokens far from its own.
+        """
+        limited = self.batch.max_changes is not None
+        ranking = Ranking(
+            slope,
+            self._own(walker.row, walker.ids),
+            self.open_swaps(walker.row, walker.ids) if limited else self._allowed,
+            self._draws[walker.row],
+            top_k,
+            walker.slope,
+            inertia,
+        )
+        choices: Choices = yield Together(ranked, ranking)
+        if inertia:
+            walker.slope = choices.slope
+        return choices
+
+    def propose(self, walker: Walker, choices: Choices, count: int, swaps: int = 1) -> Search[list[Ids]]:
         """Up to `count` sentences that were not scored before and may be returned, drawn evenly: `swaps` words
-        exchanged, each by one of the `top_k` most promising tokens of its position."""
+        exchanged."""
         free = self.batch.sentences[walker.row].free
-        top = gains.topk(min(top_k, gains.shape[1]), dim=1)
-        live, tokens = (top.values > -math.inf).cpu(), top.indices.cpu()
-        slots = int(live.any(1).sum())
+        slots = int(choices.live.any(1).sum())
         if not slots:
             return []
         swaps = min(swaps, slots) if self.batch.max_changes is None else 1
@@ -201,19 +215,28 @@ class SwapSearch:
             missing = count - len(found)
             if not missing:
                 break
-            drawn = _draw(walker, free, tokens, live, 2 * missing, swaps)
-            fresh = [one for one in dict.fromkeys(drawn) if one not in found and not self.seen.knows(walker.row, one)]
-            good = self.seen.repaired(walker.row, fresh)
+            some = drawn(walker.ids, free, choices, walker.generator, 2 * missing, swaps)
+            fresh = [one for one in dict.fromkeys(some) if one not in found and not self.seen.knows(walker.row, one)]
+            good = yield from self.seen.repaired(walker.row, fresh)
             good = [one for one in good if one != walker.ids and not self.seen.knows(walker.row, one)]
             found.update(dict.fromkeys(good[:missing]))
         return list(found)
 
-    def _remembered(self, walker: Walker, gains: Float[Tensor, "free vocab"], count: int) -> list[Ids]:
+    def _remembered(self, walker: Walker, count: int) -> Search[list[Ids]]:
         """Up to `count` sentences with the tokens of the best texts so far, half of them with two at a time: what a
-        local optimum lacks is seldom one word. Of `gains` only which swaps are open."""
-        best = self.seen.memory(walker.row).masked_fill(gains == -math.inf, -math.inf)
-        one = self.propose(walker, best, count // 2, REMEMBERED)
-        two = self.propose(walker, best, count - count // 2, REMEMBERED, 2)
+        local optimum lacks is seldom one word."""
+        memory, own = self.seen.memory(walker.row), self._own(walker.row, walker.ids)
+        barred = ~self._may[memory.tokens]
+        if self.batch.max_changes is not None:
+            home = numpy.array(self._own(walker.row, self.batch.sentences[walker.row].ids))
+            barred &= memory.tokens != home[:, None]
+            changed = numpy.array(own) != home
+            if changed.sum() >= self.batch.max_changes:
+                barred |= ~changed[:, None]
+        tokens, live = memory.best(own, barred)
+        choices = Choices(tokens.tolist(), torch.from_numpy(live))
+        one = yield from self.propose(walker, choices, count // 2)
+        two = yield from self.propose(walker, choices, count - count // 2, 2)
         return list(dict.fromkeys([*one, *two]))
 
     def step(
@@ -248,9 +271,9 @@ class SwapSearch:
         count = self.affordable(candidates, [walker.row for walker in walkers])
         found = []
         for walker, slope in zip(walkers, slopes, strict=True):
-            gains = self.gains(walker.row, walker.ids, walker.smooth(slope, inertia) if inertia else slope)
-            known = self._remembered(walker, gains, round(remembered * count)) if remembered else []
-            steep = self.propose(walker, gains, count - len(known), top_k, swaps)
+            choices = yield from self.rank(walker, slope, top_k, inertia)
+            known = (yield from self._remembered(walker, round(remembered * count))) if remembered else []
+            steep = yield from self.propose(walker, choices, count - len(known), swaps)
             found.append(list(dict.fromkeys([*known, *steep])))
         if not any(found):
             return None
@@ -258,14 +281,15 @@ class SwapSearch:
         yield from self.score(pairs)
         values = dict(zip(pairs, self.heights(pairs), strict=True))
         if merge:
-            more = [
-                (walker.row, ids)
-                for walker, some in zip(walkers, found, strict=True)
-                for ids in _merged(walker, {ids: values[walker.row, ids] for ids in some})
-                if not self.seen.knows(walker.row, ids)
-                and self.batch.few_changes(walker.row, ids)
-                and self.seen.returnable(walker.row, [ids])[0]
-            ]
+            more = []
+            for walker, some in zip(walkers, found, strict=True):
+                both = [
+                    ids
+                    for ids in merged(walker.ids, walker.height, {ids: values[walker.row, ids] for ids in some})
+                    if not self.seen.knows(walker.row, ids) and self.batch.few_changes(walker.row, ids)
+                ]
+                good = yield from self.seen.returnable(walker.row, both)
+                more += [(walker.row, ids) for ids, ok in zip(both, good, strict=True) if ok]
             more = more[: self.affordable(len(more))]
             yield from self.score(more)
             values |= zip(more, self.heights(more), strict=True)
@@ -283,47 +307,3 @@ class SwapSearch:
         best = self.seen.best
         scores = tuple(one.score for one in best)
         return bool(callback(Progress(self.steps, None, None, (), scores, scores, tuple(one.text for one in best))))
-
-
-def _draw(walker: Walker, free: Sequence[int], tokens: Tensor, live: Tensor, count: int, swaps: int) -> list[Ids]:
-    """Sentences with `swaps` words exchanged, drawn evenly from the tokens that are `live`, Bool[free, choice]."""
-    width = live.shape[1]
-    if swaps == 1:
-        flat = live.flatten().float()
-        picks = torch.multinomial(flat, min(count, int(flat.sum())), generator=walker.generator)[:, None]
-    else:
-        slot = torch.multinomial(live.any(1).float().expand(count, -1), swaps, generator=walker.generator)
-        choice = torch.multinomial(live.float()[slot.flatten()], 1, generator=walker.generator).view(slot.shape)
-        picks = slot * width + choice
-    drawn, choices = [], tokens.tolist()
-    for row in picks.tolist():
-        new = list(walker.ids)
-        for pick in row:
-            new[free[pick // width]] = choices[pick // width][pick % width]
-        drawn.append(tuple(new))
-    return drawn
-
-
-REMEMBERED = 8
-"""Tokens a position that are remembered: those of the best texts so far."""
-
-MERGED = (2, 3, 4, 6)
-"""How many of a step's swaps are tried together."""
-
-
-def _merged(walker: Walker, values: dict[Ids, float]) -> list[Ids]:
-    """The best swaps of a step together, at different positions: the best 2, the best 3, ... of those that help."""
-    better: dict[int, tuple[float, int]] = {}
-    for ids, value in values.items():
-        for at, (new, old) in enumerate(zip(ids, walker.ids, strict=True)):
-            if new != old and value > walker.height and value > better.get(at, (-math.inf, 0))[0]:
-                better[at] = (value, new)
-    ranked = sorted(better.items(), key=lambda item: -item[1][0])
-    found = []
-    for count in MERGED:
-        if count <= len(ranked):
-            merged = list(walker.ids)
-            for at, (_, token) in ranked[:count]:
-                merged[at] = token
-            found.append(tuple(merged))
-    return found
