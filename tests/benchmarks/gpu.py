@@ -11,6 +11,7 @@ on a BERT of `--base` layers as BERT-base, with random weights (a search costs t
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
@@ -53,9 +54,37 @@ def dreams(model: torch.nn.Module, device: torch.device, count: int, budget: int
     print(f"dreams: one {rates[0]:,.0f} forward-tokens a second, {count} side by side {rates[1]:,.0f}", end="")
     print(f" ({rates[1] / rates[0]:.1f} times; {wall:.1f} s)")
     same = next(job.dream for job in found if job.number == 0)
-    print(
-        f"        the first of them as alone: {'the same text' if same.best.ids == alone.best.ids else 'another text'}"
-    )
+    told = "the same text" if same.best.ids == alone.best.ids else "another text"
+    mean = sum(job.dream.best.score for job in found) / count
+    print(f"        the first of them as alone: {told}; in the mean they end at {mean:.4f}")
+
+
+def processes(name: str, device: str, number: int, count: int, budget: int) -> None:
+    """The same dreams by several processes on the one device: what Python itself does is done on as many cores."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(number, load, (name, device, context.Barrier(number))) as pool:
+        pool.starmap(share, [(n, number, count, 2_000) for n in range(number)], 1)  # what is made once
+        began = time.perf_counter()
+        spent = sum(pool.starmap(share, [(n, number, count, budget) for n in range(number)], 1))
+        wall = time.perf_counter() - began
+    print(f"        by {number} processes {spent / wall:,.0f} ({wall:.1f} s)")
+
+
+WORKER: dict[str, Any] = {}
+
+
+def load(name: str, device: str, all_ready: Any) -> None:
+    """What a process holds."""
+    torch.set_num_threads(1)
+    WORKER.update(model=td.load_model(name, backend="hooked", device=device), all_ready=all_ready)
+
+
+def share(which: int, number: int, count: int, budget: int) -> int:
+    """A process's share of the dreams; the forward-tokens they took."""
+    WORKER["all_ready"].wait()
+    mine = jobs(WORKER["model"], count)[which::number]
+    found = td.dream_many(WORKER["model"], mine, budget=budget, width=len(mine), progress=False)
+    return sum(job.dream.cost.forward_tokens for job in found)
 
 
 def annealing(model: torch.nn.Module, device: torch.device, count: int, steps: int) -> None:
@@ -119,6 +148,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--model", default="minilm", help="minilm, or a folder that holds it")
+    parser.add_argument("--budget", type=int, help="forward-tokens a dream (200,000)")
     parser.add_argument("--quick", action="store_true", help="small, for a CPU")
     given = parser.parse_args(argv)
     device, quick = torch.device(given.device), given.quick
@@ -126,7 +156,9 @@ def main(argv: list[str] | None = None) -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {given.model} in {model.W_E.dtype}, {len(TEXT.split())} words")
     began = time.perf_counter()
-    dreams(model, device, 4 if quick else 256, 2_000 if quick else 400_000)
+    budget = given.budget or (2_000 if quick else 200_000)
+    dreams(model, device, 4 if quick else 256, budget)
+    processes(given.model, given.device, 1 if quick else 4, 4 if quick else 256, budget)
     annealing(model, device, 4 if quick else 256, 3 if quick else 100)
     token_search(model.tokenizer, device, 2 if quick else 12, 64 if quick else 768)
     corpus(model, device, 100 if quick else 2_460, 20 if quick else 1_000)

@@ -12,7 +12,7 @@ from tests.conftest import EVERY, HAS_HOOKED, says
 from tests.support.objectives import TEXTS, A, C, close, raw
 from tl_dream.models.host import attached
 from tl_dream.objectives.objective import BatchContext, Objective, Read
-from tl_dream.objectives.scoring import evaluate
+from tl_dream.objectives.scoring import Part, evaluate, evaluate_parts, read_activations
 
 
 def test_attention_scores(tiny_encoder64: torch.nn.Module, backend: str) -> None:
@@ -128,6 +128,42 @@ def test_texts_that_are_refused(tiny_encoder: torch.nn.Module) -> None:
         td.score(tiny_encoder, A, ["a cat", ""])
     with says("the sentence has 42 tokens with its special ones, the model reads 32: shorten it"):
         td.score(tiny_encoder, A, "dog " * 40)
+
+
+def test_units_of_several_parts_are_read_at_once_as_alone(tiny_encoder64: torch.nn.Module) -> None:
+    """Other hooks, heads and positions, behind an activation function and not: values and slopes of each part's own."""
+    post = td.neuron("mlp_post", layer=1, unit=3, pos=1)
+    goals = [
+        (post, post.uphill),
+        (td.neuron("z", layer=1, head=2, unit=1, pos=2),),
+        (td.neuron("z", layer=1, unit=-1, pos="dog"),),
+        (td.neuron("block_out", layer=0, unit=4, pos=-2), td.neuron("block_out", layer=1, unit=4, pos=1, reduce="min")),
+    ]
+    texts = [["the red dog", "i see dog"], ["i see dog"], ["a small dog", "the red dog", "i see dog"], ["the red dog"]]
+    with attached(tiny_encoder64) as host:
+        sentences = [[host.vocabulary.read(text) for text in some] for some in texts]
+        parts = [Part(one, BatchContext.of(host, some), host.meter) for one, some in zip(goals, sentences, strict=True)]
+        ids, _ = host.pad([sentence.ids for some in sentences for sentence in some])
+        soft = host.W_E[ids].detach().requires_grad_()
+        with torch.enable_grad():
+            found = evaluate_parts(host, parts, ids, embeddings=soft)
+            (pull,) = torch.autograd.grad(sum(own[-1].sum() for own in found), soft)
+        first = 0
+        for part, own in zip(parts, found, strict=True):
+            rows = slice(first, first := first + len(part.rows.mask))
+            with torch.enable_grad():
+                here = soft[rows].detach().requires_grad_()
+                acts = read_activations(
+                    host, dict.fromkeys(r for g in part.objectives for r in g.reads), ids[rows], embeddings=here
+                )
+                alone = [goal(acts, part.rows) for goal in part.objectives]
+                (mine,) = torch.autograd.grad(alone[-1].sum(), here)
+            for value, other in zip(own, alone, strict=True):
+                torch.testing.assert_close(value, other, rtol=0, atol=1e-12)
+            torch.testing.assert_close(pull[rows], mine, rtol=0, atol=1e-12)
+        many = [Part((td.neuron("z", layer=1, head=9, unit=1, pos=2),), parts[0].rows, host.meter)]
+        with says("head 9 does not exist: the hook 'z' has heads 0 to"):
+            evaluate_parts(host, many, ids[:2])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import Objective
 from tl_dream.search import engine
 from tl_dream.search.batch import Ask, Look, Search, Together
+from tl_dream.search.best_seen import BestSeen
 from tl_dream.search.engine import run, run_all, run_many
 
 
@@ -68,6 +69,39 @@ def test_searches_share_passes_and_get_what_they_get_alone(
         for again, slope in together[n]:
             torch.testing.assert_close(torch.tensor(again), torch.tensor(values))
             assert not slopes or all(torch.allclose(a, b, atol=1e-6) for a, b in zip(slope, steep, strict=True))
+
+
+@pytest.mark.parametrize("slopes", [False, True])
+def test_small_passes_are_one_however_deep(
+    encoder: torch.nn.Module, passes: list[int], monkeypatch: pytest.MonkeyPatch, slopes: bool
+) -> None:
+    """As on a GPU: what is read in other blocks is as alone, and costs as much."""
+
+    def searching(goal: Objective, own: Host) -> Search[object]:
+        batch = batch_of(own, [START, START])
+        seen = yield from BestSeen.of(own, goal, batch)
+        yield from seen.take_trunk(10_000)
+        texts = [(row, sentence.ids) for row, sentence in enumerate(batch.sentences)]
+        answer = yield Ask(own, batch, (goal,), texts, seen.trunk, slopes=slopes)
+        return answer.values, [slope.tolist() for slope in answer.slopes]
+
+    goals = [td.neuron(hook, layer=layer, unit=3, pos=2) for hook in ("block_out", "z") for layer in range(3)]
+    with attached(encoder) as host:
+        alone = [run(host, searching(goal, host.apart())) for goal in goals]
+        hosts = [host.apart() for _ in goals]
+        passes.clear()
+        monkeypatch.setattr(engine, "few_passes", lambda device: True)
+        together = dict(
+            run_many(
+                host, [(n, searching(goal, own)) for n, (goal, own) in enumerate(zip(goals, hosts, strict=True))], 10
+            )
+        )
+    assert passes[-1] == 2 * len(goals)
+    for n, (values, steep) in enumerate(alone):
+        torch.testing.assert_close(torch.tensor(together[n][0]), torch.tensor(values), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(torch.tensor(together[n][1]), torch.tensor(steep), atol=1e-6, rtol=1e-4)
+    spent = [own.meter.forward_tokens for own in hosts]
+    assert spent[0] * 3 == spent[2] and spent[3:] == spent[:3]
 
 
 def test_what_can_share_no_pass_does_not(encoder: torch.nn.Module, passes: list[int]) -> None:

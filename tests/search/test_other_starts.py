@@ -33,4 +33,4 @@ def test_other_starts_keep_what_is_fixed(encoder: torch.nn.Module, limit: int | 
             changed = {at for at, (new, old) in enumerate(zip(ids, home, strict=True)) if new != old}
             assert changed <= {1, 3, 4} and len(changed) <= (limit or 3)
             assert all(bool(search.batch.allowed[ids[at]]) for at in changed)
-        assert all(search.seen.returnable(0, list(found)))
+        assert all(run(host, search.seen.returnable(0, list(found))))

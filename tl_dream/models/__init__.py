@@ -5,6 +5,7 @@ from tl_dream.models.batching import (
     PRECISIONS,
     bf16_is_faster,
     default_batch_tokens,
+    few_passes,
     has_bf16,
     in_batches,
     length_groups,

@@ -40,6 +40,11 @@ def default_batch_tokens(host: Host, given: Any) -> int:
     return {"cpu": 2048, "cuda": 65536}.get(host.device.type, 8192)
 
 
+def few_passes(device: torch.device) -> bool:
+    """Whether a small pass takes as long as a larger one."""
+    return device.type != "cpu"
+
+
 @lru_cache(maxsize=8)
 def bf16_is_faster(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 matrices faster than fp32 ones (on the CPU: measured, some milliseconds)."""

@@ -193,9 +193,14 @@ class Host:
             )
         return full
 
-    def scored_text(self, ids: Sequence[int], score: float, step: int = 0) -> ScoredText:
-        """Tokens and what they score, as a result holds them."""
-        (again,) = self.vocabulary.retokenizes([ids])
+    def scored_text(self, ids: Sequence[int], score: float, step: int = 0, again: bool | None = None) -> ScoredText:
+        """Tokens and what they score, as a result holds them.
+
+        Args:
+            again: whether the text tokenizes back to them; None: not known.
+        """
+        if again is None:
+            (again,) = self.vocabulary.retokenizes([ids])
         return ScoredText(self.vocabulary.decode(ids), self.vocabulary.tokens(ids), tuple(ids), score, step, again)
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:

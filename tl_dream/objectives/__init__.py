@@ -15,6 +15,7 @@ from tl_dream.objectives.scoring import (
     depth,
     evaluate,
     evaluate_parts,
+    listed_scores,
     positions_known,
     read_activations,
     score,

@@ -106,7 +106,10 @@ def neuron(
     if not pair:
         made = reduced(lambda acts, rows: one_unit(read, acts, rows), pos, reduce, (read,), formula)
         which: Any = (head, unit) if is_whole(unit) and (head is None or is_whole(head)) else None
-        return replace(made, unit=which, **in_place_of(read, one_unit, pos, reduce, formula))
+        instead = in_place_of(read, one_unit, pos, reduce, formula)
+        if instead and reduce != "mean":
+            instead["uphill"] = replace(instead["uphill"], unit=which)
+        return replace(made, unit=which, **instead)
 
     def tokens(acts: Activations, rows: BatchContext) -> Tensor:
         activation = acts[read]

@@ -124,22 +124,21 @@ class BatchContext:
         Raises:
             DreamError: a position or word that a row has not got.
         """
-        key = repr(pos)
-        if key not in self._found:
-            known = {sentence: self.vocabulary.locate(sentence, pos) for sentence in dict.fromkeys(self.sentences)}
-            found = [known[sentence] for sentence in self.sentences]
+        place = repr(pos)
+        if place not in self._found:
+            known = {id(sentence): sentence for sentence in self.sentences}  # most stand in many rows
+            number = {key: n for n, key in enumerate(known)}
+            found = [self.vocabulary.locate(sentence, pos) for sentence in known.values()]
             most = max(1, max(len(row) for row in found))
             index = torch.zeros(len(found), most, dtype=torch.long)
             valid = torch.zeros(len(found), most, dtype=torch.bool)
-            for i, row in enumerate(found):
-                require(
-                    bool(row),
-                    f"no position is left in {self.sentences[i].text!r}: it has special tokens only",
-                )
+            for i, (sentence, row) in enumerate(zip(known.values(), found, strict=True)):
+                require(bool(row), f"no position is left in {sentence.text!r}: it has special tokens only")
                 index[i, : len(row)] = torch.tensor(row)
                 valid[i, : len(row)] = True
-            self._found[key] = (index.to(self.mask.device), valid.to(self.mask.device))
-        return self._found[key]
+            rows = torch.tensor([number[id(sentence)] for sentence in self.sentences])
+            self._found[place] = (index[rows].to(self.mask.device), valid[rows].to(self.mask.device))
+        return self._found[place]
 
 
 Activations = Mapping[Read, Any]  # a Tensor, or the Tokens of `TOKENS`
@@ -159,7 +158,8 @@ class Objective:
         score: (activations by `Read`, rows) -> Float[batch].
         per_token: (activations, rows) -> Float[batch, pos], the value at every position; None where there is none.
         where: the positions that count and how they are reduced; `per_token` so reduced is the score.
-        unit: head (None without one) and number of the unit that it is, where it is one unit of its hook.
+        unit: head (None without one) and number of the unit that it is, where it is one unit of its hook; of two reads,
+            that of the first where that of the second is above 0, and else that of the second.
         terms: the objectives whose sum this is, where it is one without `per_token`.
         equal_lengths: it must be given rows without padding (your own functions are).
         answers: tokens whose prediction it asks for; to write one of them would be no dream, so a dream does not.

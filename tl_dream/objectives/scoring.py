@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_dream._arguments import Whole, whole_number
 from tl_dream._errors import DreamError
-from tl_dream.models import BertTrunk, Host, Meter, attached, can_stand_in, forward, layers_run, length_groups
+from tl_dream.models import (
+    BertTrunk,
+    Host,
+    Meter,
+    attached,
+    can_stand_in,
+    check_index,
+    forward,
+    layers_run,
+    length_groups,
+    units_of,
+)
 from tl_dream.objectives.objective import TOKENS, BatchContext, Objective, Read, Tokens
 from tl_dream.text import Prompt, prompts_of
 
@@ -114,15 +126,16 @@ def evaluate_parts(
     activations = read_activations(
         host, reads, ids, embeddings=embeddings, weights=weights, mask=mask, trunk=trunk, positions=positions
     )
-    found, first = [], 0
-    for part in parts:
-        some = slice(first, first + len(part.rows.mask))
-        first = some.stop
-        mine = {
-            read: _of_rows(activations[read], read, some, len(ids), part.meter)
-            for objective in part.objectives
-            for read in objective.reads
-        }
+    units = _unit_scores(parts, activations, len(ids))
+    if units is not None:
+        return units
+    sizes = [len(part.rows.mask) for part in parts]
+    shares = {read: _dealt(activations[read], read, sizes) for read in reads}
+    found = []
+    for number, part in enumerate(parts):
+        mine = {read: shares[read][number] for objective in part.objectives for read in objective.reads}
+        if TOKENS in mine:
+            mine[TOKENS] = replace(mine[TOKENS], meter=part.meter, judged={})
         try:
             found.append(tuple(objective(mine, part.rows) for objective in part.objectives))
         except RecursionError as error:
@@ -133,15 +146,79 @@ def evaluate_parts(
     return found
 
 
-def _of_rows(value: Any, read: Read, rows: slice, count: int, meter: Meter) -> Any:
-    """What some rows of a pass gave; position embeddings come once for all rows."""
+def _unit_scores(
+    parts: Sequence[Part], activations: Mapping[Read, Any], count: int
+) -> list[tuple[Float[Tensor, " some"], ...]] | None:
+    """The scores of all parts at once, where each is one unit at one position of every row: what thousands of searches
+    ask for. None where one is something else."""
+    every = [objective for part in parts for objective in part.objectives]
+    if any(
+        one.unit is None or any(read == TOKENS or activations[read].shape[0] != count for read in one.reads)
+        for one in every
+    ):
+        return None
+    places = [[part.rows.locate(one.where[0]) for one in part.objectives] for part in parts]
+    if any(valid.shape[1] > 1 for own in places for _, valid in own):
+        return None
+    rows = torch.arange(count, device=places[0][0][0].device).split([len(part.rows.mask) for part in parts])
+    alike: dict[tuple[Read, ...], list[tuple[int, int]]] = {}
+    for number, part in enumerate(parts):
+        for k, one in enumerate(part.objectives):
+            alike.setdefault(one.reads, []).append((number, k))
+    found: dict[tuple[int, int], Tensor] = {}
+    for reads, members in alike.items():
+        row = torch.cat([rows[number] for number, _ in members])
+        pos = torch.cat([places[number][k][0][:, 0] for number, k in members])
+        goals, sizes = [parts[number].objectives[k] for number, k in members], [len(rows[n]) for n, _ in members]
+        values, *before = (_unit_values(activations[read], read, goals, sizes, row, pos) for read in reads)
+        for lower in before:
+            values = torch.where(lower > 0, values, lower)
+        found.update(zip(members, values.split(sizes), strict=True))
+    return [tuple(found[number, k] for k in range(len(part.objectives))) for number, part in enumerate(parts)]
+
+
+def _unit_values(
+    activation: Tensor, read: Read, goals: Sequence[Objective], sizes: Sequence[int], row: Tensor, pos: Tensor
+) -> Float[Tensor, " row"]:
+    """Of every row one unit at one position; each of `goals` speaks of so many rows."""
+    numbers = []
+    for goal in goals:
+        assert goal.unit is not None
+        head, unit = goal.unit
+        units = units_of(activation[:1], read.hook, head)
+        number = check_index("unit", unit, units.shape[-1], read.hook) % units.shape[-1]
+        if head is not None:
+            number += check_index("head", head, activation.shape[2], read.hook) % activation.shape[2] * units.shape[-1]
+        numbers.append(number)
+    column = torch.from_numpy(numpy.repeat(numbers, sizes)).to(row.device)
+    if activation.ndim == 3:
+        return activation[row, pos, column]
+    return activation[row, pos, column // activation.shape[3], column % activation.shape[3]]
+
+
+def _dealt(value: Any, read: Read, sizes: Sequence[int]) -> Sequence[Any]:
+    """What the rows of every part gave; position embeddings come once for all rows."""
     if isinstance(value, Tokens):
-        weights = None if value.weights is None else value.weights[rows]
-        return replace(value, ids=value.ids[rows], weights=weights, meter=meter, judged={})
-    if rows.stop - rows.start == count:
-        return value
+        weights = [None] * len(sizes) if value.weights is None else value.weights.split(list(sizes))
+        return [
+            replace(value, ids=ids, weights=own) for ids, own in zip(value.ids.split(list(sizes)), weights, strict=True)
+        ]
     axis = 1 if read.layer == "all" else 0
-    return value.narrow(axis, rows.start, rows.stop - rows.start) if value.shape[axis] == count else value
+    if len(sizes) == 1 or value.shape[axis] != sum(sizes):
+        return [value] * len(sizes)
+    return value.split(list(sizes), axis)
+
+
+def listed_scores(scores: Sequence[tuple[Tensor, ...]]) -> list[list[tuple[float, ...]]]:
+    """Every part's scores as numbers, fetched from the device at once."""
+    flat = torch.cat([values.detach() for own in scores for values in own]).double().tolist()
+    found, at = [], 0
+    for own in scores:
+        count = len(own[0])
+        columns = [flat[at + k * count : at + (k + 1) * count] for k in range(len(own))]
+        at += count * len(own)
+        found.append(list(zip(*columns, strict=True)))
+    return found
 
 
 def positions_read(parts: Sequence[Part]) -> Int[Tensor, "batch few"] | None:

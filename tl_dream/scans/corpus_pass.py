@@ -75,13 +75,13 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A sentence that may be among the best of one member of a group: its values and the positions that count."""
+    """A sentence that may be among the best of one member of a group: its values, padded, and the best's position."""
 
     member: int
     line: _Line
     score: float
     values: numpy.ndarray | None
-    read: numpy.ndarray | None
+    pos: int | None
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,16 @@ class CorpusPass:
         best_first = (-usable[row, member]).argsort()  # the cut rises at once, and most others need no looking at
         row, member = row[best_first], member[best_first]
         values = scored.values(row, member) if scored.values is not None and len(row) else None
-        candidates = []
-        for i, (at, of) in enumerate(zip(row.tolist(), member.tolist(), strict=True)):
-            length = len(lines[at].sentence)
-            shown = None if values is None else values[i, :length]
-            read = None if scored.read is None else scored.read[at, :length]
-            candidates.append(_Candidate(of, lines[at], float(usable[at, of]), shown, read))
+        places: list[int | None] = [None] * len(row)
+        shown: list[Any] = [None] * len(row)
+        if values is not None:
+            if scored.read is not None:
+                ranked = -values if group.reduce == "min" else values
+                counts = scored.read[row] & ~numpy.isnan(ranked)
+                places = numpy.where(counts, ranked, -numpy.inf).argmax(1).tolist()
+            shown = list(values)
+        best = zip(member.tolist(), row.tolist(), usable[row, member].tolist(), shown, places, strict=True)
+        candidates = [_Candidate(of, lines[at], score, some, pos) for of, at, score, some, pos in best]
         return [_Found(group, lines, good, NO_NUMBER, candidates)]
 
     def _keep(self, found: _Found) -> None:
@@ -233,16 +237,17 @@ class CorpusPass:
             ranking = self.rankings[found.group.members[one.member]]
             if not ranking.takes(one.score, one.line.number):
                 continue
-            pos = None
-            if one.values is not None and one.read is not None:
-                ranked = -one.values if found.group.reduce == "min" else one.values
-                pos = int(numpy.where(one.read & ~numpy.isnan(ranked), ranked, -numpy.inf).argmax())
-            values = None
-            if one.values is not None:
-                values = tuple(value if math.isfinite(value) else None for value in one.values.tolist())
             sentence = one.line.sentence
-            hit = CorpusHit(sentence.text, sentence.tokens, sentence.ids, pos, one.score, values, one.line.number)
+            values = None if one.values is None else _numbers(one.values[: len(sentence)])
+            hit = CorpusHit(sentence.text, sentence.tokens, sentence.ids, one.pos, one.score, values, one.line.number)
             ranking.add(hit)
+
+
+def _numbers(values: numpy.ndarray) -> tuple[float | None, ...]:
+    """None for each that is no number."""
+    if numpy.isfinite(values).all():
+        return tuple(values.tolist())
+    return tuple(value if math.isfinite(value) else None for value in values.tolist())
 
 
 def _best(scores: numpy.ndarray, most: int) -> numpy.ndarray:

@@ -64,7 +64,7 @@ def grouped(host: Host, objectives: Sequence[Objective], example: Sentence) -> l
     units: dict[tuple[Read, str], list[tuple[int, int]]] = {}
     groups: list[Group] = []
     for number, objective in enumerate(objectives):
-        if objective.unit is None:
+        if objective.unit is None or len(objective.reads) > 1:
             groups.append(Group((number,), (objective,)))
             continue
         (read,), (head, unit) = objective.reads, objective.unit

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from tl_dream._arguments import listed, plain, unmasked
 from tl_dream._errors import require
-from tl_dream.models import BertTrunk, Host, in_batches, layers_run
+from tl_dream.models import BertTrunk, Host, layers_run
 from tl_dream.objectives import TOKENS, BatchContext, Objective
 from tl_dream.results import CorpusResult
 from tl_dream.text import Allowed, Positions, Prompt, Sentence, Vocabulary, prompts_of
@@ -43,6 +42,7 @@ class Batch:
         retokenize: whether only tokens whose text tokenizes back to them may be returned. Not asked of a row whose
             start does not, or where [CLS] or [SEP] is free.
         max_changes: how many words may differ from the start's at most; None sets no limit.
+        names: the hooks that objectives read, as far as that was asked.
     """
 
     sentences: tuple[Sentence, ...]
@@ -52,6 +52,7 @@ class Batch:
     allowed: Bool[Tensor, " vocab"]
     retokenize: bool
     max_changes: int | None = None
+    names: dict[tuple[Objective, ...], tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
     _kept: dict[tuple[int, int], BatchContext] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -120,8 +121,8 @@ class Batch:
 
     def few_changes(self, row: int, ids: Ids) -> bool:
         """Whether no more words of a row differ from its start's than may."""
-        changed = sum(new != old for new, old in zip(ids, self.sentences[row].ids, strict=True))
-        return self.max_changes is None or changed <= self.max_changes
+        most, start = self.max_changes, self.sentences[row].ids
+        return most is None or sum(new != old for new, old in zip(ids, start, strict=True)) <= most
 
     def texts(self, filled: Int[Tensor, "batch pos"]) -> list[Ids]:
         """Every row's tokens without its padding."""
@@ -233,16 +234,25 @@ class Ask:
     def reads_words(self) -> bool:
         return any(TOKENS in objective.reads for objective in self.objectives)
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """The hooks that are read."""
-        reads = dict.fromkeys(read for objective in self.objectives for read in objective.reads)
-        return tuple(name for read in reads for name in read.resolve(self.host))
+        if self.objectives not in self.batch.names:
+            reads = dict.fromkeys(read for objective in self.objectives for read in objective.reads)
+            self.batch.names[self.objectives] = tuple(name for read in reads for name in read.resolve(self.host))
+        return self.batch.names[self.objectives]
 
     @property
     def layers(self) -> int:
         """That run for it, none where only words are read."""
         return layers_run(self.names, self.host.n_layers) if self.names else 0
+
+
+def stacked(shares: Sequence[tuple[Ask, list[int]]], name: str) -> Tensor | None:
+    rows = [getattr(ask.soft, name) for ask, _ in shares]
+    if rows[0] is None:
+        return None
+    return torch.stack([some[i] for some, (_, own) in zip(rows, shares, strict=True) for i in own])
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,29 +300,6 @@ class Together:
     work: Callable[[Sequence[Any]], Sequence[Any]]
     own: Any
     patient = False
-
-
-def together(asks: Sequence[Together]) -> list[Any]:
-    """What each is sent, or what went wrong with it."""
-    groups: dict[Callable[..., Any], list[int]] = {}
-    for number, ask in enumerate(asks):
-        groups.setdefault(ask.work, []).append(number)
-    found: list[Any] = [None] * len(asks)
-    for work, numbers in groups.items():
-
-        def answered(some: Sequence[int], work: Callable[[Sequence[Any]], Sequence[Any]] = work) -> None:
-            for number, value in zip(some, work([asks[number].own for number in some]), strict=True):
-                found[number] = value
-
-        try:
-            in_batches(numbers, len(numbers), answered)
-        except Exception:
-            for number in numbers:
-                try:
-                    answered([number])
-                except Exception as error:
-                    found[number] = error
-    return found
 
 
 @dataclass(eq=False)

@@ -59,6 +59,8 @@ class BestSeen:
         self.leads = [(sentence.ids, value[-1]) for sentence, value in zip(batch.sentences, values, strict=True)]
         self._trails: list[list[tuple[int, int, float, Ids]]] = [[] for _ in batch.sentences]
         self._memories: dict[int, Memory] = {}
+        self._may = batch.allowed.cpu().numpy()
+        self._stable: set[Ids] = set()  # that tokenize back to themselves, as far as that was asked
         self._bound = [
             batch.retokenize and again and not any(sentence.special[i] for i in sentence.free)
             for sentence, again in zip(batch.sentences, retokenizes, strict=True)
@@ -163,13 +165,16 @@ class BestSeen:
         changed = [new for old, new in zip(candidates, again, strict=True) if new != old and self._fits(row, new)]
         back = yield from self.returnable(row, changed)
         stable = {new for new, ok in zip(changed, back, strict=True) if ok}
-        return [new for old, new in zip(candidates, again, strict=True) if new == old or new in stable]
+        found = [new for old, new in zip(candidates, again, strict=True) if new == old or new in stable]
+        self._stable.update(found)
+        return found
 
     def returnable(self, row: int, candidates: Sequence[Ids]) -> Search[list[bool]]:
         """Whether each may be returned: it tokenizes back to itself, where that is asked of the row."""
         if not self._bound[row] or not candidates:
             return [True] * len(candidates)
         good: list[bool] = yield Together(texts_that_return, (self._host.vocabulary, candidates))
+        self._stable.update(ids for ids, ok in zip(candidates, good, strict=True) if ok)
         return good
 
     def keep(self, row: int, ids: Ids, step: int) -> bool:
@@ -178,13 +183,15 @@ class BestSeen:
         leads, better = height > self.leads[row][1], value > self.best[row].score
         if not (math.isfinite(value) and (leads or better)):
             return False
-        scored = self._host.scored_text(ids, value, step)
-        if self._bound[row] and not scored.retokenizes:
-            return False
+        again: bool | None = None
+        if self._bound[row]:
+            again = ids in self._stable or self._host.vocabulary.retokenizes([ids])[0]
+            if not again:
+                return False
         if leads and math.isfinite(height):
             self.leads[row] = (ids, height)
         if better:
-            self.best[row] = scored
+            self.best[row] = self._host.scored_text(ids, value, step, again)
         return better
 
     def start_anew(self, row: int, ids: Ids | None = None, by_score: bool = False) -> None:
@@ -205,6 +212,7 @@ class BestSeen:
         real = list(texts)
         if any(self._bound):
             back = yield Together(texts_read_back, (self._host.vocabulary, texts))
+            self._stable.update(ids for ids, again in zip(texts, back, strict=True) if again == ids)
             real = [
                 again if again != ids and self._bound[row] and self._fits(row, again) else ids
                 for row, ids, again in zip(rows, texts, back, strict=True)
@@ -218,10 +226,12 @@ class BestSeen:
         sentence = self._batch.sentences[row]
         if len(ids) != len(sentence):
             return False
+        changed = [(i, new) for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True)) if new != old]
         free = set(sentence.free)
-        return self._batch.few_changes(row, ids) and all(
-            bool(self._batch.allowed[new]) if i in free else new == old
-            for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True))
+        return (
+            self._batch.few_changes(row, ids)
+            and all(i in free for i, _ in changed)
+            and all(self._may[ids[i]] for i in sentence.free)
         )
 
 

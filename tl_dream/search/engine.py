@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 
 from tl_dream._errors import DreamError, require
-from tl_dream.models import BertTrunk, Host, default_batch_tokens, forward, in_batches, user_hooks
-from tl_dream.objectives import Part, evaluate_parts, positions_known
-from tl_dream.search.batch import Answer, Ask, Ids, Look, Search, Together, together
-from tl_dream.search.proposals import token_slopes
+from tl_dream.models import BertTrunk, Host, default_batch_tokens, few_passes, forward, in_batches, user_hooks
+from tl_dream.objectives import Part, evaluate_parts, listed_scores, positions_known
+from tl_dream.search.batch import Answer, Ask, Ids, Look, Search, Together, stacked
+from tl_dream.search.proposals import together, token_slopes
 
 SLOPES_AT_ONCE = {"cpu": 50_000_000, "cuda": 500_000_000}
 """Slopes of tokens (positions x vocabulary) in one pass: 200 MB, and 2 GB on a GPU."""
+
+SMALL = 16_384
+"""Positions of texts that share a pass on a GPU however deep they are read: to start one takes longer than it runs."""
 
 PADDED = 8
 """Soft texts that are looked at share passes where their lengths round up to the same multiple of this: what they come
@@ -180,8 +183,10 @@ class Engine:
             if isinstance(ask, Look) and ask.soft is None:
                 wanted |= {ids: wanted.get(ids, frozenset()) | {*ask.names} for ids in ask.tokens}
         groups: dict[Hashable, dict[Hashable, Item]] = {}
-        for number, ask in enumerate(asks):
-            kind = None if isinstance(ask, Look) else _kind(ask)
+        kinds = [None if isinstance(ask, Look) else _kind(ask) for ask in asks]
+        if few_passes(self._host.device):
+            kinds = _fewer(kinds, asks)
+        for number, (ask, kind) in enumerate(zip(asks, kinds, strict=True)):
             for i, ids in enumerate(ask.tokens):
                 same: Hashable = (number, i)
                 if kind is not None:
@@ -255,7 +260,7 @@ class Engine:
         embeddings = weights = None
         with torch.set_grad_enabled(first.steep):
             if first.soft is not None:
-                embeddings, weights = (_stacked(shares, name) for name in ("embeddings", "weights"))
+                embeddings, weights = (stacked(shares, name) for name in ("embeddings", "weights"))
             elif first.steep:
                 embeddings = host.W_E[ids]
                 if first.reads_words:
@@ -267,7 +272,7 @@ class Engine:
                 scores = evaluate_parts(host, parts, ids, trunk=trunk, **soft)
         pulls = _gradients([own[0] for own in scores], inputs, parts) if first.steep else []
         at = 0
-        for (number, own), values in zip(numbered, _listed(scores), strict=True):
+        for (number, own), values in zip(numbered, listed_scores(scores), strict=True):
             answer = found[number]
             for i, value in zip(own, values, strict=True):
                 answer.values[i] = value
@@ -304,25 +309,6 @@ class Engine:
             found[number].slopes[i] = parts[n]
 
 
-def _listed(scores: Sequence[tuple[Tensor, ...]]) -> list[list[tuple[float, ...]]]:
-    """Every part's scores as numbers, fetched from the device at once."""
-    flat = torch.cat([values.detach() for own in scores for values in own]).double().tolist()
-    found, at = [], 0
-    for own in scores:
-        count = len(own[0])
-        columns = [flat[at + k * count : at + (k + 1) * count] for k in range(len(own))]
-        at += count * len(own)
-        found.append(list(zip(*columns, strict=True)))
-    return found
-
-
-def _stacked(shares: Sequence[tuple[Ask, list[int]]], name: str) -> Tensor | None:
-    rows = [getattr(ask.soft, name) for ask, _ in shares]
-    if rows[0] is None:
-        return None
-    return torch.stack([some[i] for some, (_, own) in zip(rows, shares, strict=True) for i in own])
-
-
 def _gradients(scores: Sequence[Tensor], inputs: Sequence[Tensor], parts: Sequence[Part]) -> list[Tensor]:
     """The gradients of every row's score with respect to the soft embeddings and the weights of its words.
 
@@ -340,10 +326,21 @@ def _gradients(scores: Sequence[Tensor], inputs: Sequence[Tensor], parts: Sequen
     return [torch.zeros_like(x) if pull is None else pull for pull, x in zip(found, inputs, strict=True)]
 
 
-def _kind(ask: Ask) -> Hashable:
+Kind = tuple[Hashable, ...]
+
+
+def _kind(ask: Ask) -> Kind:
     """Asks of the same kind share passes: as deep, by the same means, and of the model's blocks."""
     alone = None if ask.names and all(name.startswith("blocks.") for name in ask.names) else id(ask)
     how = (ask.slopes, ask.soft is not None and (ask.soft.narrow, ask.soft.weights is not None), ask.reads_words)
     if ask.trunk is None:
-        return (how, None, ask.layers, alone)
-    return (how, ask.trunk.deepest, positions_known(ask.objectives), alone)
+        return (ask.layers, how, alone)
+    return (ask.trunk.deepest, how, alone, positions_known(ask.objectives))
+
+
+def _fewer(kinds: Sequence[Kind | None], asks: Sequence[Ask | Look]) -> list[Kind | None]:
+    """The kinds without their depth, where their texts are few."""
+    positions: Counter[Kind] = Counter()
+    for ask, kind in zip(asks, kinds, strict=True):
+        positions[(kind or ())[1:]] += sum(map(len, ask.tokens))
+    return [kind[1:] if kind and positions[kind[1:]] <= SMALL else kind for kind in kinds]

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tl_dream.models import Host, steady_linear
-from tl_dream.search.batch import Ids
+from tl_dream.models import Host, in_batches, steady_linear
+from tl_dream.search.batch import Ids, Together
 from tl_dream.text import Vocabulary
 
 
@@ -150,6 +151,29 @@ def chance(slope: Tensor, generator: torch.Generator) -> Tensor:
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """One below the other."""
     return parts[0] if len(parts) == 1 else torch.cat([*parts])
+
+
+def together(asks: Sequence[Together]) -> list[Any]:
+    """What each is sent, or what went wrong with it."""
+    groups: dict[Callable[..., Any], list[int]] = {}
+    for number, ask in enumerate(asks):
+        groups.setdefault(ask.work, []).append(number)
+    found: list[Any] = [None] * len(asks)
+    for work, numbers in groups.items():
+
+        def answered(some: Sequence[int], work: Callable[[Sequence[Any]], Sequence[Any]] = work) -> None:
+            for number, value in zip(some, work([asks[number].own for number in some]), strict=True):
+                found[number] = value
+
+        try:
+            in_batches(numbers, len(numbers), answered)
+        except Exception:
+            for number in numbers:
+                try:
+                    answered([number])
+                except Exception as error:
+                    found[number] = error
+    return found
 
 
 def texts_read_back(items: Sequence[tuple[Vocabulary, Sequence[Ids]]]) -> list[list[Ids]]:
