@@ -33,6 +33,14 @@ def test_the_tokens_that_were_planted(known: torch.nn.Module, replacement: str, 
     assert count.short == "moon ... moon ... moon ..." and count.minimal
 
 
+def test_a_text_that_does_not_turn_the_unit_on_says_so(known: torch.nn.Module) -> None:
+    on, off = (of(known, EITHER, f"a {word} sees the {word} and a cat") for word in ("bread", "dog"))
+    assert on.fired is True and "does not turn" not in str(on) and off.fired is False and off.pairs == ()
+    assert "the text does not turn the unit on: shares of so little say nothing, and no pair is looked for" in str(off)
+    assert td.EssentialTokens.from_json(off.to_json()) == off
+    assert td.essential(known, td.neuron("block_out", layer=1, unit=1, pos=2), "the red dog").fired is None
+
+
 def test_it_is_the_smallest_set_of_all(encoder: torch.nn.Module) -> None:
     """Of a random unit, against every set of its words scored by plain text with [MASK] in the others' place."""
     text = "i hate my small old house ."

@@ -66,6 +66,14 @@ def test_the_shortest_text_from_nothing(known: torch.nn.Module, unit: int, words
     assert [found.best.tokens[i] for i in found.changed] == words == found.best.text.split()
 
 
+def test_where_one_word_does_no_longer_text_is_searched(known: torch.nn.Module) -> None:
+    one, three = (
+        td.minimal_dream(known, goal(TOKEN), above=3.0, longest=longest, budget=3000, allowed=FEW) for longest in (1, 3)
+    )
+    assert one.minimal and three.minimal and one.best.text == three.best.text == A
+    assert one.cost.forward_tokens == three.cost.forward_tokens
+
+
 def test_a_position_asks_for_as_many_words(known: torch.nn.Module) -> None:
     found = td.minimal_dream(known, goal(TOKEN, 3), above=3.0, longest=4, budget=2000)
     assert found.reached and len(found.changed) == 3 and found.best.tokens[3] == A and not found.minimal

@@ -150,9 +150,22 @@ def test_what_a_token_table_tells(encoder: Model, tmp_path: Path) -> None:
     assert data["top"][0] == {"token": table.top[0].token, "id": table.top[0].id, "score": table.top[0].score}
     shown = str(table)
     assert "position 4 of: [CLS] i hate the [red] dog . [SEP]" in shown
-    assert table.top[0].token in shown and "red (the sentence's own)" in shown and "one at a time" in shown
+    assert table.top[0].token in shown and "red (the sentence's own)" in shown and "by the model itself" in shown
     assert table.evaluated >= table.shortlisted >= table.rescored >= len(table.top) and table.bound > 0
     assert list(table.to_frame()["id"]) == [row.id for row in table.top]
+
+
+def test_a_table_in_which_no_token_turns_the_unit_on_says_so(encoder: Model) -> None:
+    """A unit behind its activation function; of another nothing is said."""
+    objective = td.neuron("mlp_post", layer=1, unit=3, pos="red")
+    every = token_search(encoder, objective, SENTENCE, pos="red", top=200, allowed="no_special", progress=False)
+    on, off = ([row.token for row in every.top if (row.score > 0) == fires][:5] for fires in (True, False))
+    for tokens, fired in ((on, True), (off, False)):
+        table = token_search(encoder, objective, SENTENCE, pos="red", top=3, allowed=tokens, progress=False)
+        assert table.fired is fired and ("no token turns the unit on" in str(table)) is not fired
+        assert TokenTable.from_json(table.to_json()) == table
+    plain = td.neuron("block_out", layer=1, unit=3, pos="red")
+    assert token_search(encoder, plain, SENTENCE, pos="red", top=3, allowed=off, progress=False).fired is None
 
 
 def test_only_allowed_tokens_are_searched(encoder: Model) -> None:

@@ -101,6 +101,7 @@ def essential_of(
         math.isfinite(whole) and math.isfinite(base),
         f"the text {sentence.text!r} scores {whole}, and {base} with its words replaced: check the objective",
     )
+    fired = None if objective.off is None else whole > objective.off
     without = yield from scores([every - {i} for i in sorted(every)])
     alone = yield from scores([frozenset([i]) for i in sorted(every)])
 
@@ -123,6 +124,7 @@ def essential_of(
             pairs=found,
             cost=host.meter.now() - before,
             stopped=stopped,
+            fired=fired,
         )
 
     if whole <= base:
@@ -130,7 +132,9 @@ def essential_of(
     price, wanted = len(ids) * max(1, depth(host, objective)), base + keep * (whole - base)
     with keeping(lambda _, why: result(every, whole, False, stopped=why)):
         fewer = yield from fewest(scores, len(every), wanted, budget // price, lambda: host.late)
-        paired = (yield from _pairs(scores, whole, base, without, alone)) if pairs and not host.late else ()
+        paired: tuple[TokenPair, ...] = ()
+        if pairs and fired is not False and not host.late:
+            paired = yield from _pairs(scores, whole, base, without, alone)
     return result(*fewer, paired, "seconds" if host.late else "complete")
 
 

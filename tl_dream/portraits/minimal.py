@@ -234,7 +234,9 @@ def _shortest(host: Host, objective: Objective, wanted: float, longest: int, opt
     single = [dream(host, objective, prompts[0], allowed=options["allowed"], progress=False)] if lengths[0] == 1 else []
     for one in single:
         found.take(one)
-    dreams = single + dreams_of(host, [(objective, prompt) for prompt in prompts[len(single) :]], **options)
+    dreams = single
+    if not any(one.best.score >= wanted for one in single):
+        dreams = single + dreams_of(host, [(objective, prompt) for prompt in prompts[len(single) :]], **options)
     there = [at for at, one in enumerate(dreams) if one.best.score >= wanted]
     shorter = dreams[: there[0]] if there else []
     found.take(dreams[there[0]] if there else max(dreams, key=lambda one: one.best.score))

@@ -186,6 +186,7 @@ class EssentialTokens(SavedResult):
         pairs: tokens that matter only together, most marked first.
         cost: forwards, forward-tokens, seconds.
         stopped: "complete", or what ended it before its end ("seconds", "interrupted", "failure").
+        fired: of a unit behind an activation function whether the text turns it on; None of other objectives.
     """
 
     model: str
@@ -203,6 +204,7 @@ class EssentialTokens(SavedResult):
     pairs: tuple[TokenPair, ...]
     cost: Cost
     stopped: str = "complete"
+    fired: bool | None = None
 
     kind = "essential_tokens"
 
@@ -254,6 +256,10 @@ class EssentialTokens(SavedResult):
                 f"these {len(self.kept)} of {len(self.free)} tokens keep {self.share(self.kept_score):.0%} of what the "
                 f"words add ({sure})",
             ]
+        if self.fired is False:
+            found.append(
+                "the text does not turn the unit on: shares of so little say nothing, and no pair is looked for"
+            )
         told = {"both": "only together", "either": "one does for the other"}
         names = tuple(map(readable, self.whole.tokens))
         found += [

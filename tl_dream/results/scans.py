@@ -62,7 +62,7 @@ class TokenTable(SavedResult):
         objective: the objective's formula.
         place: the sentence and the position.
         chosen: the sentence's own token there; None where its score is not known.
-        top: the best tokens, best first, equal scores by id; scored one at a time in the model's own precision.
+        top: the best tokens, best first, equal scores by id; scored by the model itself, on a CPU one at a time.
         evaluated: tokens that were searched: all that are allowed, where `stopped` is "complete"; 0 where that is not
             known.
         allowed: a fingerprint of these, which tells two searches of different tokens apart.
@@ -70,10 +70,11 @@ class TokenTable(SavedResult):
         bound: by how much that is taken to be off at most, in the objective's units: four times the largest error
             measured (no proof, see `token_search`); None where no error could be measured.
         shortlisted: tokens scored again in the model's own precision: a sample, and all within the bound of the cut.
-        rescored: how many of these were scored one at a time.
+        rescored: how many of these were scored by the model itself.
         cost: forwards, forward-tokens, seconds.
         stopped: "complete", or why not all tokens were searched, and better ones may be among the others: "interrupted"
             or "failure".
+        fired: of a unit behind an activation function whether the best token turns it on; None of other objectives.
     """
 
     model: str
@@ -89,6 +90,7 @@ class TokenTable(SavedResult):
     rescored: int
     cost: Cost
     stopped: str = "complete"
+    fired: bool | None = None
 
     kind = "token_table"
 
@@ -100,13 +102,15 @@ class TokenTable(SavedResult):
             (number, f"{row.score:.4f}", "-" if row.id is None else str(row.id), name) for number, row, name in named
         ]
         off = "" if self.bound is None else f"; off by {self.bound:.2g} at most, as measured"
+        silent = ["no token turns the unit on: what is listed says nothing of it"] if self.fired is False else []
         return "\n".join(
             (
                 f"{self.objective} on {self.model}",
                 str(self.place),
                 table(("", "score", "id", "token"), rows),
+                *silent,
                 f"{self.evaluated:,} tokens searched in {self.cost.seconds:.1f} s ({self.screen}{off}); "
-                f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them one at a time"
+                f"{self.shortlisted:,} scored in full precision, {self.rescored:,} of them by the model itself"
                 f"{cut_short(self.stopped)}"
                 if self.evaluated
                 else "how many tokens were searched is not known",

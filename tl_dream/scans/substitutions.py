@@ -1,4 +1,4 @@
-"""One sentence with other tokens at one position: exact scores, one at a time, and screens that spare most of them."""
+"""One sentence with other tokens at one position: exact scores, and screens that spare most of them."""
 
 from __future__ import annotations
 

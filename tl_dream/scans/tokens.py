@@ -51,7 +51,7 @@ def token_search(
     Exact: the same tokens in the same order as a loop that scores one sentence at a time in the model's own precision,
     equal scores by id. The vocabulary is screened in large batches, in bf16 where that is faster, reusing the rows that
     a changed token leaves as they were, and at first holding those still that it hardly changes; what comes near the
-    cut is scored one at a time.
+    cut is scored by the model itself, on a CPU one at a time.
 
     What "near" is: a token is left out only if its screened score lies below the cut by more than the screen's error
     bound, four times the largest error on 256 random tokens and on all that came near (an offset common to all is no
@@ -117,6 +117,7 @@ def token_search(
                 rescored=found.scored,
                 cost=host.meter.now() - before,
                 stopped=stopped,
+                fired=None if objective.off is None else max(found.scores) > objective.off,
             )
 
         with tqdm(
