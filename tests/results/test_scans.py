@@ -52,7 +52,7 @@ def test_a_result_comes_back_as_it_was(result, tmp_path: Path) -> None:
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: result.kind)
 def test_a_broken_file_is_told(result) -> None:
     data = result.to_json()
-    for key in set(data) - {"kind", "version", "stopped", "furthest", "provenance"}:
+    for key in set(data) - {"kind", "version", "stopped", "fired", "furthest", "provenance"}:
         with pytest.raises(DreamError, match=f"the file is not a whole {result.kind} result: .*{key}"):
             type(result).from_json({name: value for name, value in data.items() if name != key})
     with pytest.raises(DreamError, match=f"holds '{result.kind}', not a 'dream' result"):

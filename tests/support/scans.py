@@ -103,6 +103,7 @@ OBJECTIVES: dict[str, Callable[[], td.Objective]] = {
     "a position": lambda: td.neuron("z", layer=1, head=2, unit=3, pos=2),
     "from the end": lambda: td.neuron("block_out", layer=0, unit=3, pos=-1),
     "downwards": lambda: -td.neuron("block_out", layer=2, unit=7),
+    "what is climbed": lambda: td.neuron("mlp_post", layer=1, unit=30, pos=2).uphill,
     "a direction": lambda: td.direction(torch.linspace(-1, 1, 24), "block_out", layer=1),
     "a sum": lambda: td.neuron("block_out", layer=2, unit=7) + 2 * td.neuron("block_out", layer=0, unit=1, pos=1),
     "normalized": lambda: td.normalized(td.neuron("block_out", layer=1, unit=5)),
