@@ -5,7 +5,7 @@ import torch
 
 import tl_dream as td
 from tests.conftest import VOCAB, says
-from tl_dream.dreaming.projection import PEZ, _Motion, _moved, project
+from tl_dream.dreaming.projection import PEZ, _Motion, moved, project
 from tl_dream.models.host import Host, attached
 from tl_dream.objectives.objective import Objective
 from tl_dream.search.batch import Batch
@@ -144,8 +144,8 @@ def test_searches_move_together_as_alone(encoder: torch.nn.Module) -> None:
         alone, together = motions(), motions()
         for steps in (None, slopes, None, None):
             given = [None] * 3 if steps is None else steps
-            one = [_moved([item])[0] for item in zip(alone, given, strict=True)]
-            both = _moved(list(zip(together, given, strict=True)))
+            one = [moved([item])[0] for item in zip(alone, given, strict=True)]
+            both = moved(list(zip(together, given, strict=True)))
             assert [place.tokens for place in one] == [place.tokens for place in both]
             assert [place.flat for place in both] == [steps is not None and n == 1 for n in range(3)]
             for a, b in zip(alone, together, strict=True):

@@ -13,7 +13,7 @@ from tl_dream.dreaming.ascent import ascend
 from tl_dream.models.host import Host
 from tl_dream.objectives.scoring import evaluate
 from tl_dream.search.engine import run
-from tl_dream.search.proposals import Ranking, _ranked, merged, ranked, texts_read_back, texts_that_return
+from tl_dream.search.proposals import Ranking, merged, ranked, texts_read_back, texts_that_return
 
 
 def test_slopes_are_how_the_score_rises_with_a_tokens_weight(host: Host) -> None:
@@ -55,7 +55,7 @@ def test_texts_are_ranked_together_as_alone(inertia: float) -> None:
             made.append(Ranking(slope, own, mask, torch.Generator().manual_seed(5), 6, before, inertia))
         return made
 
-    together, alone = _ranked(items()), ranked(items())
+    together, alone = ranked(items()), [ranked([item])[0] for item in items()]
     for item, one, other in zip(items(), together, alone, strict=True):
         assert one.tokens == other.tokens and torch.equal(one.live, other.live)
         assert one.slope is not None and other.slope is not None and torch.equal(one.slope, other.slope)

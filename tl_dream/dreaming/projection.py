@@ -79,15 +79,14 @@ def project(
     motion = _Motion.of(search, rows, texts, settings)
     still = None if moves is None else (~moves).tolist()
     before: list[Ids] | None = None
-    slopes: list[Tensor] | None = None
     scored = waited = idle = 0
-    place: _Place = yield Together(moved, (motion, None))
+    place: _Place = yield motion.step(None)
     while scored < settings.steps and idle < IDLE and waited != settings.patience:
         filled = [
             _filled(search, row, place.of(i), texts[i], None if still is None else still[i])
             for i, row in enumerate(rows)
         ]
-        slopes = None
+        slopes: list[Tensor] | None = None
         if filled != before:  # the same tokens have the same gradient
             before, idle, scored = filled, 0, scored + 1
             if not search.goes_on(len(rows)):
@@ -96,7 +95,7 @@ def project(
             better = yield from search.observe(rows, filled, scores, heights)
         else:
             idle += 1
-        place = yield Together(moved, (motion, slopes))
+        place = yield motion.step(slopes)
         if place.flat:
             return "flat"
         if slopes is not None:
@@ -172,6 +171,12 @@ class _Motion:
             near, torch.zeros_like(near), home, start, search.batch.allowed[None], counts, length, settings.momentum
         )
 
+    def step(self, slopes: Sequence[Tensor] | None) -> Together:
+        """Move along new slopes, or along the last ones."""
+        return Together(
+            moved, (self, slopes), (self.length, self.momentum, slopes is None, self.steep is None), large=True
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _Place:
@@ -197,22 +202,8 @@ class _Place:
 
 
 def moved(items: Sequence[tuple[_Motion, Sequence[Tensor] | None]]) -> list[_Place]:
-    """Where embeddings are after a step along their last slopes, or along new ones; at first, where they are. On a CPU
-    one search after the other, whose numbers fill its caches."""
-    if items[0][0].near.device.type == "cpu":
-        return [place for item in items for place in _moved([item])]
-    alike: dict[tuple[float, float, bool, bool], list[int]] = {}
-    for number, (motion, slopes) in enumerate(items):
-        kind = (motion.length, motion.momentum, slopes is None, motion.steep is None)
-        alike.setdefault(kind, []).append(number)
-    found: dict[int, _Place] = {}
-    for numbers in alike.values():
-        found.update(zip(numbers, _moved([items[number] for number in numbers]), strict=True))
-    return [found[number] for number in range(len(items))]
-
-
-def _moved(items: Sequence[tuple[_Motion, Sequence[Tensor] | None]]) -> list[_Place]:
-    """Of the same settings, all with new slopes or none."""
+    """Where embeddings are after a step along their last slopes, or along new ones; at first, where they are. Of the
+    same settings, all with new slopes or none, all at first or none."""
     motions = [motion for motion, _ in items]
     first, counts = motions[0], [sum(motion.sizes) for motion in motions]
     near = joined([motion.near for motion in motions])

@@ -20,4 +20,5 @@ from tl_dream.objectives.scoring import (
     read_activations,
     score,
     trunk_of,
+    unit_number,
 )

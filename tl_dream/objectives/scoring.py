@@ -129,13 +129,10 @@ def evaluate_parts(
     units = _unit_scores(parts, activations, len(ids))
     if units is not None:
         return units
-    sizes = [len(part.rows.mask) for part in parts]
-    shares = {read: _dealt(activations[read], read, sizes) for read in reads}
+    shares = {read: _dealt(activations[read], read, parts) for read in reads}
     found = []
     for number, part in enumerate(parts):
         mine = {read: shares[read][number] for objective in part.objectives for read in objective.reads}
-        if TOKENS in mine:
-            mine[TOKENS] = replace(mine[TOKENS], meter=part.meter, judged={})
         try:
             found.append(tuple(objective(mine, part.rows) for objective in part.objectives))
         except RecursionError as error:
@@ -181,32 +178,33 @@ def _unit_values(
     activation: Tensor, read: Read, goals: Sequence[Objective], sizes: Sequence[int], row: Tensor, pos: Tensor
 ) -> Float[Tensor, " row"]:
     """Of every row one unit at one position; each of `goals` speaks of so many rows."""
-    numbers = []
-    for goal in goals:
-        assert goal.unit is not None
-        head, unit = goal.unit
-        units = units_of(activation[:1], read.hook, head)
-        number = check_index("unit", unit, units.shape[-1], read.hook) % units.shape[-1]
-        if head is not None:
-            number += check_index("head", head, activation.shape[2], read.hook) % activation.shape[2] * units.shape[-1]
-        numbers.append(number)
+    numbers = [unit_number(goal, activation[:1], read) for goal in goals]
     column = torch.from_numpy(numpy.repeat(numbers, sizes)).to(row.device)
     if activation.ndim == 3:
         return activation[row, pos, column]
     return activation[row, pos, column // activation.shape[3], column % activation.shape[3]]
 
 
-def _dealt(value: Any, read: Read, sizes: Sequence[int]) -> Sequence[Any]:
+def unit_number(goal: Objective, activation: Tensor, read: Read) -> int:
+    """The number of an objective's unit among all of its hook, those of the heads counted through."""
+    assert goal.unit is not None
+    head, unit = goal.unit
+    count = units_of(activation, read.hook, head).shape[2]
+    first = 0 if head is None else head % activation.shape[2]
+    return first * count + check_index("unit", unit, count, read.hook) % count
+
+
+def _dealt(value: Any, read: Read, parts: Sequence[Part]) -> Sequence[Any]:
     """What the rows of every part gave; position embeddings come once for all rows."""
+    sizes = [len(part.rows.mask) for part in parts]
     if isinstance(value, Tokens):
-        weights = [None] * len(sizes) if value.weights is None else value.weights.split(list(sizes))
-        return [
-            replace(value, ids=ids, weights=own) for ids, own in zip(value.ids.split(list(sizes)), weights, strict=True)
-        ]
+        weights = [None] * len(sizes) if value.weights is None else value.weights.split(sizes)
+        own = zip(value.ids.split(sizes), weights, parts, strict=True)
+        return [replace(value, ids=ids, weights=some, meter=part.meter, judged={}) for ids, some, part in own]
     axis = 1 if read.layer == "all" else 0
     if len(sizes) == 1 or value.shape[axis] != sum(sizes):
         return [value] * len(sizes)
-    return value.split(list(sizes), axis)
+    return value.split(sizes, axis)
 
 
 def listed_scores(scores: Sequence[tuple[Tensor, ...]]) -> list[list[tuple[float, ...]]]:

@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from tl_dream.models import Host, check_index, units_of
-from tl_dream.objectives import Activations, BatchContext, Objective, Read, read_activations
+from tl_dream.models import Host
+from tl_dream.objectives import Activations, BatchContext, Objective, Read, read_activations, unit_number
 from tl_dream.text import Positions, Sentence
 
 
@@ -67,12 +67,10 @@ def grouped(host: Host, objectives: Sequence[Objective], example: Sentence) -> l
         if objective.unit is None or len(objective.reads) > 1:
             groups.append(Group((number,), (objective,)))
             continue
-        (read,), (head, unit) = objective.reads, objective.unit
+        (read,) = objective.reads
         if read not in shapes:
             shapes[read] = read_activations(host, [read], ids)[read]
-        count = units_of(shapes[read], read.hook, head).shape[2]
-        first = 0 if head is None else head % shapes[read].shape[2]
-        at = first * count + check_index("unit", unit, count, read.hook) % count
+        at = unit_number(objective, shapes[read], read)
         units.setdefault((read, repr(objective.where)), []).append((number, at))
     for pairs in units.values():
         numbers = tuple(number for number, _ in pairs)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -83,6 +85,11 @@ class Batch:
             retokenize,
             max_changes,
         )
+
+    @cached_property
+    def may(self) -> numpy.ndarray:
+        """`allowed` on the CPU."""
+        return self.allowed.cpu().numpy()
 
     def fill(self, tokens: Int[Tensor, "batch free"]) -> Int[Tensor, "batch pos"]:
         """The sentences with `tokens` at their free positions."""
@@ -295,10 +302,15 @@ class Together:
     Attributes:
         work: a function of a module: of what several searches give, what each is sent.
         own: what this search gives.
+        alike: what must be equal for that.
+        large: numbers for every token of the vocabulary, which fill a CPU's caches: there it is done for one search
+            after the other.
     """
 
     work: Callable[[Sequence[Any]], Sequence[Any]]
     own: Any
+    alike: Hashable = None
+    large: bool = False
     patient = False
 
 

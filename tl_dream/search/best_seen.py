@@ -59,7 +59,6 @@ class BestSeen:
         self.leads = [(sentence.ids, value[-1]) for sentence, value in zip(batch.sentences, values, strict=True)]
         self._trails: list[list[tuple[int, int, float, Ids]]] = [[] for _ in batch.sentences]
         self._memories: dict[int, Memory] = {}
-        self._may = batch.allowed.cpu().numpy()
         self._stable: set[Ids] = set()  # that tokenize back to themselves, as far as that was asked
         self._bound = [
             batch.retokenize and again and not any(sentence.special[i] for i in sentence.free)
@@ -226,13 +225,9 @@ class BestSeen:
         sentence = self._batch.sentences[row]
         if len(ids) != len(sentence):
             return False
-        changed = [(i, new) for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True)) if new != old]
-        free = set(sentence.free)
-        return (
-            self._batch.few_changes(row, ids)
-            and all(i in free for i, _ in changed)
-            and all(self._may[ids[i]] for i in sentence.free)
-        )
+        changed = {i for i, (new, old) in enumerate(zip(ids, sentence.ids, strict=True)) if new != old}
+        written = all(self._batch.may[ids[i]] for i in sentence.free)
+        return written and changed.issubset(sentence.free) and self._batch.few_changes(row, ids)
 
 
 def _both(objective: Objective, uphill: Objective) -> tuple[Objective, ...]:

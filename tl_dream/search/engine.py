@@ -154,7 +154,7 @@ class Engine:
             asks: all of them `Together`, or none.
         """
         if asks and isinstance(asks[0], Together):
-            return together(asks)
+            return together(asks, self._host.device)
         found = [Answer.blank(ask) for ask in asks]
         failed: dict[int, Exception] = {}
         for items in self._groups(asks):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tl_dream.models import Host, in_batches, steady_linear
+from tl_dream.models import Host, few_passes, in_batches, steady_linear
 from tl_dream.search.batch import Ids, Together
 from tl_dream.text import Vocabulary
 
@@ -97,20 +97,7 @@ class Ranking:
 
 
 def ranked(items: Sequence[Ranking]) -> list[Choices]:
-    """The most promising swaps of every position; on a CPU one text after the other, whose slopes fill its caches."""
-    if items[0].slope.device.type == "cpu":
-        return [choices for item in items for choices in _ranked([item])]
-    alike: dict[tuple[int, float], list[int]] = {}
-    for number, item in enumerate(items):
-        alike.setdefault((item.top_k, item.inertia), []).append(number)
-    found: dict[int, Choices] = {}
-    for numbers in alike.values():
-        found.update(zip(numbers, _ranked([items[number] for number in numbers]), strict=True))
-    return [found[number] for number in range(len(items))]
-
-
-def _ranked(items: Sequence[Ranking]) -> list[Choices]:
-    """Of the same `top_k` and `inertia`."""
+    """The most promising swaps of every position, of texts with the same `top_k` and `inertia`."""
     first, sizes = items[0], [len(item.own) for item in items]
     slope = joined([item.slope for item in items])
     if first.inertia and any(item.before is not None for item in items):
@@ -123,8 +110,7 @@ def _ranked(items: Sequence[Ranking]) -> list[Choices]:
         parts = zip(slope.split(sizes), items, flat, strict=True)
         climbed = joined([chance(some, item.generator) if none else some for some, item, none in parts])
     own = torch.tensor([token for item in items for token in item.own], device=slope.device)[:, None]
-    same = all(item.open is first.open and len(item.open) == 1 for item in items)
-    mask = first.open if same else joined([item.open.expand(len(item.own), -1) for item in items])
+    mask = joined([item.open.expand(len(item.own), -1) for item in items])
     top = gains_of(climbed, own, mask).topk(min(first.top_k, slope.shape[1]), dim=1)
     live, tokens = (top.values > -math.inf).cpu().split(sizes), top.indices.tolist()
     found, at = [], 0
@@ -153,24 +139,26 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
-def together(asks: Sequence[Together]) -> list[Any]:
+def together(asks: Sequence[Together], device: torch.device) -> list[Any]:
     """What each is sent, or what went wrong with it."""
-    groups: dict[Callable[..., Any], list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for number, ask in enumerate(asks):
-        groups.setdefault(ask.work, []).append(number)
+        alone = number if ask.large and not few_passes(device) else None
+        groups.setdefault((ask.work, ask.alike, alone), []).append(number)
     found: list[Any] = [None] * len(asks)
-    for work, numbers in groups.items():
 
-        def answered(some: Sequence[int], work: Callable[[Sequence[Any]], Sequence[Any]] = work) -> None:
-            for number, value in zip(some, work([asks[number].own for number in some]), strict=True):
-                found[number] = value
+    def answer(some: Sequence[int]) -> None:
+        values = asks[some[0]].work([asks[number].own for number in some])
+        for number, value in zip(some, values, strict=True):
+            found[number] = value
 
+    for numbers in groups.values():
         try:
-            in_batches(numbers, len(numbers), answered)
+            in_batches(numbers, len(numbers), answer)
         except Exception:
             for number in numbers:
                 try:
-                    answered([number])
+                    answer([number])
                 except Exception as error:
                     found[number] = error
     return found

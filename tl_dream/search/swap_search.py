@@ -53,7 +53,6 @@ class SwapSearch:
         self.steps = 0
         self._failure: str | None = None
         self._draws = row_generators(seed, len(batch.sentences))
-        self._allowed, self._may = batch.allowed[None], batch.allowed.cpu().numpy()
         for row in range(len(batch.sentences)):
             seen.record(row, 0, budget.spent)
 
@@ -191,13 +190,13 @@ class SwapSearch:
         ranking = Ranking(
             slope,
             self._own(walker.row, walker.ids),
-            self.open_swaps(walker.row, walker.ids) if limited else self._allowed,
+            self.open_swaps(walker.row, walker.ids) if limited else self.batch.allowed[None],
             self._draws[walker.row],
             top_k,
             walker.slope,
             inertia,
         )
-        choices: Choices = yield Together(ranked, ranking)
+        choices: Choices = yield Together(ranked, ranking, (top_k, inertia), large=True)
         if inertia:
             walker.slope = choices.slope
         return choices
@@ -226,7 +225,7 @@ class SwapSearch:
         """Up to `count` sentences with the tokens of the best texts so far, half of them with two at a time: what a
         local optimum lacks is seldom one word."""
         memory, own = self.seen.memory(walker.row), self._own(walker.row, walker.ids)
-        barred = ~self._may[memory.tokens]
+        barred = ~self.batch.may[memory.tokens]
         if self.batch.max_changes is not None:
             home = numpy.array(self._own(walker.row, self.batch.sentences[walker.row].ids))
             barred &= memory.tokens != home[:, None]
