@@ -121,11 +121,6 @@ class Batch:
             self._kept[key] = BatchContext.of(host, [self.sentences[members[0]]]).repeat(len(members))
         return self._kept[key]
 
-    def part(self, host: Host, rows: Sequence[int]) -> Batch:
-        """Some of the rows, as a batch of their own."""
-        some = [self.sentences[row] for row in rows]
-        return Batch.of(host, some, self.allowed, self.retokenize, self.max_changes)
-
     def few_changes(self, row: int, ids: Ids) -> bool:
         """Whether no more words of a row differ from its start's than may."""
         most, start = self.max_changes, self.sentences[row].ids
