@@ -28,7 +28,7 @@ with mock.patch("random.getrandbits", random.Random(0).getrandbits):
 
     beartype.beartype(lambda: None)  # imports the part that draws
 
-from tests.support.checks import checking
+from tests.support.checks import checking, next_test
 
 jaxtyping.jaxtyped = checking  # what the hook puts on every function
 jaxtyping.install_import_hook("tl_dream", None)
@@ -138,6 +138,11 @@ def write_bert(
     tokenizer.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _checked_anew() -> None:
+    next_test()
 
 
 @pytest.fixture

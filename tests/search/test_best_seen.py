@@ -34,10 +34,9 @@ def test_best_seen_keeps_the_best_and_scores_nothing_twice(host: Host) -> None:
         assert seen.best[0].score == max(*values.values(), seen.starts[0].score)
     assert host.meter.forwards == 5 + 1 - 1  # "red" came twice, and "do" is the start
     best = max(values, key=values.get)
-    assert seen.best[0].text == f"i {best} see the sun" and seen.best[0].retokenizes
-    assert (
-        seen.best[0].tokens[2] == best and seen.best[0].step == ["red", "cat", "moon", "", "do", "love"].index(best) + 1
-    )
+    shown = seen.shown(0, seen.best[0])
+    assert shown.text == f"i {best} see the sun" and shown.retokenizes and shown.score == seen.best[0].score
+    assert shown.tokens[2] == best and shown.step == ["red", "cat", "moon", "", "do", "love"].index(best) + 1
     assert values["moon"] == pytest.approx(td.score(host, GOAL, "i moon see the sun").item(), abs=1e-12)
 
 
@@ -53,7 +52,8 @@ def test_best_seen_returns_only_what_retokenizes(host: Host) -> None:
     for retokenize, kept in ((True, "see"), (False, "##g")):
         seen = run(host, BestSeen.of(host, like(host, 3, "##g"), replace(batch, retokenize=retokenize)))
         assert run(host, seen.see(tokens(host, batch, ["##g"]), 1)) == [0.0]
-        assert seen.best[0].tokens[3] == kept and seen.best[0].retokenizes == retokenize
+        shown = seen.shown(0, seen.best[0])
+        assert shown.tokens[3] == kept and shown.retokenizes == retokenize
 
 
 def test_best_seen_tries_what_the_text_tokenizes_to(host: Host) -> None:
@@ -62,14 +62,15 @@ def test_best_seen_tries_what_the_text_tokenizes_to(host: Host) -> None:
     batch = batch_of(host, "i see red cat", free=[3, 4])
     seen = run(host, BestSeen.of(host, goal, batch))
     assert run(host, seen.see(tokens(host, batch, odd), 1))[0] < 0
-    assert seen.best[0].tokens == ("[CLS]", "i", "see", ".", "s", "[SEP]")
-    assert seen.best[0].score == 0 and seen.best[0].retokenizes
+    shown = seen.shown(0, seen.best[0])
+    assert shown.tokens == ("[CLS]", "i", "see", ".", "s", "[SEP]")
+    assert shown.score == 0 and shown.retokenizes
     forbidden = ALL.clone()
     forbidden[VOCAB.index("s")] = False
     for other in (replace(batch, allowed=forbidden), replace(batch, retokenize=False)):
         strict = run(host, BestSeen.of(host, goal, other))
         run(host, strict.see(tokens(host, batch, odd), 1))
-        assert "s" not in strict.best[0].tokens
+        assert VOCAB.index("s") not in strict.best[0].ids
 
 
 @pytest.mark.parametrize("free", [[3], [3, 4]])
@@ -140,7 +141,7 @@ def test_where_nothing_can_retokenize_nothing_is_asked_to(host: Host) -> None:
     for batch, pos, words in ((freed, 0, ["cat", "cat"]), (by_hand, 5, ["cat"])):
         seen = run(host, BestSeen.of(host, like(host, pos, "cat"), batch))
         run(host, seen.see(tokens(host, batch, words), 1))
-        assert seen.best[0].score == 0 and seen.best[0].step == 1 and not seen.best[0].retokenizes
+        assert seen.best[0].score == 0 and seen.best[0].step == 1 and not seen.best[0].again
 
 
 def test_scores_that_are_no_numbers_are_never_the_best(host: Host) -> None:
@@ -172,6 +173,7 @@ def test_the_score_that_is_returned_is_the_models_own(host: Host, off: float) ->
     kept = search.seen.best[0]
     run(host, search.settle())
     best = search.seen.best[0]
-    assert best.score == pytest.approx(max(real.get(kept.text, start.score), start.score), abs=1e-9)
-    assert best is start or best.text == kept.text
-    assert search.seen.runs()[0].history.hard_score[-1] == (best.score if best.text == kept.text else kept.score)
+    text = search.seen.shown(0, kept).text
+    assert best.score == pytest.approx(max(real.get(text, start.score), start.score), abs=1e-9)
+    assert best is start or best.ids == kept.ids
+    assert search.seen.runs()[0].history.hard_score[-1] == (best.score if best.ids == kept.ids else kept.score)

@@ -2,7 +2,8 @@
 
 jaxtyping's own hook checks the arguments of every function twice and keeps a list of axes for each, the functions whose
 annotations name none included: a third of the suite's time. Here a function without shapes has its types checked only.
-A function inside another is made anew at every call of that; only the first few of its kind are watched.
+A function inside another is made anew at every call of that; only the first few of its kind are watched. Of all others
+the first calls in every test are: the thousandth is like them, and it would take as long.
 """
 
 import dataclasses
@@ -25,7 +26,17 @@ _shaped = jaxtyping.jaxtyped
 _WATCHED = 4
 """So many of a function inside another."""
 
+_LOOKED = 16
+"""Calls of a function in one test."""
+
 _made: Counter[CodeType] = Counter()
+_test = 0
+
+
+def next_test() -> None:
+    """Look at the first calls of every function anew."""
+    global _test
+    _test += 1
 
 
 def _axes(annotation: object) -> list[str]:
@@ -78,8 +89,16 @@ def _watched(plain: Callable[..., Any], typed: Callable[..., Any], axes: list[st
             with _shaped("context"):
                 return typed(*args, **kwargs)
 
+    test, left = _test, _LOOKED
+
     @functools.wraps(plain)
     def either(*args: Any, **kwargs: Any) -> Any:
-        return (plain if jaxtyping.config.jaxtyping_disable else inner)(*args, **kwargs)
+        nonlocal test, left
+        if test != _test:
+            test, left = _test, _LOOKED
+        if not left or jaxtyping.config.jaxtyping_disable:
+            return plain(*args, **kwargs)
+        left -= 1
+        return inner(*args, **kwargs)
 
     return either

@@ -289,5 +289,5 @@ def _runs(host: Host, seen: BestSeen, records: Sequence[_Record], batch: Batch) 
             free=sentence.free,
         )
         soft = max(history.soft_score) if len(history) else None
-        runs.append(Run(seen.starts[row], seen.best[row], soft, history))
+        runs.append(Run(seen.shown(row, seen.starts[row]), seen.shown(row, seen.best[row]), soft, history))
     return tuple(runs)

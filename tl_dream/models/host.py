@@ -205,12 +205,10 @@ class Host:
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """Unequal rows of ids as one right-padded batch and its mask of real tokens, on the model's device."""
-        longest = max(len(row) for row in rows)
-        ids = torch.full((len(rows), longest), self.vocabulary.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.bool)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.as_tensor(row)
-            mask[i, : len(row)] = True
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.full(mask.shape, self.vocabulary.pad_id, dtype=torch.long)
+        ids[mask] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
         return ids.to(self.device), mask.to(self.device)
 
 

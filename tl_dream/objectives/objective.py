@@ -96,12 +96,10 @@ class BatchContext:
     @classmethod
     def of(cls, host: Host, sentences: Sequence[Sentence]) -> BatchContext:
         """The rows of a padded batch of sentences."""
-        longest = max(len(sentence) for sentence in sentences)
-        mask = torch.zeros(len(sentences), longest, dtype=torch.bool)
-        special = torch.zeros(len(sentences), longest, dtype=torch.bool)
-        for i, sentence in enumerate(sentences):
-            mask[i, : len(sentence)] = True
-            special[i, : len(sentence)] = torch.tensor(sentence.special)
+        lengths = torch.tensor([len(sentence) for sentence in sentences])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        special = torch.zeros_like(mask)
+        special[mask] = torch.tensor([flag for sentence in sentences for flag in sentence.special])
         return cls(mask.to(host.device), special.to(host.device), tuple(sentences), host.vocabulary)
 
     def repeat(self, times: int) -> BatchContext:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -23,6 +23,10 @@ NO_NUMBER = "scored as not a number"
 NO_PLACE = "without a place that the objective reads"
 
 
+Made = CorpusHit | Callable[[], CorpusHit]
+"""A sentence as a result holds it, or what makes it: of thousands of units most are surpassed before anybody asks."""
+
+
 @dataclass
 class Ranking:
     """The best sentences of one objective so far, equal scores by line, each (as the model reads it) once."""
@@ -30,8 +34,13 @@ class Ranking:
     top: int
     scored: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    _heap: list[tuple[float, int, CorpusHit]] = field(default_factory=list)  # lines count downwards
+    _heap: list[tuple[float, int, tuple[int, ...], Made]] = field(default_factory=list)  # lines count downwards
     _ids: set[tuple[int, ...]] = field(default_factory=set)
+
+    @property
+    def kept(self) -> int:
+        """How many sentences there are."""
+        return len(self._heap)
 
     @property
     def cut(self) -> tuple[float, int]:
@@ -42,26 +51,28 @@ class Ranking:
     @property
     def highest(self) -> float:
         """The best score; minus infinity without one."""
-        return max((score for score, _, _ in self._heap), default=-numpy.inf)
+        return max((entry[0] for entry in self._heap), default=-numpy.inf)
 
-    def takes(self, score: float, line: int) -> bool:
+    def takes(self, score: float, line: int, ids: tuple[int, ...]) -> bool:
         """Whether such a sentence would be among the best."""
-        return len(self._heap) < self.top or (score, -line) > self._heap[0][:2]
+        higher = len(self._heap) < self.top or (score, -line) > self._heap[0][:2]
+        return higher and ids not in self._ids
 
-    def add(self, hit: CorpusHit) -> None:
+    def add(self, score: float, line: int, ids: tuple[int, ...], hit: Made) -> None:
         """Keep a sentence if it is among the best."""
-        entry = (hit.score, -hit.line, hit)
-        if hit.ids in self._ids or not self.takes(hit.score, hit.line):
+        if not self.takes(score, line, ids):
             return
-        self._ids.add(hit.ids)
+        self._ids.add(ids)
         if len(self._heap) == self.top:
-            self._ids.remove(heapq.heapreplace(self._heap, entry)[2].ids)
+            self._ids.remove(heapq.heapreplace(self._heap, (score, -line, ids, hit))[2])
         else:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(self._heap, (score, -line, ids, hit))
 
     def best(self) -> tuple[CorpusHit, ...]:
         """Best first."""
-        return tuple(hit for _, _, hit in sorted(self._heap, key=lambda entry: entry[:2], reverse=True))
+        hits = [hit if isinstance(hit, CorpusHit) else hit() for *_, hit in self._heap]
+        self._heap = [(*entry[:3], hit) for entry, hit in zip(self._heap, hits, strict=True)]
+        return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.line)))
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,7 @@ class _Line:
     sentence: Sentence
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A sentence that may be among the best of one member of a group: its values, padded, and the best's position."""
 
     member: int
@@ -208,7 +218,8 @@ class CorpusPass:
         usable = numpy.where(good, scored.scores, -numpy.inf)
         cuts, last = numpy.array([self.rankings[member].cut for member in group.members]).T
         earlier = numpy.array([line.number for line in lines])[:, None] < last
-        wanted = _best(usable, min(len(usable), 2 * self._top))  # as many again may be known from other shards
+        known = max(self.rankings[member].kept for member in group.members)  # from other shards, and read again
+        wanted = _best(usable, min(len(usable), self._top + known))
         row, member = (wanted & ((usable > cuts) | ((usable == cuts) & earlier))).nonzero()
         best_first = (-usable[row, member]).argsort()  # the cut rises at once, and most others need no looking at
         row, member = row[best_first], member[best_first]
@@ -226,28 +237,30 @@ class CorpusPass:
         return [_Found(group, lines, good, NO_NUMBER, candidates)]
 
     def _keep(self, found: _Found) -> None:
-        times = numpy.array([line.times for line in found.lines])
+        members, times = found.group.members, numpy.array([line.times for line in found.lines])
         scored = times @ found.scored
-        for member, count in zip(found.group.members, scored.tolist(), strict=True):
+        for member, count in zip(members, scored.tolist(), strict=True):
             ranking = self.rankings[member]
             ranking.scored += count
             if count < times.sum():
                 ranking.skipped[found.reason] += int(times.sum()) - count
         for one in found.candidates:
-            ranking = self.rankings[found.group.members[one.member]]
-            if not ranking.takes(one.score, one.line.number):
-                continue
-            sentence = one.line.sentence
-            values = None if one.values is None else _numbers(one.values[: len(sentence)])
-            hit = CorpusHit(sentence.text, sentence.tokens, sentence.ids, one.pos, one.score, values, one.line.number)
-            ranking.add(hit)
+            ranking, sentence, number = self.rankings[members[one.member]], one.line.sentence, one.line.number
+            if ranking.takes(one.score, number, sentence.ids):
+                # no view: it would hold the values of the whole batch
+                values = None if one.values is None else one.values[: len(sentence)].copy()
+                hit = partial(_hit, sentence, one.pos, one.score, values, number)
+                ranking.add(one.score, number, sentence.ids, hit)
 
 
-def _numbers(values: numpy.ndarray) -> tuple[float | None, ...]:
-    """None for each that is no number."""
-    if numpy.isfinite(values).all():
-        return tuple(values.tolist())
-    return tuple(value if math.isfinite(value) else None for value in values.tolist())
+def _hit(sentence: Sentence, pos: int | None, score: float, values: numpy.ndarray | None, number: int) -> CorpusHit:
+    shown: list[float | None] | None = None
+    if values is not None:
+        shown = values.tolist()
+        for at in (~numpy.isfinite(values)).nonzero()[0].tolist():
+            shown[at] = None
+    activations = None if shown is None else tuple(shown)
+    return CorpusHit(sentence.text, sentence.tokens, sentence.ids, pos, score, activations, number)
 
 
 def _best(scores: numpy.ndarray, most: int) -> numpy.ndarray:

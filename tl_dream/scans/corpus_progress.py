@@ -150,7 +150,7 @@ class SavedProgress:
             for hit in (read_value("a sentence", CorpusHit, hit) for hit in saved["hits"]):
                 if not hit.ids or max(hit.ids) >= scan.host.d_vocab or len(hit.ids) > scan.host.n_ctx:
                     raise ValueError(f"the model does not read {hit.text!r:.80}")
-                ranking.add(hit)
+                ranking.add(hit.score, hit.line, hit.ids, hit)
 
 
 def _count(value: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy
@@ -14,6 +14,23 @@ from tl_dream.objectives import Objective, climbed, trunk_of
 from tl_dream.results import History, Run, ScoredText
 from tl_dream.search.batch import Ask, Batch, Ids, Search, Together
 from tl_dream.search.proposals import texts_read_back, texts_that_return
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Tokens that were the best of a row; their text is made where it is shown.
+
+    Attributes:
+        ids: the tokens.
+        score: of the objective.
+        step: at which they were seen; 0 is the start.
+        again: whether their text tokenizes back to them; None: not known.
+    """
+
+    ids: Ids
+    score: float
+    step: int = 0
+    again: bool | None = None
 
 
 class BestSeen:
@@ -52,7 +69,7 @@ class BestSeen:
             self.learn(row, batch.sentences[row].ids, value[0], value[-1])
         retokenizes = host.vocabulary.retokenizes([sentence.ids for sentence in batch.sentences])
         self.starts = [
-            ScoredText(sentence.text, sentence.tokens, sentence.ids, value, 0, again)
+            Seen(sentence.ids, value, 0, again)
             for sentence, value, again in zip(batch.sentences, start, retokenizes, strict=True)
         ]
         self.best = list(self.starts)
@@ -99,8 +116,15 @@ class BestSeen:
                 tokens=tuple(self._host.vocabulary.tokens(ids) for _, _, _, ids in trail),
                 free=self._batch.sentences[row].free,
             )
-            found.append(Run(self.starts[row], self.best[row], None, history))
+            found.append(Run(self.shown(row, self.starts[row]), self.shown(row, self.best[row]), None, history))
         return tuple(found)
+
+    def shown(self, row: int, one: Seen) -> ScoredText:
+        """The start or the best of a row as a result holds it."""
+        if one is self.starts[row]:
+            sentence = self._batch.sentences[row]
+            return ScoredText(sentence.text, sentence.tokens, one.ids, one.score, one.step, one.again)
+        return self._host.scored_text(one.ids, one.score, one.step, one.again)
 
     def settle(self, row: int) -> Search[None]:
         """Score the best of a row once more, by the model itself: the trunk stood in for it."""
@@ -190,7 +214,7 @@ class BestSeen:
         if leads and math.isfinite(height):
             self.leads[row] = (ids, height)
         if better:
-            self.best[row] = self._host.scored_text(ids, value, step, again)
+            self.best[row] = Seen(ids, value, step, again)
         return better
 
     def start_anew(self, row: int, ids: Ids | None = None, by_score: bool = False) -> None:

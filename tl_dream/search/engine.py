@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -254,7 +255,8 @@ class Engine:
             for ask, own in shares
         ]
         first = shares[0][0]
-        ids = torch.tensor([asks[number].texts[i][1] for number, i in items], device=host.device)
+        # by numpy: torch reads nested lists number by number
+        ids = torch.from_numpy(numpy.array([asks[number].texts[i][1] for number, i in items])).to(host.device)
         hooks = {name: point for ask, _ in shares if ask.trunk for name, point in ask.trunk.hooks.items()}
         trunk = BertTrunk(host, hooks) if hooks else None
         embeddings = weights = None

@@ -303,6 +303,6 @@ class SwapSearch:
         """Tell a callback where the rows are; whether it wants to stop."""
         if callback is None:
             return False
-        best = self.seen.best
-        scores = tuple(one.score for one in best)
-        return bool(callback(Progress(self.steps, None, None, (), scores, scores, tuple(one.text for one in best))))
+        scores = tuple(one.score for one in self.seen.best)
+        texts = tuple(self.seen.shown(row, one).text for row, one in enumerate(self.seen.best))
+        return bool(callback(Progress(self.steps, None, None, (), scores, scores, texts)))

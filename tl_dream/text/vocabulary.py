@@ -149,8 +149,12 @@ class Vocabulary:
 
     def tokens(self, ids: Sequence[int]) -> tuple[str, ...]:
         """The vocabulary's own strings for `ids` ("##s", "Ġthe"), a number in <> where it has none."""
-        words = self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
-        return tuple(word if word is not None else f"<{int(i)}>" for i, word in zip(ids, words, strict=True))
+        words: dict[int, str] = self._kept.setdefault("words", {})
+        asked = [int(i) for i in ids]
+        new = [i for i in dict.fromkeys(asked) if i not in words]
+        found = self.tokenizer.convert_ids_to_tokens(new) if new else ()
+        words |= {i: f"<{i}>" if word is None else word for i, word in zip(new, found, strict=True)}
+        return tuple(map(words.__getitem__, asked))
 
     def token_id(self, token: Any) -> int:
         """The id of one token, given as an id, as the vocabulary writes it, or as a word that is one token."""
