@@ -1,5 +1,7 @@
 """The room models.batching."""
 
+import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 import tl_dream as td
 from tests.support.scans import PART, SENTENCE, Model, found_by, one_by_one
-from tl_dream.models.batching import in_batches, length_groups
+from tl_dream.models.batching import default_batch_tokens, in_batches, length_groups
 from tl_dream.scans import substitutions
 from tl_dream.scans.tokens import token_search
 
@@ -17,6 +19,19 @@ def test_length_groups() -> None:
     assert length_groups([3, 9, 3, 4], 8) == [[0, 2], [3], [1]]
     assert length_groups([3, 9, 3, 4], 1000, equal_lengths=True) == [[0, 2], [3], [1]]
     assert length_groups([5, 5, 5], 1) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(("gigabytes", "plain"), [(8, 1), (24, 1), (80, 2), (140, 4), (1000, 4)])
+def test_a_large_gpu_has_larger_passes_but_for_gradients(
+    gigabytes: int, plain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as can be tried without one."""
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=gigabytes * 2**30)
+    )
+    host: Any = SimpleNamespace(device=torch.device("cuda"))
+    asked = inspect.unwrap(default_batch_tokens)
+    assert asked(host, None) == plain * 65_536 and asked(host, None, True) == 65_536 and asked(host, 7) == 7
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16", "full"])

@@ -33,11 +33,18 @@ BATCH_TOKENS = 2048
 PRECISIONS = ("auto", "bf16", "full")
 
 
-def default_batch_tokens(host: Host, given: Any) -> int:
-    """Padded tokens a forward pass: as given, or what fits the device (a CPU's caches, a GPU's width)."""
+def default_batch_tokens(host: Host, given: Any, steep: bool = False) -> int:
+    """Padded tokens a forward pass: as given, or what fits the device (a CPU's caches, a GPU's width and memory).
+
+    Args:
+        steep: with gradients, for which every layer's numbers are held.
+    """
     if given is not None:
         return whole_number("batch_tokens", given, advice=", or None")
-    return {"cpu": 2048, "cuda": 65536}.get(host.device.type, 8192)
+    if host.device.type == "cuda":  # passes wait for Python, so the larger the better
+        memory = torch.cuda.get_device_properties(host.device).total_memory
+        return 65_536 * (1 if steep else min(4, max(1, memory // 2**35)))
+    return 2048 if host.device.type == "cpu" else 8192
 
 
 def few_passes(device: torch.device) -> bool:

@@ -204,7 +204,7 @@ class Engine:
     def _run(self, items: Sequence[Item], asks: Sequence[Any], found: Sequence[Answer]) -> None:
         """Texts that can share passes, in passes that fit."""
         ask, length = asks[items[0][0][0]], max(len(asks[number].tokens[i]) for ((number, i), *_) in items)
-        size = max(1, default_batch_tokens(self._host, None) // length)
+        size = max(1, default_batch_tokens(self._host, None, ask.steep) // length)
         if isinstance(ask, Look):
             in_batches(items, size, lambda part: self._look(part, asks, found))
             return
