@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -408,6 +409,14 @@ def test_an_error_in_a_callback_comes_through(encoder: torch.nn.Module) -> None:
 
     with pytest.raises(RuntimeError, match="^mine$"):
         annealed(encoder, GOAL, START, **QUICK, callback=broken)
+
+
+@pytest.mark.parametrize("method", ["auto", "anneal"])
+def test_a_callback_that_says_neither_yes_nor_no_is_told(encoder: torch.nn.Module, method: str) -> None:
+    with says("the callback returned array([ True, False]): return True to stop, False or nothing to go on"):
+        td.dream(encoder, GOAL, START, method=method, callback=lambda now: numpy.array([True, False]))
+    found = td.dream(encoder, GOAL, START, method=method, callback=lambda now: numpy.bool_(True))
+    assert found.stopped == "callback"
 
 
 def test_the_progress_bar_is_off_where_there_is_no_terminal(

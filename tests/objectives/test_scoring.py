@@ -218,6 +218,8 @@ def test_what_is_said_at_once() -> None:
         td.neuron("pattern", layer=1, head=2)
     with says("the direction holds NaN or infinite numbers"):
         td.direction([1.0, math.nan], "block_out", layer=1)
+    with says("the direction is zero everywhere: every text would score 0 on it"):
+        td.direction([0.0] * 24, "block_out", layer=1)
     with says("'pattern' is an attention pattern and has no directions: use attention()"):
         td.direction([1.0], "pattern", layer=1)
 

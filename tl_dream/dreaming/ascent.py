@@ -34,6 +34,7 @@ from tl_dream.search import (
     StepCosts,
     row_generators,
     token_slopes,
+    wants_to_stop,
 )
 
 
@@ -119,7 +120,7 @@ def ascend(
                 records.append(_record(step, budget.spent, degree, shown, hard, soft, batch, settings.top_k))
                 if tick is not None:
                     tick(step, max(best.score for best in seen.best))
-                if callback is not None and callback(_progress(records[-1], steps, seen, batch, host)):
+                if callback is not None and wants_to_stop(callback, _progress(records[-1], steps, seen, batch, host)):
                     stopped = "callback"
                     break
             if step == steps:

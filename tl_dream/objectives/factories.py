@@ -177,6 +177,7 @@ def direction(
         f"a direction is one vector of numbers; got shape {tuple(values.shape)}",
     )
     require(bool(torch.isfinite(values).all()), "the direction holds NaN or infinite numbers")
+    require(bool(values.any()), "the direction is zero everywhere: every text would score 0 on it")
     layer, head, pos = map(plain, (layer, head, pos))
     one_of("reduce", reduce, REDUCTIONS)
     read = _one_layer(hook, layer)

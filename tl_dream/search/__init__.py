@@ -14,7 +14,7 @@ from tl_dream.search.batch import (
     row_generators,
 )
 from tl_dream.search.best_seen import BestSeen
-from tl_dream.search.budgets import BUDGET, Budget, Callback, Progress, StepCosts, Tick, budget_bar
+from tl_dream.search.budgets import BUDGET, Budget, Callback, Progress, StepCosts, Tick, budget_bar, wants_to_stop
 from tl_dream.search.engine import BrokenGradient, run, run_all
 from tl_dream.search.exhaustive import best_words, every_text
 from tl_dream.search.other_starts import OtherStarts

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
+from tl_dream._errors import DreamError, shortened
 from tl_dream.models import Host, Meter
 from tl_dream.objectives import Objective, depth
 from tl_dream.search.batch import Batch
@@ -116,6 +117,21 @@ class Progress:
 
 Callback = Callable[[Progress], object]
 """Called after every evaluation; a true return value stops the run and keeps its best."""
+
+
+def wants_to_stop(callback: Callback, progress: Progress) -> bool:
+    """What a callback says to where the run is.
+
+    Raises:
+        DreamError: it returns what is neither true nor false, as an array of several numbers.
+        Exception: its own.
+    """
+    answer = callback(progress)
+    try:
+        return bool(answer)
+    except Exception as error:
+        told = f"the callback returned {shortened(repr(answer))}: return True to stop, False or nothing to go on"
+        raise DreamError(told) from error
 
 
 @contextmanager

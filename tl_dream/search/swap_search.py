@@ -19,7 +19,7 @@ from tl_dream.models import Host
 from tl_dream.objectives import Objective
 from tl_dream.search.batch import Ask, Batch, Ids, Search, Together, row_generators
 from tl_dream.search.best_seen import BestSeen, score_starts
-from tl_dream.search.budgets import Budget, Callback, Progress
+from tl_dream.search.budgets import Budget, Callback, Progress, wants_to_stop
 from tl_dream.search.proposals import Choices, Ranking, chance, drawn, gains_of, merged, ranked
 
 
@@ -305,4 +305,4 @@ class SwapSearch:
             return False
         scores = tuple(one.score for one in self.seen.best)
         texts = tuple(self.seen.shown(row, one).text for row, one in enumerate(self.seen.best))
-        return bool(callback(Progress(self.steps, None, None, (), scores, scores, texts)))
+        return wants_to_stop(callback, Progress(self.steps, None, None, (), scores, scores, texts))
