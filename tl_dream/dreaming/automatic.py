@@ -1,14 +1,14 @@
-"""The default search: projected gradient ascent, merged swaps of a batch that widens, ascent again, other starts.
+"""The default search: projected gradient ascent, merged swaps of a batch that widens, other starts.
 
 What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
-and ends in texts that swaps still improve. Narrow batches of swaps climb fastest and wide ones get further, so the
-batch widens while nothing better comes. Half of it takes what the gradient ranks first, averaged over the way; half
-takes tokens of the best texts so far, one or two at a time. A round that leaves some positions alone is the kick out of
-a local optimum. Where that does not help the search starts anew, from the first sentence and from other texts in turn;
-from other texts at once where its own has no slope or gains nothing. A sweep tries the swaps of the best text one after
-the other, steepest slope first; where it comes to its end without a better one the text is a certified optimum: no
-single swap is better. That is a fact about the text, and the search goes on elsewhere while there is budget. Where the
-budget covers every text there is, all are scored.
+and ends in texts that swaps still improve; then it brings nothing more, and on a CPU a forward-token of it is ten times
+as dear (one sentence at a time, with a gradient). Narrow batches of swaps climb fastest and wide ones get further, so
+the batch widens while nothing better comes. Half of it takes what the gradient ranks first, averaged over the way; half
+takes tokens of the best texts so far, one or two at a time. Where a climb from the best text brings nothing the search
+starts anew, from the first sentence and from other texts in turn; from other texts at once where its own has no slope
+or gains nothing. A sweep tries the swaps of the best text one after the other, steepest slope first; where it comes to
+its end without a better one the text is a certified optimum: no single swap is better. That is a fact about the text,
+and the search goes on elsewhere while there is budget. Where the budget covers every text there is, all are scored.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Auto:
 
     Attributes:
         round: a round of projected gradient ascent.
-        rounds: rounds from the best start, before swaps.
+        rounds: rounds from the best start, before swaps; a start anew has one.
         held: share of the positions that do not move in a round, from the second one on.
         proposing: share of the budget that the first rounds may cost.
         narrow, wide: sentences a step of swaps, at first and at most.
@@ -95,7 +95,9 @@ def search_automatically(
         if not stop.why and search.budget.share <= settings.proposing:
             yield from _round(search, row, stop)
     row = _leader(search)
-    yield from _rounds(search, row, stop, draw, settings.rounds - 1)
+    for _ in range(settings.rounds - 1):
+        if not (yield from _round(search, row, stop, draw)):
+            break
     if _gained_nothing(search, row):
         yield from _start_anew(search, row, stop, draw, others, 0)
     order.sort(key=lambda row: -_standing(search, row))
@@ -116,8 +118,6 @@ def search_automatically(
         elif failed >= settings.failed or certain and lead[0] == best.ids or _gained_nothing(search, row):
             row, failed, lead, turns = leader, 0, None, turns + 1
             yield from _start_anew(search, row, stop, draw, None if turns % 2 else others, turns)
-        else:
-            yield from _round(search, row, stop, draw)
     return stop.why or "exhausted"
 
 
@@ -162,20 +162,14 @@ def _gained_nothing(search: SwapSearch, row: int) -> bool:
 def _start_anew(
     search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, others: OtherStarts | None, turn: int
 ) -> Search[None]:
-    """Rounds from the row's start, or from one of `others`. Of a unit that is off, every other pair of turns goes by
+    """A round from the row's start, or from one of `others`. Of a unit that is off, every other pair of turns goes by
     the score itself."""
     if not stop.why:
         off = search.objective.off
         by_score = off is not None and search.seen.best[row].score <= off and turn % 4 >= 2
         other = (yield from others.best_of(row, draw)) if others else None
         search.seen.start_anew(row, other, by_score)
-        yield from _rounds(search, row, stop, draw, stop.settings.rounds)
-
-
-def _rounds(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator, count: int) -> Search[None]:
-    for _ in range(count):
-        if not (yield from _round(search, row, stop, draw)):
-            return
+        yield from _round(search, row, stop, draw)
 
 
 def _round(search: SwapSearch, row: int, stop: _Stop, draw: torch.Generator | None = None) -> Search[bool]:
