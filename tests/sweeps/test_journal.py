@@ -1,6 +1,7 @@
 """Journals: whole rows or none, whatever kills the writer; one writer; nothing of another sweep."""
 
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -64,8 +65,11 @@ def test_a_last_line_cut_anywhere_is_dropped_with_a_notice(tmp_path: Path) -> No
     assert mend_journals(tmp_path, SWEEP) == ([], {"a": True})
 
 
+ODD = json.dumps(row("b", error={"kind": 1, "message": 2}, result=None)).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
-    "last", [b"\x00\x00\x00\n", b"{}\n", b'{"key": "b"}\n', b"[1]\n", b"\xff\n", b'{"key": 3, "sweep": 4}\n']
+    "last", [b"\x00\x00\x00\n", b"{}\n", b'{"key": "b"}\n', b"[1]\n", b"\xff\n", b'{"key": 3, "sweep": 4}\n', ODD]
 )
 def test_a_last_line_that_is_no_row_is_dropped(tmp_path: Path, last: bytes) -> None:
     path = write(tmp_path, "a")
@@ -99,16 +103,21 @@ def test_rows_of_another_sweep_are_refused_and_left(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_failed_by_no_mistake_is_not_settled(tmp_path: Path) -> None:
-    def failed(key: str, kind: str) -> dict[str, object]:
-        told = row(key, error={"kind": kind, "message": "why"})
-        del told["result"]
-        return told
+def failed(key: str, kind: str = "RuntimeError", **more: object) -> dict[str, object]:
+    told = row(key, error={"kind": kind, "message": "why"}, **more)
+    del told["result"]
+    return told
 
+
+def test_what_failed_by_no_mistake_is_not_settled(tmp_path: Path) -> None:
     with Journal(tmp_path, 0) as made:
-        for one in (failed("a", "RuntimeError"), failed("b", "RuntimeError"), row("a"), failed("c", "DreamError")):
+        for one in (failed("a"), failed("b"), row("a"), failed("c", "DreamError"), failed("d", session=9.5)):
             made.append(one)
-    assert mend_journals(tmp_path, SWEEP) == ([], {"a": True, "b": False, "c": True})
+    with Journal(tmp_path, 1) as made:
+        made.append(failed("a"))  # in an earlier run, with more workers
+    assert mend_journals(tmp_path, SWEEP) == ([], {"a": True, "b": False, "c": True, "d": False})
+    done = {"a": True, "b": False, "c": True, "d": True}
+    assert mend_journals(tmp_path, SWEEP, session=9.5) == ([], done), "no job is tried twice in one run"
 
 
 FILLS = """

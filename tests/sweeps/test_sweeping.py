@@ -245,6 +245,28 @@ def test_workers_that_die_are_replaced_as_long_as_they_get_on(
         td.sweep(loader(tiny_folder), "mlp_post:0:0-4", out=tmp_path / "b", prompt="the dog", budget=300, workers=2)
 
 
+def test_what_failed_before_is_tried_again_though_workers_die(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"out": tmp_path, "prompt": "the dog", "budget": 300}
+
+    def broken(*args: Any) -> Any:
+        yield from ((number, None, RuntimeError("a device was lost")) for number in range(len(args[2])))
+
+    with monkeypatch.context() as once:
+        once.setattr(sweeping.Dreams, "run", broken)
+        assert len(td.sweep(loader(tiny_folder), "mlp_post:0:0-4", **options).failures) == 5
+
+    def dying(work: Work, load: Any, jobs: list[Any], folder: Path, **_: Any) -> None:
+        sweeping.run_here(work, load(), jobs[:2], folder)
+        if len(jobs) > 2:
+            raise WorkersDied("killed by the system")
+
+    monkeypatch.setattr(sweeping, "run_processes", dying)
+    status = td.sweep(loader(tiny_folder), "mlp_post:0:0-4", workers=2, **options)
+    assert (status.done, status.failures) == (5, ())
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_progress_bar(
     tiny_folder: Path,

@@ -133,13 +133,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def mend_journals(folder: Path, sweep: str) -> tuple[list[str], dict[str, bool]]:
+def mend_journals(folder: Path, sweep: str, session: float | None = None) -> tuple[list[str], dict[str, bool]]:
     """What a sweep that goes on finds: journals without half a line, and what was done.
 
     Waits for workers that outlived their sweep for a moment.
 
     Args:
         sweep: whose rows they must be.
+        session: the run that goes on, whose jobs are not tried twice; None where it begins.
 
     Returns:
         What was cut off, in words; and by the key of every job that has ended whether it may be left at that (see
@@ -154,7 +155,8 @@ def mend_journals(folder: Path, sweep: str) -> tuple[list[str], dict[str, bool]]
         with locked(_lock_of(path), PATIENCE, f"a worker still writes {str(path)!r}: end it first"):
             for row in read_journal(path, torn):
                 check_owner(row, sweep, path)
-                done[row["key"]] = settled(row)
+                over = settled(row) or row["session"] == session
+                done[row["key"]] = over or done.get(row["key"], False)  # another journal may hold an older failure
     for path, size, line in torn:
         with locked(_lock_of(path), PATIENCE, f"a worker still writes {str(path)!r}: end it first"):
             os.truncate(path, size)
@@ -215,7 +217,8 @@ def _row(line: bytes) -> Row | None:
         kinds = {"key": str, "sweep": str, "session": float | int, "ended": float | int}
         whole = isinstance(row, dict) and all(isinstance(row[name], kind) for name, kind in kinds.items())
         result, error = (row.get(name) if whole else None for name in ("result", "error"))
-        if isinstance(result, dict) or isinstance(error, dict) and {"kind", "message"} <= set(error):
+        told = isinstance(error, dict) and all(isinstance(error.get(name), str) for name in ("kind", "message"))
+        if isinstance(result, dict) or told:
             return row
     except (KeyError, RecursionError, ValueError):
         pass

@@ -49,18 +49,24 @@ def of_whole_files(read: Callable[P, T]) -> Callable[P, T]:
 
 
 def _rows(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Row]:
+    identity = sweep_id(manifest)
     for path in journal_paths(folder):
         for row in read_journal(path):
-            check_owner(row, sweep_id(manifest), path)
+            check_owner(row, identity, path)
             yield row
 
 
+def _rank(row: Row) -> tuple[bool, float]:
+    """Of several rows of a job the highest counts: one with a result, whatever clocks say; among equals the last."""
+    return "result" in row, row["ended"]
+
+
 def _latest(folder: Path, manifest: Mapping[str, Any], brief: Any) -> dict[str, Any]:
-    """The last row of every job, made brief: a job that failed may have been tried again."""
-    found: dict[str, tuple[float, Any]] = {}
+    """The row of every job that counts, made brief: a job that failed may have been tried again."""
+    found: dict[str, tuple[tuple[bool, float], Any]] = {}
     for row in _rows(folder, manifest):
-        if row["key"] not in found or row["ended"] >= found[row["key"]][0]:
-            found[row["key"]] = row["ended"], brief(row)
+        if row["key"] not in found or _rank(row) >= found[row["key"]][0]:
+            found[row["key"]] = _rank(row), brief(row)
     return {key: made for key, (_, made) in found.items()}
 
 
@@ -174,7 +180,7 @@ def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream | Portrait |
         raise unknown("job", key, known)
     rows = [row for row in _rows(folder, manifest) if row["key"] == key]
     require(bool(rows), f"the job {key!r} has not ended yet: run the sweep on")
-    row = max(rows, key=lambda row: row["ended"])
+    row = max(rows, key=_rank)
     require("result" in row, f"the job {key!r} failed: {row.get('error', {}).get('message')}")
     found: Any = _kind(manifest).result.from_json(row["result"])
     return found

@@ -172,7 +172,7 @@ def sweep(
                         run = partial(run_cluster, scheduler=scheduler, workers=workers, threads=threads)
                     else:
                         run = partial(run_processes, workers=workers, threads=threads)
-                    notices += _until_done(lambda jobs: run(work, load, jobs, folder), left, folder, identity)
+                    notices += _until_done(lambda jobs: run(work, load, jobs, folder), left, folder, work)
     return sweep_status(folder, notices=notices)
 
 
@@ -208,7 +208,7 @@ def _folder(out: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path, identity: str) -> list[str]:
+def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path, work: Work) -> list[str]:
     """Go on after workers that died, as long as somebody gets something done.
 
     Returns:
@@ -220,8 +220,8 @@ def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path,
             run(jobs)
             return notices
         except WorkersDied as died:
-            mended, done = mend_journals(folder, identity)
-            left = [job for job in jobs if job.key not in done]
+            mended, done = mend_journals(folder, work.sweep, work.session)
+            left = [job for job in jobs if not done.get(job.key)]
             notices += [f"workers died ({shortened(str(died), 200)}) and were replaced", *mended]
             if len(left) == len(jobs):
                 raise DreamError(
