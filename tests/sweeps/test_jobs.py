@@ -115,6 +115,11 @@ def test_they_start_from_what_a_corpus_search_finds(encoder: torch.nn.Module, tm
             assert job.name == str(unit) and job.start == list(search.texts())
     assert len(found) == len(units) and jobs[len(units)].start == "the red dog"
     assert os.listdir(tmp_path) == ["starts.jsonl"], "the checkpoint of the pass is gone"
+    lines = (tmp_path / "starts.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "starts.jsonl").write_text("".join(lines[:-1]))
+    assert len(read_starts(tmp_path, list(found)[:-1])) == len(found) - 1
+    with says("nothing of mlp_post:1:3", "delete it, and the corpus is searched again"):
+        read_starts(tmp_path, found)
 
 
 def test_portraits_start_from_the_whole_search_and_a_sample(encoder: torch.nn.Module, tmp_path: Path) -> None:

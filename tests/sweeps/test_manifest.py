@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,8 +65,10 @@ def test_it_is_kept_and_read(encoder: torch.nn.Module, tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == json.loads(json.dumps(one))
     assert one["versions"].keys() == {"tl-dream", "transformer-lens", "transformers", "torch"}
     content = (tmp_path / "manifest.json").read_bytes()
-    keep_manifest(tmp_path, made(encoder))
-    keep_manifest(tmp_path, made(encoder, corpus={**CORPUS, "name": "the same, elsewhere"}))
+    assert keep_manifest(tmp_path, made(encoder)) == read_manifest(tmp_path)
+    moved = made(encoder, corpus={**CORPUS, "name": "the same, elsewhere"})
+    moved["model"] = {**moved["model"], "name": "scratch/bert (HookedEncoder)"}
+    assert keep_manifest(tmp_path, moved) == read_manifest(tmp_path)
     assert (tmp_path / "manifest.json").read_bytes() == content
     assert sweep_id(one) == sweep_id(read_manifest(tmp_path)) == sweep_id(made(encoder, corpus={**CORPUS, "name": "x"}))
 
@@ -81,7 +84,7 @@ CHANGES = {
     "it has 6 jobs, not 8 (new: mlp_post:0:4@0, mlp_post:0:4@1)": {"pattern": "mlp_post:0:1-4"},
     "it is of dreams, not of portraits": {"kind": Portraits(budget=500, allowed="ascii")},
     "gone: mlp_post:0:1@0": {"pattern": "mlp_post:0:2-3"},
-    "in another order": {"pattern": "mlp_post:0:2-3,1"},
+    "its jobs are others (in another order)": {"pattern": "mlp_post:0:2-3,1"},
 }
 
 
@@ -120,11 +123,11 @@ def test_a_folder_of_something_else_is_left(encoder: torch.nn.Module, tmp_path: 
     for name in (".lock", "starts.checkpoint", ".tl_dream-x.part"):  # left by a sweep that was killed at its start
         (tmp_path / name).touch()
     keep_manifest(tmp_path, made(encoder))
-    for name in ("thesis.tex", "worker-0.jsonl"):
+    for name in ("thesis.tex", "worker-0.jsonl", "starts.jsonl"):
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
         (folder / name).touch()
-        with says(name, "holds other files", "give an empty folder"):
+        with says(name, "holds other files", "give an empty folder", "put its manifest.json back"):
             keep_manifest(folder, made(encoder))
         assert [path.name for path in folder.iterdir()] == [name]
 
@@ -135,13 +138,19 @@ def test_none_or_a_broken_one(tmp_path: Path) -> None:
     with says("there is no sweep in"):
         read_manifest(tmp_path)
     file = tmp_path / "manifest.json"
+    whole: dict[str, Any] = {"kind": "sweep", "version": 1, "versions": {}, "model": {}, "settings": {}, "corpus": None}
     for content, told in {
+        "": "can't read",
         "{": "can't read",
         "[]": "holds None",
         '{"kind": "dream", "version": 1}': "'dream'",
         '{"kind": "sweep", "version": 9}': "version 9",
-        '{"kind": "sweep", "version": 1, "model": {}}': "its versions, settings, jobs are missing",
+        '{"kind": "sweep", "version": 1, "model": {}}': "its versions, settings, corpus, jobs are missing",
+        json.dumps({**whole, "jobs": [3]}): "its jobs are missing or wrong",
+        json.dumps({**whole, "jobs": [{"key": 3}]}): "its jobs are missing or wrong",
+        json.dumps({**whole, "jobs": [], "corpus": [1]}): "its corpus are missing or wrong",
     }.items():
         file.write_text(content)
-        with says(told):
-            read_manifest(tmp_path)
+        for meets in (lambda: read_manifest(tmp_path), lambda: keep_manifest(tmp_path, whole)):
+            with says(told, f"the manifest of the sweep in {str(tmp_path)!r}", "put it back from a copy"):
+                meets()

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,15 @@ def test_another_sweep_in_the_folder_is_refused_and_left(
         next(model.parameters())[0, 0] += 1
     refused(model, "model's hash was", "mlp_post:0:3-5", out=tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_model_that_was_moved_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path / "out", "prompt": "the dog", "budget": 300}
+    td.sweep(str(tiny_folder), "mlp_post:0:3-5", **options)
+    journal = tmp_path / "out" / "worker-0.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    moved = shutil.copytree(tiny_folder, tmp_path / "moved")
+    assert td.sweep(str(moved), "mlp_post:0:3-5", **options).done == len(keys(tmp_path / "out")) == 3
 
 
 def test_bad_input(encoder: torch.nn.Module, tmp_path: Path) -> None:

@@ -242,12 +242,15 @@ def find_starts(
     checkpoint.unlink(missing_ok=True)
 
 
-def read_starts(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+def read_starts(folder: Path, wanted: Iterable[str] = ()) -> Mapping[str, Mapping[str, Any]]:
     """By the name of a job its best sentences, `top`, best first: `score`, `line` and `text` of each; of a portrait
     the whole `CorpusResult`, as JSON. Nothing where there was no corpus.
 
+    Args:
+        wanted: names that must be among them.
+
     Raises:
-        DreamError: the file is broken.
+        DreamError: the file is broken, or lacks one of them.
     """
     path, found = folder / STARTS, dict[str, Mapping[str, Any]]()
     if path.exists():
@@ -256,6 +259,7 @@ def read_starts(folder: Path) -> Mapping[str, Mapping[str, Any]]:
                 for line in map(json.loads, file):
                     assert all(hit.keys() >= {"score", "line", "text"} for hit in line["top"])
                     found[line["unit"]] = line
+            assert not (lost := set(wanted) - found.keys()), f"nothing of {min(lost)}"
         except (OSError, AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             told = f"{str(path)!r} is broken ({error!r}): delete it, and the corpus is searched again"
             raise DreamError(told) from error

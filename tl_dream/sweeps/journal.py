@@ -174,7 +174,7 @@ def check_owner(row: Row, sweep: str, path: Path) -> None:
     require(
         row["sweep"] == sweep,
         f"the journal {str(path)!r} is of another sweep (another model, version, settings or jobs) than the manifest "
-        "beside it; nothing was changed: put it back where it is from",
+        "beside it, or that was edited; nothing was changed: put back the one that is out of place",
     )
 
 

@@ -145,8 +145,7 @@ def sweep(
             kind.try_out(host, prompt)
             sentences = kind.sentences or sentences
             known = None if corpus is None else describe_corpus(corpus, column, sentences)
-            manifest = make_manifest(host, todo, kind, known, prompt)
-            keep_manifest(folder, manifest)
+            manifest = keep_manifest(folder, make_manifest(host, todo, kind, known, prompt))
             identity = sweep_id(manifest)
             notices, done = mend_journals(folder, identity)
             left = [job for job in todo if not done.get(job.key)]
@@ -154,7 +153,8 @@ def sweep(
                 find_starts(
                     host, kind, todo, corpus, column=column, sentences=sentences, folder=folder, progress=progress
                 )
-                left = kind.started(host, left, read_starts(folder), corpus, column)
+                starts = read_starts(folder, [job.name for job in left if job.searched])
+                left = kind.started(host, left, starts, corpus, column)
         work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), kind, width)
 
         def so_far(partial: Any, why: str) -> SweepStatus | None:
