@@ -80,6 +80,8 @@ def test_every_text_at_every_layer(encoder: torch.nn.Module, tmp_path: Path) -> 
         (Portraits(), [GOAL + td.logit("dog", pos=1)], "has no placebo"),
         (Reconstructions(), [3], "a job is 3: give texts, or a file"),
         (Reconstructions(), [], "there is no job"),
+        (Reconstructions(layers=0), ["the dog", "\ud800 dog"], "is no Unicode"),
+        (Dreams(), [(GOAL, "\ud800 dog")], "is no Unicode"),
         (Reconstructions(), Path("nowhere.txt"), "can't read 'nowhere.txt'"),
         (Reconstructions(layers=[7]), "a dog", "layer 7"),
         (Reconstructions(layers=[]), "a dog", "no layer given"),

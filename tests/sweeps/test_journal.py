@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import says
 from tl_dream.sweeps import journal
-from tl_dream.sweeps.journal import Journal, is_locked, locked, mend_journals, read_journal
+from tl_dream.sweeps.journal import Journal, is_locked, journal_paths, locked, mend_journals, read_journal
 
 SWEEP = "a" * 16
 
@@ -197,6 +197,38 @@ def test_one_writer_at_a_time_and_a_killed_one_is_none(tmp_path: Path, monkeypat
         holder.stdout.close()
     assert not is_locked(tmp_path / "worker-0.lock")
     write(tmp_path, "a")
+
+
+def test_who_may_only_read_learns_whether_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "lock"
+    with locked(lock, 0, "busy"):
+        pass
+
+    def refused(self: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as other:
+        other.setattr(journal.FileLock, "acquire", refused)
+        assert not is_locked(lock)
+    with locked(lock, 0, "busy"), monkeypatch.context() as other:
+        other.setattr(journal.FileLock, "acquire", refused)
+        assert is_locked(lock)
+
+
+def test_an_error_that_quotes_half_a_surrogate_pair_is_a_row(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as made:
+        made.append(row("a", error={"kind": "RuntimeError", "message": "\ud800"}))
+    assert [one["error"]["message"] for one in read_journal(made.path)] == ["?"]
+
+
+def test_a_folder_that_cant_be_listed_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    assert journal_paths(tmp_path / "none") == []
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with says("can't be listed: Permission denied"):
+        journal_paths(tmp_path)
 
 
 def test_a_lock_in_one_process(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tl_dream.models import attached, model_hash, versions
 from tl_dream.sweeps import manifest
 from tl_dream.sweeps.jobs import jobs_of
 from tl_dream.sweeps.kinds import Dreams, Portraits
-from tl_dream.sweeps.manifest import keep_manifest, make_manifest, read_manifest, sweep_id
+from tl_dream.sweeps.manifest import folder_of, keep_manifest, make_manifest, read_manifest, sweep_id
 
 KIND = Dreams(budget=500, allowed="ascii")
 CORPUS = {"name": "the texts given", "lines": 3, "digest": "abc", "sentences": 10}
@@ -133,6 +133,8 @@ def test_a_folder_of_something_else_is_left(encoder: torch.nn.Module, tmp_path: 
 
 
 def test_none_or_a_broken_one(tmp_path: Path) -> None:
+    with says("None is no folder"):
+        folder_of(None)
     with says("is not a folder"):
         read_manifest(tmp_path / "none")
     with says("there is no sweep in"):

@@ -214,6 +214,8 @@ def test_no_sweep(tmp_path: Path) -> None:
             read(tmp_path)
         with says("is not a folder"):
             read(tmp_path / "none")
+        with says("can't be read (File name too long)"):
+            read(tmp_path / ("x" * 300))
 
 
 def test_parquet(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

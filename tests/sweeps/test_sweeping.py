@@ -143,7 +143,8 @@ def test_bad_input(encoder: torch.nn.Module, tmp_path: Path) -> None:
     file.write_text("mine")
     out = tmp_path / "out"
     refused(encoder, "is a file: give a folder", out=file)
-    refused(encoder, "can't be made", out=file / "in")
+    for path in (file / "in", tmp_path / ("x" * 300), "a\0b"):
+        refused(encoder, "can't be made", out=path)
     refused(encoder, "names no unit", "mlp_post:0:9-5", out=out)
     refused(encoder, "no sentence to start from", out=out, prompt=None)
     refused(encoder, "give one of the two", out=out, corpus=CORPUS)

@@ -18,7 +18,7 @@ from tl_dream.objectives import Objective
 from tl_dream.results import SavedResult, write_bytes
 from tl_dream.scans import corpus_search
 from tl_dream.sweeps.patterns import Unit, units
-from tl_dream.text import Corpus, Prompt
+from tl_dream.text import Corpus, Prompt, clean_text
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def jobs_of(host: Host, kind: Kind, given: Any, prompt: Any, seeds: Iterable[int
         prompt: what units start from; None where a corpus says.
 
     Raises:
-        DreamError: none, something else, or one twice.
+        DreamError: none, something else, one twice, or one whose name can't be written.
     """
     first, *others = seeds
     if isinstance(given, str | Unit | os.PathLike):
@@ -181,7 +181,7 @@ def jobs_of(host: Host, kind: Kind, given: Any, prompt: Any, seeds: Iterable[int
         units(host, named)  # one that is not there is told before any work
     for item in given:
         for job in kind.job(host, item, prompt, first):
-            twice = known.setdefault(job.key, job)
+            twice = known.setdefault(clean_text(job.key), job)
             require(
                 twice is job or not isinstance(job.goal, Objective),
                 f"two jobs are the same, {job.key!r}: functions of your own need names that differ",
@@ -260,7 +260,9 @@ def read_starts(folder: Path, wanted: Iterable[str] = ()) -> Mapping[str, Mappin
                     assert all(hit.keys() >= {"score", "line", "text"} for hit in line["top"])
                     found[line["unit"]] = line
             assert not (lost := set(wanted) - found.keys()), f"nothing of {min(lost)}"
-        except (OSError, AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        except OSError as error:
+            raise DreamError(f"{str(path)!r} can't be read: {error.strerror or error}") from error
+        except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             told = f"{str(path)!r} is broken ({error!r}): delete it, and the corpus is searched again"
             raise DreamError(told) from error
     return found

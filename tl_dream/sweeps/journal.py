@@ -27,8 +27,17 @@ PATIENCE = 30.0
 
 
 def journal_paths(folder: Path) -> list[Path]:
-    """Of every worker that ever wrote there."""
-    return sorted(folder.glob("worker-*.jsonl"))
+    """Of every worker that ever wrote there.
+
+    Raises:
+        DreamError: the folder can't be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.match("worker-*.jsonl"))
+    except FileNotFoundError:  # it was moved away
+        return []
+    except OSError as error:
+        raise DreamError(f"the folder {str(folder)!r} can't be listed: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -52,14 +61,25 @@ def locked(path: Path, seconds: float, trouble: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds a lock just now."""
+    """Whether somebody holds a lock just now; who may only read the file learns it too."""
     if not path.exists():
         return False
     try:
         with locked(path, 0, ""):
             return False
-    except DreamError:
+    except DreamError as error:
+        if error.__cause__ is None:
+            return True
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except (ImportError, OSError):  # nobody can tell
+        pass
+    return False
 
 
 class Journal:
@@ -101,7 +121,8 @@ class Journal:
         Raises:
             DreamError: it can't be written (a full disk); what was there before stands.
         """
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        line = text.encode(errors="replace") + b"\n"  # an error may quote half a surrogate pair
         size = os.fstat(self._file).st_size
         try:
             rest = memoryview(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def sweep_id(manifest: Manifest) -> str:
     known = {key: value for key, value in manifest.items() if key != "corpus"}
     known["corpus"] = manifest["corpus"] and {k: v for k, v in manifest["corpus"].items() if k != "name"}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def folder_of(given: Any) -> Path:
+    """The folder of a sweep as it is given. Raises `DreamError` for what is no path."""
+    require(isinstance(given, str | os.PathLike), f"{given!r:.80} is no folder: give the path of one (a sweep's out)")
+    return Path(given)
 
 
 def read_manifest(folder: Path) -> Manifest:

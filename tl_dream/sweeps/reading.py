@@ -17,7 +17,7 @@ from tl_dream.results import Dream, Portrait, Reconstruction, SavedResult, write
 from tl_dream.sweeps.jobs import Kind, read_starts
 from tl_dream.sweeps.journal import Row, check_owner, is_locked, journal_paths, read_journal
 from tl_dream.sweeps.kinds import KINDS
-from tl_dream.sweeps.manifest import read_manifest, sweep_id
+from tl_dream.sweeps.manifest import folder_of, read_manifest, sweep_id
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +37,9 @@ def of_whole_files(read: Callable[P, T]) -> Callable[P, T]:
     def guarded(*args: P.args, **options: P.kwargs) -> T:
         try:
             return read(*args, **options)
+        except OSError as error:
+            told = f"{error.filename!r} can't be read ({error.strerror or error}): see who may, or give another folder"
+            raise DreamError(told) from error
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             if isinstance(error, DreamError):
                 raise
@@ -100,7 +103,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     """
     import pandas
 
-    folder = Path(folder)
+    folder = folder_of(folder)
     manifest = read_manifest(folder)
     kind = _kind(manifest)
     starts, found = read_starts(folder), _latest(folder, manifest, lambda row: _brief(kind, row))
@@ -173,7 +176,7 @@ def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream | Portrait |
         >>> td.sweep_result("units", "mlp_post:1:5@0").objective
         "neuron('mlp_post', layer=1, unit=5)"
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     manifest = read_manifest(folder)
     known = [job["key"] for job in manifest["jobs"]]
     if key not in known:
@@ -277,7 +280,7 @@ def sweep_status(folder: str | os.PathLike[str], *, notices: Iterable[str] = ())
         >>> print(td.sweep_status("units"))  # doctest: +ELLIPSIS
         3 of 3 jobs are done in units on ... jobs an hour
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     manifest = read_manifest(folder)
     found = _latest(folder, manifest, lambda row: (row["session"], row["ended"], row.get("error", {}).get("message")))
     jobs, failed = len(manifest["jobs"]), [(key, why) for key, (_, _, why) in found.items() if why is not None]

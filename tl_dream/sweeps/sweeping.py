@@ -23,7 +23,7 @@ from tl_dream.sweeps.engines import ENGINES, WorkersDied, run_cluster, run_proce
 from tl_dream.sweeps.jobs import Job, Kind, describe_corpus, find_starts, jobs_of, read_starts
 from tl_dream.sweeps.journal import journal_paths, locked, mend_journals
 from tl_dream.sweeps.kinds import KINDS, Dreams, Portraits, Reconstructions
-from tl_dream.sweeps.manifest import keep_manifest, make_manifest, sweep_id
+from tl_dream.sweeps.manifest import folder_of, keep_manifest, make_manifest, sweep_id
 from tl_dream.sweeps.reading import LOCK, SweepStatus, sweep_status
 from tl_dream.sweeps.workers import Loader, Work, run_here
 from tl_dream.text import DEFAULT_ALLOWED, Allowed
@@ -199,12 +199,15 @@ def _loader(model: Any) -> Loader | None:
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
-    folder = Path(out)
-    require(folder.is_dir() or not folder.exists(), f"out = {str(out)!r} is a file: give a folder")
+    folder = folder_of(out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DreamError(f"the folder {str(out)!r} can't be made: {error.strerror or error}") from error
+        taken = folder.exists() and not folder.is_dir()
+        if not taken:
+            folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # a name too long, or that is no text
+        why = getattr(error, "strerror", None) or error
+        raise DreamError(f"the folder {shortened(repr(str(out)))} can't be made: {why}") from error
+    require(not taken, f"out = {str(out)!r} is a file: give a folder")
     return folder
 
 
