@@ -21,7 +21,7 @@ KIND = Dreams(budget=500, allowed="ascii")
 CORPUS = {"name": "the texts given", "lines": 3, "digest": "abc", "sentences": 10}
 
 
-def made(model: torch.nn.Module, pattern: str = "mlp_post:0:1-3", **changes: object) -> dict[str, object]:
+def made(model: torch.nn.Module, pattern: Any = "mlp_post:0:1-3", **changes: object) -> dict[str, object]:
     with attached(model) as host:
         kind = changes.get("kind") or replace(KIND, **{k: v for k, v in changes.items() if k in vars(KIND)})
         jobs = jobs_of(host, kind, pattern, None, range(2))
@@ -103,6 +103,17 @@ def test_one_setting_of_a_method_is_told(encoder: torch.nn.Module, tmp_path: Pat
     keep_manifest(tmp_path, made(encoder, method=td.Annealing(steps=7)))
     with says("left untouched: its method's steps was 7 and is 8. Give"):
         keep_manifest(tmp_path, made(encoder, method=td.Annealing(steps=8)))
+
+
+def test_another_direction_of_the_same_name_is_refused(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    def of(vector: torch.Tensor) -> dict[str, object]:
+        return made(encoder, [(td.direction(vector, "block_out", layer=1, name="mine"), "the dog")])
+
+    vector = torch.linspace(-1, 1, 24)
+    keep_manifest(tmp_path, of(vector))
+    keep_manifest(tmp_path, of(vector * (1 + 1e-6)))  # found anew, it is rounded otherwise
+    with says("2 of its jobs hold other numbers, a direction or a target (direction(mine, 'block_out', layer=1) from"):
+        keep_manifest(tmp_path, of(vector.flip(0)))
 
 
 def test_another_model_or_version_is_refused(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from tl_dream._arguments import plain
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host
-from tl_dream.objectives import Objective
+from tl_dream.objectives import Objective, sketch
 from tl_dream.results import SavedResult, write_bytes
 from tl_dream.scans import corpus_search
 from tl_dream.sweeps.patterns import Unit, units
@@ -75,8 +75,10 @@ class Job:
 
     def described(self) -> dict[str, Any]:
         """As the manifest lists it."""
-        about = {"objective": repr(self.goal), "prompt": self.start and _quoted(self.start)}
-        if not isinstance(self.goal, Objective):
+        if isinstance(self.goal, Objective):
+            about = {"objective": repr(self.goal), "prompt": self.start and _quoted(self.start)}
+            about |= {} if (numbers := sketch(self.goal)) is None else {"numbers": numbers}
+        else:
             about = asdict(self.goal)
         return {"key": self.key, **about, "seed": self.seed}
 

@@ -69,7 +69,7 @@ def read_manifest(folder: Path) -> Manifest:
         check_kind(data, KIND)
         parts = {"versions": dict, "model": dict, "settings": dict, "corpus": dict | None, "jobs": list}
         broken = [name for name, kind in parts.items() if not isinstance(data.get(name, 0), kind)]
-        broken += [] if broken or all(isinstance(job, dict) and _key(job) for job in data["jobs"]) else ["jobs"]
+        broken += [] if broken or all(map(_is_job, data["jobs"])) else ["jobs"]
         require(not broken, f"its {', '.join(broken)} are missing or wrong")
     except DreamError as error:
         raise DreamError(
@@ -79,8 +79,11 @@ def read_manifest(folder: Path) -> Manifest:
     return data
 
 
-def _key(job: Mapping[str, Any]) -> str | None:
-    return key if isinstance(key := job.get("key"), str) else None
+def _is_job(job: Any) -> bool:
+    if not isinstance(job, dict) or not isinstance(job.get("key"), str):
+        return False
+    numbers = job.get("numbers", [0.0, 0.0])
+    return isinstance(numbers, list) and len(numbers) == 2 and all(isinstance(one, int | float) for one in numbers)
 
 
 OWN = (".lock", ".tl_dream-*", "starts.checkpoint", "worker-*.lock")
@@ -146,3 +149,13 @@ def _differences(there: Manifest, here: Manifest) -> Iterable[str]:
         )
         count = f"it has {len(others)} jobs, not {len(jobs)}" if len(jobs) != len(others) else "its jobs are others"
         yield f"{count} ({named or 'in another order'})"
+        return
+    changed = [one["key"] for one, other in zip(here["jobs"], there["jobs"], strict=True) if not _alike(one, other)]
+    if changed:
+        yield f"{len(changed)} of its jobs hold other numbers, a direction or a target ({shortened(changed[0])})"
+
+
+def _alike(job: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two jobs of one name are made of the same numbers, but for rounding (see `sketch`)."""
+    one, before = job.get("numbers"), other.get("numbers")
+    return one is None or before is None or all(abs(a - b) <= 1e-4 * one[0] for a, b in zip(one, before, strict=True))
