@@ -225,6 +225,11 @@ def test_parquet(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert again.score.fillna(0).tolist() == frame.score.fillna(0).tolist()
     with says("does not exist"):
         write_parquet(swept, tmp_path / "none" / "table.parquet")
+    before = {path.name: path.read_bytes() for path in swept.iterdir()}
+    for name in ("manifest.json", "starts.jsonl", "worker-0.jsonl"):
+        with says(name, "is a file of the sweep itself", "give another name"):
+            write_parquet(swept, swept / name)
+    assert {path.name: path.read_bytes() for path in swept.iterdir()} == before
     real = builtins.__import__
 
     def without(name: str, *args: Any) -> Any:

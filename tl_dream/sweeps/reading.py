@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tl_dream._errors import DreamError, require, shortened, unknown
-from tl_dream.results import Dream, Portrait, Reconstruction, SavedResult, write_bytes
-from tl_dream.sweeps.jobs import Kind, read_starts
+from tl_dream.results import Dream, Portrait, Reconstruction, SavedResult, same_file, write_bytes
+from tl_dream.sweeps.jobs import STARTS, Kind, read_starts
 from tl_dream.sweeps.journal import Row, check_owner, is_locked, journal_paths, read_journal
 from tl_dream.sweeps.kinds import KINDS
-from tl_dream.sweeps.manifest import folder_of, read_manifest, sweep_id
+from tl_dream.sweeps.manifest import FILE, folder_of, read_manifest, sweep_id
 
 if TYPE_CHECKING:
     import pandas
@@ -150,9 +150,13 @@ def write_parquet(folder: str | os.PathLike[str], path: str | os.PathLike[str]) 
     """Write the table of `read_sweep` as a Parquet file, whole or not at all.
 
     Raises:
-        DreamError: pyarrow is not installed, the file can't be written, or what `read_sweep` says.
+        DreamError: pyarrow is not installed, the file can't be written or is one of the sweep's own, or what
+            `read_sweep` says.
     """
     frame = read_sweep(folder)
+    own = [one for one in (Path(folder) / FILE, Path(folder) / STARTS, *journal_paths(Path(folder))) if one.exists()]
+    taken = isinstance(path, str | os.PathLike) and any(same_file(path, one) for one in own)
+    require(not taken, f"{str(path)!r} is a file of the sweep itself, which would be lost: give another name")
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
