@@ -220,6 +220,41 @@ def test_ctrl_c_keeps_what_has_ended(encoder: torch.nn.Module, tmp_path: Path, m
     assert td.sweep(encoder, "mlp_post:0:0-7", out=tmp_path, prompt="the dog", budget=300).done == 8
 
 
+def test_ctrl_c_in_the_corpus_pass_keeps_what_has_ended(
+    encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"out": tmp_path, "corpus": CORPUS, "budget": 300}
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        error = KeyboardInterrupt()
+        error.partial = (td.corpus_search(encoder, GOAL, CORPUS),)  # type: ignore[attr-defined]
+        raise error
+
+    with monkeypatch.context() as once, pytest.raises(KeyboardInterrupt) as caught:
+        once.setattr(sweeping, "find_starts", interrupted)
+        td.sweep(encoder, "mlp_post:0:3-5", **options)
+    assert caught.value.partial is None
+    td.sweep(encoder, "mlp_post:0:3-5", **options)
+    journal = tmp_path / "worker-0.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    monkeypatch.setattr(sweeping, "find_starts", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        td.sweep(encoder, "mlp_post:0:3-5", **options)
+    assert caught.value.partial.done == 2
+
+
+def test_a_loader_that_changes_directory(
+    encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> torch.nn.Module:
+        os.chdir(tmp_path.parent)
+        return encoder
+
+    monkeypatch.chdir(tmp_path)
+    assert td.sweep(load, "mlp_post:0:3", out="mine", prompt="the dog", budget=300).done == 1
+    assert len(td.read_sweep(tmp_path / "mine")) == 1
+
+
 def test_two_sweeps_of_one_folder(encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is told while the first runs."""
     real = Work.rows

@@ -149,17 +149,19 @@ def sweep(
             identity = sweep_id(manifest)
             notices, done = mend_journals(folder, identity)
             left = [job for job in todo if not done.get(job.key)]
+
+            def so_far(partial: Any, why: str) -> SweepStatus | None:
+                status = replace(sweep_status(folder, notices=notices), running=False)
+                return status if status.done else None
+
             if corpus is not None and left:
-                find_starts(
-                    host, kind, todo, corpus, column=column, sentences=sentences, folder=folder, progress=progress
-                )
+                with keeping(so_far):
+                    find_starts(
+                        host, kind, todo, corpus, column=column, sentences=sentences, folder=folder, progress=progress
+                    )
                 starts = read_starts(folder, [job.name for job in left if job.searched])
                 left = kind.started(host, left, starts, corpus, column)
         work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), kind, width)
-
-        def so_far(partial: Any, why: str) -> SweepStatus | None:
-            status = replace(sweep_status(folder, notices=notices), running=False)
-            return status if status.done else None
 
         with keeping(so_far):
             with _bar(folder, len(todo), progress):
@@ -199,7 +201,7 @@ def _loader(model: Any) -> Loader | None:
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
-    folder = folder_of(out)
+    folder = folder_of(out).absolute()  # the model's loader, or an objective, may change directory
     try:
         taken = folder.exists() and not folder.is_dir()
         if not taken:
