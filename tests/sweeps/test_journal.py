@@ -1,6 +1,7 @@
 """Journals: whole rows or none, whatever kills the writer; one writer; nothing of another sweep."""
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -207,7 +208,9 @@ def test_who_may_only_read_learns_whether_it_is_locked(tmp_path: Path, monkeypat
     def refused(self: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    with monkeypatch.context() as other:
+    with lock.open("rb") as another, monkeypatch.context() as other:
+        fcntl.flock(another, fcntl.LOCK_SH)  # who asks at the same moment
+        assert not is_locked(lock)
         other.setattr(journal.FileLock, "acquire", refused)
         assert not is_locked(lock)
     with locked(lock, 0, "busy"), monkeypatch.context() as other:

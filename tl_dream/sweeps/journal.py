@@ -52,8 +52,9 @@ def locked(path: Path, seconds: float, trouble: str) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise DreamError(trouble) from None
-    except OSError as error:
-        raise DreamError(f"{str(path)!r} can't be locked ({error.strerror or error}): give another folder") from error
+    except (OSError, NotImplementedError) as error:  # of a file system without locks, in older releases of filelock
+        why = getattr(error, "strerror", None) or error
+        raise DreamError(f"{str(path)!r} can't be locked ({why}): give another folder") from error
     try:
         yield
     finally:
@@ -61,25 +62,24 @@ def locked(path: Path, seconds: float, trouble: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds a lock just now; who may only read the file learns it too."""
+    """Whether somebody holds a lock just now. Several may ask at once, and who may only read the file."""
     if not path.exists():
         return False
-    try:
-        with locked(path, 0, ""):
-            return False
-    except DreamError as error:
-        if error.__cause__ is None:
-            return True
     try:
         import fcntl
 
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
     except BlockingIOError:
         return True
-    except (ImportError, OSError):  # nobody can tell
+    except (ImportError, OSError):  # Windows, or a file system without such locks
         pass
-    return False
+    try:
+        with locked(path, 0, ""):
+            return False
+    except DreamError as error:
+        return error.__cause__ is None  # else nobody can tell
 
 
 class Journal:
