@@ -186,7 +186,7 @@ def jobs_of(host: Host, kind: Kind, given: Any, prompt: Any, seeds: Iterable[int
             twice = known.setdefault(clean_text(job.key), job)
             require(
                 twice is job or not isinstance(job.goal, Objective),
-                f"two jobs are the same, {job.key!r}: functions of your own need names that differ",
+                f"two jobs are the same, {job.key!r}: give directions and functions of your own other names",
             )
     require(bool(known), "there is no job: give at least one")
     return [replace(job, seed=seed) for seed in (first, *others) for job in known.values()]
