@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 import tl_dream as td
 from tests.conftest import says
 from tests.support.objectives import TEXTS
+from tl_dream.objectives.pickling import sketch
 
 
 def mine(acts: dict[str, Tensor]) -> Tensor:
@@ -63,3 +65,21 @@ def test_what_can_not_be_pickled_is_told() -> None:
     lock = threading.Lock()
     with says("can't be pickled", "holds on to something that stays in this process"):
         pickle.dumps(td.custom(lambda acts: acts["x"][:, 0, 0] + lock.locked(), {"x": ("block_out", 1)}))
+
+
+def test_a_sketch_tells_numbers_of_one_formula_apart() -> None:
+    vector = torch.linspace(-1, 1, 24)
+    other, rounded = vector.clone(), vector * (1 + 1e-6)
+    other[[3, 5]] = other[[5, 3]]  # of the same norm
+
+    def goals(of: torch.Tensor) -> list[Any]:
+        one = td.direction(of, "block_out", layer=1, name="mine")
+        part = td.neuron("mlp_post", layer=1, unit=3) - 0.1 * one
+        return [one, td.direction(of.tolist(), "block_out", layer=1), td.match(of[None], "block_out", layer=1), -part]
+
+    for goal, changed, near in zip(goals(vector), goals(other), goals(rounded), strict=True):
+        assert repr(goal) == repr(changed)
+        first, second, third = map(sketch, (goal, changed, near))
+        assert first and second and third and abs(first[1] - second[1]) > 1e-2 * first[0]
+        assert first == pytest.approx(third, rel=1e-5) != second
+    assert sketch(td.neuron("mlp_post", layer=1, unit=3) + 2.0) is None

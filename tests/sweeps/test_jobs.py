@@ -80,6 +80,8 @@ def test_every_text_at_every_layer(encoder: torch.nn.Module, tmp_path: Path) -> 
         (Portraits(), [GOAL + td.logit("dog", pos=1)], "has no placebo"),
         (Reconstructions(), [3], "a job is 3: give texts, or a file"),
         (Reconstructions(), [], "there is no job"),
+        (Reconstructions(layers=0), ["the dog", "\ud800 dog"], "is no Unicode"),
+        (Dreams(), [(GOAL, "\ud800 dog")], "is no Unicode"),
         (Reconstructions(), Path("nowhere.txt"), "can't read 'nowhere.txt'"),
         (Reconstructions(layers=[7]), "a dog", "layer 7"),
         (Reconstructions(layers=[]), "a dog", "no layer given"),
@@ -115,6 +117,11 @@ def test_they_start_from_what_a_corpus_search_finds(encoder: torch.nn.Module, tm
             assert job.name == str(unit) and job.start == list(search.texts())
     assert len(found) == len(units) and jobs[len(units)].start == "the red dog"
     assert os.listdir(tmp_path) == ["starts.jsonl"], "the checkpoint of the pass is gone"
+    lines = (tmp_path / "starts.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "starts.jsonl").write_text("".join(lines[:-1]))
+    assert len(read_starts(tmp_path, list(found)[:-1])) == len(found) - 1
+    with says("nothing of mlp_post:1:3", "delete it, and the corpus is searched again"):
+        read_starts(tmp_path, found)
 
 
 def test_portraits_start_from_the_whole_search_and_a_sample(encoder: torch.nn.Module, tmp_path: Path) -> None:

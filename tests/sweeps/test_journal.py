@@ -1,6 +1,8 @@
 """Journals: whole rows or none, whatever kills the writer; one writer; nothing of another sweep."""
 
 import errno
+import fcntl
+import json
 import os
 import resource
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 
 from tests.conftest import says
 from tl_dream.sweeps import journal
-from tl_dream.sweeps.journal import Journal, is_locked, locked, mend_journals, read_journal
+from tl_dream.sweeps.journal import Journal, is_locked, journal_paths, locked, mend_journals, read_journal
 
 SWEEP = "a" * 16
 
@@ -64,8 +66,11 @@ def test_a_last_line_cut_anywhere_is_dropped_with_a_notice(tmp_path: Path) -> No
     assert mend_journals(tmp_path, SWEEP) == ([], {"a": True})
 
 
+ODD = json.dumps(row("b", error={"kind": 1, "message": 2}, result=None)).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
-    "last", [b"\x00\x00\x00\n", b"{}\n", b'{"key": "b"}\n', b"[1]\n", b"\xff\n", b'{"key": 3, "sweep": 4}\n']
+    "last", [b"\x00\x00\x00\n", b"{}\n", b'{"key": "b"}\n', b"[1]\n", b"\xff\n", b'{"key": 3, "sweep": 4}\n', ODD]
 )
 def test_a_last_line_that_is_no_row_is_dropped(tmp_path: Path, last: bytes) -> None:
     path = write(tmp_path, "a")
@@ -99,16 +104,21 @@ def test_rows_of_another_sweep_are_refused_and_left(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_failed_by_no_mistake_is_not_settled(tmp_path: Path) -> None:
-    def failed(key: str, kind: str) -> dict[str, object]:
-        told = row(key, error={"kind": kind, "message": "why"})
-        del told["result"]
-        return told
+def failed(key: str, kind: str = "RuntimeError", **more: object) -> dict[str, object]:
+    told = row(key, error={"kind": kind, "message": "why"}, **more)
+    del told["result"]
+    return told
 
+
+def test_what_failed_by_no_mistake_is_not_settled(tmp_path: Path) -> None:
     with Journal(tmp_path, 0) as made:
-        for one in (failed("a", "RuntimeError"), failed("b", "RuntimeError"), row("a"), failed("c", "DreamError")):
+        for one in (failed("a"), failed("b"), row("a"), failed("c", "DreamError"), failed("d", session=9.5)):
             made.append(one)
-    assert mend_journals(tmp_path, SWEEP) == ([], {"a": True, "b": False, "c": True})
+    with Journal(tmp_path, 1) as made:
+        made.append(failed("a"))  # in an earlier run, with more workers
+    assert mend_journals(tmp_path, SWEEP) == ([], {"a": True, "b": False, "c": True, "d": False})
+    done = {"a": True, "b": False, "c": True, "d": True}
+    assert mend_journals(tmp_path, SWEEP, session=9.5) == ([], done), "no job is tried twice in one run"
 
 
 FILLS = """
@@ -188,6 +198,40 @@ def test_one_writer_at_a_time_and_a_killed_one_is_none(tmp_path: Path, monkeypat
         holder.stdout.close()
     assert not is_locked(tmp_path / "worker-0.lock")
     write(tmp_path, "a")
+
+
+def test_who_may_only_read_learns_whether_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "lock"
+    with locked(lock, 0, "busy"):
+        pass
+
+    def refused(self: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with lock.open("rb") as another, monkeypatch.context() as other:
+        fcntl.flock(another, fcntl.LOCK_SH)  # who asks at the same moment
+        assert not is_locked(lock)
+        other.setattr(journal.FileLock, "acquire", refused)
+        assert not is_locked(lock)
+    with locked(lock, 0, "busy"), monkeypatch.context() as other:
+        other.setattr(journal.FileLock, "acquire", refused)
+        assert is_locked(lock)
+
+
+def test_an_error_that_quotes_half_a_surrogate_pair_is_a_row(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as made:
+        made.append(row("a", error={"kind": "RuntimeError", "message": "\ud800"}))
+    assert [one["error"]["message"] for one in read_journal(made.path)] == ["?"]
+
+
+def test_a_folder_that_cant_be_listed_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    assert journal_paths(tmp_path / "none") == []
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with says("can't be listed: Permission denied"):
+        journal_paths(tmp_path)
 
 
 def test_a_lock_in_one_process(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,13 @@ from tl_dream.models import attached, model_hash, versions
 from tl_dream.sweeps import manifest
 from tl_dream.sweeps.jobs import jobs_of
 from tl_dream.sweeps.kinds import Dreams, Portraits
-from tl_dream.sweeps.manifest import keep_manifest, make_manifest, read_manifest, sweep_id
+from tl_dream.sweeps.manifest import folder_of, keep_manifest, make_manifest, read_manifest, sweep_id
 
 KIND = Dreams(budget=500, allowed="ascii")
 CORPUS = {"name": "the texts given", "lines": 3, "digest": "abc", "sentences": 10}
 
 
-def made(model: torch.nn.Module, pattern: str = "mlp_post:0:1-3", **changes: object) -> dict[str, object]:
+def made(model: torch.nn.Module, pattern: Any = "mlp_post:0:1-3", **changes: object) -> dict[str, object]:
     with attached(model) as host:
         kind = changes.get("kind") or replace(KIND, **{k: v for k, v in changes.items() if k in vars(KIND)})
         jobs = jobs_of(host, kind, pattern, None, range(2))
@@ -64,8 +65,10 @@ def test_it_is_kept_and_read(encoder: torch.nn.Module, tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == json.loads(json.dumps(one))
     assert one["versions"].keys() == {"tl-dream", "transformer-lens", "transformers", "torch"}
     content = (tmp_path / "manifest.json").read_bytes()
-    keep_manifest(tmp_path, made(encoder))
-    keep_manifest(tmp_path, made(encoder, corpus={**CORPUS, "name": "the same, elsewhere"}))
+    assert keep_manifest(tmp_path, made(encoder)) == read_manifest(tmp_path)
+    moved = made(encoder, corpus={**CORPUS, "name": "the same, elsewhere"})
+    moved["model"] = {**moved["model"], "name": "scratch/bert (HookedEncoder)"}
+    assert keep_manifest(tmp_path, moved) == read_manifest(tmp_path)
     assert (tmp_path / "manifest.json").read_bytes() == content
     assert sweep_id(one) == sweep_id(read_manifest(tmp_path)) == sweep_id(made(encoder, corpus={**CORPUS, "name": "x"}))
 
@@ -81,7 +84,7 @@ CHANGES = {
     "it has 6 jobs, not 8 (new: mlp_post:0:4@0, mlp_post:0:4@1)": {"pattern": "mlp_post:0:1-4"},
     "it is of dreams, not of portraits": {"kind": Portraits(budget=500, allowed="ascii")},
     "gone: mlp_post:0:1@0": {"pattern": "mlp_post:0:2-3"},
-    "in another order": {"pattern": "mlp_post:0:2-3,1"},
+    "its jobs are others (in another order)": {"pattern": "mlp_post:0:2-3,1"},
 }
 
 
@@ -102,6 +105,17 @@ def test_one_setting_of_a_method_is_told(encoder: torch.nn.Module, tmp_path: Pat
         keep_manifest(tmp_path, made(encoder, method=td.Annealing(steps=8)))
 
 
+def test_another_direction_of_the_same_name_is_refused(encoder: torch.nn.Module, tmp_path: Path) -> None:
+    def of(vector: torch.Tensor) -> dict[str, object]:
+        return made(encoder, [(td.direction(vector, "block_out", layer=1, name="mine"), "the dog")])
+
+    vector = torch.linspace(-1, 1, 24)
+    keep_manifest(tmp_path, of(vector))
+    keep_manifest(tmp_path, of(vector * (1 + 1e-6)))  # found anew, it is rounded otherwise
+    with says("2 of its jobs hold other numbers, a direction or a target (direction(mine, 'block_out', layer=1) from"):
+        keep_manifest(tmp_path, of(vector.flip(0)))
+
+
 def test_another_model_or_version_is_refused(
     fresh_encoder: Callable[..., torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,28 +134,36 @@ def test_a_folder_of_something_else_is_left(encoder: torch.nn.Module, tmp_path: 
     for name in (".lock", "starts.checkpoint", ".tl_dream-x.part"):  # left by a sweep that was killed at its start
         (tmp_path / name).touch()
     keep_manifest(tmp_path, made(encoder))
-    for name in ("thesis.tex", "worker-0.jsonl"):
+    for name in ("thesis.tex", "worker-0.jsonl", "starts.jsonl"):
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
         (folder / name).touch()
-        with says(name, "holds other files", "give an empty folder"):
+        with says(name, "holds other files", "give an empty folder", "put its manifest.json back"):
             keep_manifest(folder, made(encoder))
         assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_none_or_a_broken_one(tmp_path: Path) -> None:
+    with says("None is no folder"):
+        folder_of(None)
     with says("is not a folder"):
         read_manifest(tmp_path / "none")
     with says("there is no sweep in"):
         read_manifest(tmp_path)
     file = tmp_path / "manifest.json"
+    whole: dict[str, Any] = {"kind": "sweep", "version": 1, "versions": {}, "model": {}, "settings": {}, "corpus": None}
     for content, told in {
+        "": "can't read",
         "{": "can't read",
         "[]": "holds None",
         '{"kind": "dream", "version": 1}': "'dream'",
         '{"kind": "sweep", "version": 9}': "version 9",
-        '{"kind": "sweep", "version": 1, "model": {}}': "its versions, settings, jobs are missing",
+        '{"kind": "sweep", "version": 1, "model": {}}': "its versions, settings, corpus, jobs are missing",
+        json.dumps({**whole, "jobs": [3]}): "its jobs are missing or wrong",
+        json.dumps({**whole, "jobs": [{"key": 3}]}): "its jobs are missing or wrong",
+        json.dumps({**whole, "jobs": [], "corpus": [1]}): "its corpus are missing or wrong",
     }.items():
         file.write_text(content)
-        with says(told):
-            read_manifest(tmp_path)
+        for meets in (lambda: read_manifest(tmp_path), lambda: keep_manifest(tmp_path, whole)):
+            with says(told, f"the manifest of the sweep in {str(tmp_path)!r}", "put it back from a copy"):
+                meets()

@@ -81,6 +81,7 @@ def test_a_draw(encoder: torch.nn.Module) -> None:
         ("mlp_post:0:random=41", "from 1 to 40"),
         ("mlp_post:0:random=-3", "from 1 to 40"),
         ("mlp_post:0:1,2:random=3", "from 1 to 2"),
+        ("mlp_post:0:random=" + 5000 * "9", "from 1 to 40"),
         ("mlp_post:0:seed=3", "a pattern is HOOK"),
         ("mlp_post:0:head=1", "has no heads"),
         ("z:0:head=4", "head 4 does not exist"),

@@ -17,9 +17,10 @@ import tl_dream as td
 from tests.conftest import says
 from tests.support.hostile import ANYTHING, COMPACT
 from tests.support.sweeps import CORPUS
-from tl_dream.sweeps import write_parquet
+from tl_dream.sweeps import reading, write_parquet
 from tl_dream.sweeps.journal import locked
 from tl_dream.sweeps.kinds import Dreams, Reconstructions
+from tl_dream.sweeps.manifest import sweep_id
 from tl_dream.sweeps.reading import SweepFailure, SweepStatus, columns_of
 
 COLUMNS = columns_of(Dreams)
@@ -148,14 +149,25 @@ def test_nothing_yet(copied: Path) -> None:
     assert list(td.read_sweep(copied).columns) == COLUMNS and not len(td.read_sweep(copied))
 
 
-def test_a_job_that_was_tried_again_counts_once_and_the_last_counts(copied: Path) -> None:
+def test_a_job_that_was_tried_again_counts_once_and_its_result_counts(copied: Path) -> None:
+    """Also where the clock was set back between the two."""
     path = copied / "worker-0.jsonl"
     row = next(row for row in map(json.loads, path.read_bytes().splitlines()) if "result" in row)
     failed = {name: value for name, value in row.items() if name != "result"}
-    failed |= {"error": {"kind": "RuntimeError", "message": "out of memory"}, "ended": row["ended"] - 1}
-    (copied / "worker-1.jsonl").write_text(json.dumps(failed) + "\n")
-    assert td.sweep_status(copied).done == 10 and len(td.read_sweep(copied)) == 12
-    assert td.sweep_result(copied, row["key"]).best.score == row["result"]["best"]["score"]
+    for later in (-1, 1):
+        failed |= {"error": {"kind": "RuntimeError", "message": "out of memory"}, "ended": row["ended"] + later}
+        (copied / "worker-1.jsonl").write_text(json.dumps(failed) + "\n")
+        assert td.sweep_status(copied).done == 10 and td.read_sweep(copied).error.notna().sum() == 2
+        assert td.sweep_result(copied, row["key"]).best.score == row["result"]["best"]["score"]
+
+
+def test_reading_takes_no_longer_a_row_where_there_are_more_jobs(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest, which lists them all, is hashed once."""
+    calls: list[Any] = []
+    monkeypatch.setattr(reading, "sweep_id", lambda manifest: calls.append(manifest) or sweep_id(manifest))
+    for read in (td.read_sweep, td.sweep_status, lambda folder: td.sweep_result(folder, "mlp_post:0:2@1")):
+        read(swept)
+    assert len(calls) == 3
 
 
 def test_another_sweeps_journal(copied: Path) -> None:
@@ -202,6 +214,8 @@ def test_no_sweep(tmp_path: Path) -> None:
             read(tmp_path)
         with says("is not a folder"):
             read(tmp_path / "none")
+        with says("can't be read (File name too long)"):
+            read(tmp_path / ("x" * 300))
 
 
 def test_parquet(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +225,11 @@ def test_parquet(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert again.score.fillna(0).tolist() == frame.score.fillna(0).tolist()
     with says("does not exist"):
         write_parquet(swept, tmp_path / "none" / "table.parquet")
+    before = {path.name: path.read_bytes() for path in swept.iterdir()}
+    for name in ("manifest.json", "starts.jsonl", "worker-0.jsonl"):
+        with says(name, "is a file of the sweep itself", "give another name"):
+            write_parquet(swept, swept / name)
+    assert {path.name: path.read_bytes() for path in swept.iterdir()} == before
     real = builtins.__import__
 
     def without(name: str, *args: Any) -> Any:

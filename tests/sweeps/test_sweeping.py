@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,22 @@ def test_another_sweep_in_the_folder_is_refused_and_left(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_model_that_was_moved_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path / "out", "prompt": "the dog", "budget": 300}
+    td.sweep(str(tiny_folder), "mlp_post:0:3-5", **options)
+    journal = tmp_path / "out" / "worker-0.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    moved = shutil.copytree(tiny_folder, tmp_path / "moved")
+    assert td.sweep(str(moved), "mlp_post:0:3-5", **options).done == len(keys(tmp_path / "out")) == 3
+
+
 def test_bad_input(encoder: torch.nn.Module, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     out = tmp_path / "out"
     refused(encoder, "is a file: give a folder", out=file)
-    refused(encoder, "can't be made", out=file / "in")
+    for path in (file / "in", tmp_path / ("x" * 300), "a\0b"):
+        refused(encoder, "can't be made", out=path)
     refused(encoder, "names no unit", "mlp_post:0:9-5", out=out)
     refused(encoder, "no sentence to start from", out=out, prompt=None)
     refused(encoder, "give one of the two", out=out, corpus=CORPUS)
@@ -209,6 +220,41 @@ def test_ctrl_c_keeps_what_has_ended(encoder: torch.nn.Module, tmp_path: Path, m
     assert td.sweep(encoder, "mlp_post:0:0-7", out=tmp_path, prompt="the dog", budget=300).done == 8
 
 
+def test_ctrl_c_in_the_corpus_pass_keeps_what_has_ended(
+    encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"out": tmp_path, "corpus": CORPUS, "budget": 300}
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        error = KeyboardInterrupt()
+        error.partial = (td.corpus_search(encoder, GOAL, CORPUS),)  # type: ignore[attr-defined]
+        raise error
+
+    with monkeypatch.context() as once, pytest.raises(KeyboardInterrupt) as caught:
+        once.setattr(sweeping, "find_starts", interrupted)
+        td.sweep(encoder, "mlp_post:0:3-5", **options)
+    assert caught.value.partial is None
+    td.sweep(encoder, "mlp_post:0:3-5", **options)
+    journal = tmp_path / "worker-0.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    monkeypatch.setattr(sweeping, "find_starts", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        td.sweep(encoder, "mlp_post:0:3-5", **options)
+    assert caught.value.partial.done == 2
+
+
+def test_a_loader_that_changes_directory(
+    encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> torch.nn.Module:
+        os.chdir(tmp_path.parent)
+        return encoder
+
+    monkeypatch.chdir(tmp_path)
+    assert td.sweep(load, "mlp_post:0:3", out="mine", prompt="the dog", budget=300).done == 1
+    assert len(td.read_sweep(tmp_path / "mine")) == 1
+
+
 def test_two_sweeps_of_one_folder(encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is told while the first runs."""
     real = Work.rows
@@ -243,6 +289,28 @@ def test_workers_that_die_are_replaced_as_long_as_they_get_on(
     monkeypatch.setattr(sweeping, "run_processes", dead)
     with says("the workers keep dying", "killed by the system", "a smaller width"):
         td.sweep(loader(tiny_folder), "mlp_post:0:0-4", out=tmp_path / "b", prompt="the dog", budget=300, workers=2)
+
+
+def test_what_failed_before_is_tried_again_though_workers_die(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"out": tmp_path, "prompt": "the dog", "budget": 300}
+
+    def broken(*args: Any) -> Any:
+        yield from ((number, None, RuntimeError("a device was lost")) for number in range(len(args[2])))
+
+    with monkeypatch.context() as once:
+        once.setattr(sweeping.Dreams, "run", broken)
+        assert len(td.sweep(loader(tiny_folder), "mlp_post:0:0-4", **options).failures) == 5
+
+    def dying(work: Work, load: Any, jobs: list[Any], folder: Path, **_: Any) -> None:
+        sweeping.run_here(work, load(), jobs[:2], folder)
+        if len(jobs) > 2:
+            raise WorkersDied("killed by the system")
+
+    monkeypatch.setattr(sweeping, "run_processes", dying)
+    status = td.sweep(loader(tiny_folder), "mlp_post:0:0-4", workers=2, **options)
+    assert (status.done, status.failures) == (5, ())
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,6 +6,7 @@ from tl_dream.objectives.factories import attention, direction, logit, match, ne
 from tl_dream.objectives.judges import fluency
 from tl_dream.objectives.latents import latent
 from tl_dream.objectives.objective import TOKENS, Activations, BatchContext, Objective, Read
+from tl_dream.objectives.pickling import sketch
 from tl_dream.objectives.preactivations import reduced
 from tl_dream.objectives.scoring import (
     Part,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, wraps
 from types import FunctionType, MethodType
 from typing import Any, ParamSpec, TypeVar
 
 import cloudpickle
+import torch
+from torch import Tensor
 
 from tl_dream._errors import DreamError
 
@@ -37,6 +40,30 @@ def repeated(call: partial[T]) -> partial[T]:
 
 def _by_value(value: Any) -> Any:
     return _ByValue(value) if isinstance(value, FunctionType | MethodType | partial) else value
+
+
+def sketch(objective: Any) -> list[float] | None:
+    """Two numbers that tell apart what objectives of one formula were made of (a direction, a target), of which it
+    shows the size alone: their norm, and a projection, which rounding moves little. None where they hold no such.
+    """
+    parts = [part.detach().to("cpu", torch.float64).flatten().nan_to_num() for part in _arrays(objective)]
+    if not parts:
+        return None
+    flat = torch.cat(parts)
+    return [float(flat.norm()), float(flat @ torch.arange(1, len(flat) + 1, dtype=flat.dtype).sin())]
+
+
+def _arrays(value: Any) -> Iterator[Tensor]:
+    value = getattr(value, "made", None) or value
+    if isinstance(value, partial):
+        value = [*value.args, *value.keywords.values()]
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    if hasattr(value, "dtype") or isinstance(items, list) and all(isinstance(one, int | float) for one in items):
+        with suppress(TypeError, ValueError, RuntimeError):  # no numbers
+            yield torch.as_tensor(items)
+    elif isinstance(items, list | tuple):
+        for one in items:
+            yield from _arrays(one)
 
 
 @dataclass(frozen=True)

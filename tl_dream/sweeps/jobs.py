@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 from tl_dream._arguments import plain
 from tl_dream._errors import DreamError, require
 from tl_dream.models import Host
-from tl_dream.objectives import Objective
+from tl_dream.objectives import Objective, sketch
 from tl_dream.results import SavedResult, write_bytes
 from tl_dream.scans import corpus_search
 from tl_dream.sweeps.patterns import Unit, units
-from tl_dream.text import Corpus, Prompt
+from tl_dream.text import Corpus, Prompt, clean_text
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ class Job:
 
     def described(self) -> dict[str, Any]:
         """As the manifest lists it."""
-        about = {"objective": repr(self.goal), "prompt": self.start and _quoted(self.start)}
-        if not isinstance(self.goal, Objective):
+        if isinstance(self.goal, Objective):
+            about = {"objective": repr(self.goal), "prompt": self.start and _quoted(self.start)}
+            about |= {} if (numbers := sketch(self.goal)) is None else {"numbers": numbers}
+        else:
             about = asdict(self.goal)
         return {"key": self.key, **about, "seed": self.seed}
 
@@ -170,7 +172,7 @@ def jobs_of(host: Host, kind: Kind, given: Any, prompt: Any, seeds: Iterable[int
         prompt: what units start from; None where a corpus says.
 
     Raises:
-        DreamError: none, something else, or one twice.
+        DreamError: none, something else, one twice, or one whose name can't be written.
     """
     first, *others = seeds
     if isinstance(given, str | Unit | os.PathLike):
@@ -181,10 +183,10 @@ def jobs_of(host: Host, kind: Kind, given: Any, prompt: Any, seeds: Iterable[int
         units(host, named)  # one that is not there is told before any work
     for item in given:
         for job in kind.job(host, item, prompt, first):
-            twice = known.setdefault(job.key, job)
+            twice = known.setdefault(clean_text(job.key), job)
             require(
                 twice is job or not isinstance(job.goal, Objective),
-                f"two jobs are the same, {job.key!r}: functions of your own need names that differ",
+                f"two jobs are the same, {job.key!r}: give directions and functions of your own other names",
             )
     require(bool(known), "there is no job: give at least one")
     return [replace(job, seed=seed) for seed in (first, *others) for job in known.values()]
@@ -242,12 +244,15 @@ def find_starts(
     checkpoint.unlink(missing_ok=True)
 
 
-def read_starts(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+def read_starts(folder: Path, wanted: Iterable[str] = ()) -> Mapping[str, Mapping[str, Any]]:
     """By the name of a job its best sentences, `top`, best first: `score`, `line` and `text` of each; of a portrait
     the whole `CorpusResult`, as JSON. Nothing where there was no corpus.
 
+    Args:
+        wanted: names that must be among them.
+
     Raises:
-        DreamError: the file is broken.
+        DreamError: the file is broken, or lacks one of them.
     """
     path, found = folder / STARTS, dict[str, Mapping[str, Any]]()
     if path.exists():
@@ -256,7 +261,10 @@ def read_starts(folder: Path) -> Mapping[str, Mapping[str, Any]]:
                 for line in map(json.loads, file):
                     assert all(hit.keys() >= {"score", "line", "text"} for hit in line["top"])
                     found[line["unit"]] = line
-        except (OSError, AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            assert not (lost := set(wanted) - found.keys()), f"nothing of {min(lost)}"
+        except OSError as error:
+            raise DreamError(f"{str(path)!r} can't be read: {error.strerror or error}") from error
+        except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             told = f"{str(path)!r} is broken ({error!r}): delete it, and the corpus is searched again"
             raise DreamError(told) from error
     return found

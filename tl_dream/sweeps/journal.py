@@ -27,8 +27,17 @@ PATIENCE = 30.0
 
 
 def journal_paths(folder: Path) -> list[Path]:
-    """Of every worker that ever wrote there."""
-    return sorted(folder.glob("worker-*.jsonl"))
+    """Of every worker that ever wrote there.
+
+    Raises:
+        DreamError: the folder can't be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.match("worker-*.jsonl"))
+    except FileNotFoundError:  # it was moved away
+        return []
+    except OSError as error:
+        raise DreamError(f"the folder {str(folder)!r} can't be listed: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -43,8 +52,9 @@ def locked(path: Path, seconds: float, trouble: str) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise DreamError(trouble) from None
-    except OSError as error:
-        raise DreamError(f"{str(path)!r} can't be locked ({error.strerror or error}): give another folder") from error
+    except (OSError, NotImplementedError) as error:  # of a file system without locks, in older releases of filelock
+        why = getattr(error, "strerror", None) or error
+        raise DreamError(f"{str(path)!r} can't be locked ({why}): give another folder") from error
     try:
         yield
     finally:
@@ -52,14 +62,24 @@ def locked(path: Path, seconds: float, trouble: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds a lock just now."""
+    """Whether somebody holds a lock just now. Several may ask at once, and who may only read the file."""
     if not path.exists():
         return False
     try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # Windows, or a file system without such locks
+        pass
+    try:
         with locked(path, 0, ""):
             return False
-    except DreamError:
-        return True
+    except DreamError as error:
+        return error.__cause__ is None  # else nobody can tell
 
 
 class Journal:
@@ -101,7 +121,8 @@ class Journal:
         Raises:
             DreamError: it can't be written (a full disk); what was there before stands.
         """
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        line = text.encode(errors="replace") + b"\n"  # an error may quote half a surrogate pair
         size = os.fstat(self._file).st_size
         try:
             rest = memoryview(line)
@@ -133,13 +154,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def mend_journals(folder: Path, sweep: str) -> tuple[list[str], dict[str, bool]]:
+def mend_journals(folder: Path, sweep: str, session: float | None = None) -> tuple[list[str], dict[str, bool]]:
     """What a sweep that goes on finds: journals without half a line, and what was done.
 
     Waits for workers that outlived their sweep for a moment.
 
     Args:
         sweep: whose rows they must be.
+        session: the run that goes on, whose jobs are not tried twice; None where it begins.
 
     Returns:
         What was cut off, in words; and by the key of every job that has ended whether it may be left at that (see
@@ -154,7 +176,8 @@ def mend_journals(folder: Path, sweep: str) -> tuple[list[str], dict[str, bool]]
         with locked(_lock_of(path), PATIENCE, f"a worker still writes {str(path)!r}: end it first"):
             for row in read_journal(path, torn):
                 check_owner(row, sweep, path)
-                done[row["key"]] = settled(row)
+                over = settled(row) or row["session"] == session
+                done[row["key"]] = over or done.get(row["key"], False)  # another journal may hold an older failure
     for path, size, line in torn:
         with locked(_lock_of(path), PATIENCE, f"a worker still writes {str(path)!r}: end it first"):
             os.truncate(path, size)
@@ -172,7 +195,7 @@ def check_owner(row: Row, sweep: str, path: Path) -> None:
     require(
         row["sweep"] == sweep,
         f"the journal {str(path)!r} is of another sweep (another model, version, settings or jobs) than the manifest "
-        "beside it; nothing was changed: put it back where it is from",
+        "beside it, or that was edited; nothing was changed: put back the one that is out of place",
     )
 
 
@@ -215,7 +238,8 @@ def _row(line: bytes) -> Row | None:
         kinds = {"key": str, "sweep": str, "session": float | int, "ended": float | int}
         whole = isinstance(row, dict) and all(isinstance(row[name], kind) for name, kind in kinds.items())
         result, error = (row.get(name) if whole else None for name in ("result", "error"))
-        if isinstance(result, dict) or isinstance(error, dict) and {"kind", "message"} <= set(error):
+        told = isinstance(error, dict) and all(isinstance(error.get(name), str) for name in ("kind", "message"))
+        if isinstance(result, dict) or told:
             return row
     except (KeyError, RecursionError, ValueError):
         pass

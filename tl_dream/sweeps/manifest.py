@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def sweep_id(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def folder_of(given: Any) -> Path:
+    """The folder of a sweep as it is given. Raises `DreamError` for what is no path."""
+    require(isinstance(given, str | os.PathLike), f"{given!r:.80} is no folder: give the path of one (a sweep's out)")
+    return Path(given)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in a folder.
 
@@ -57,34 +64,50 @@ def read_manifest(folder: Path) -> Manifest:
     """
     require(folder.is_dir(), f"{str(folder)!r} is not a folder: give the folder that a sweep writes to (its out)")
     require((folder / FILE).exists(), f"there is no sweep in {str(folder)!r}: it has no {FILE}")
-    data = read_json(folder / FILE, LARGEST)
-    check_kind(data, KIND)
-    parts = {"versions": dict, "model": dict, "settings": dict, "jobs": list}
-    broken = [name for name, kind in parts.items() if not isinstance(data.get(name), kind)]
-    require(not broken, f"the manifest in {str(folder)!r} is broken: its {', '.join(broken)} are missing or wrong")
+    try:
+        data = read_json(folder / FILE, LARGEST)
+        check_kind(data, KIND)
+        parts = {"versions": dict, "model": dict, "settings": dict, "corpus": dict | None, "jobs": list}
+        broken = [name for name, kind in parts.items() if not isinstance(data.get(name, 0), kind)]
+        broken += [] if broken or all(map(_is_job, data["jobs"])) else ["jobs"]
+        require(not broken, f"its {', '.join(broken)} are missing or wrong")
+    except DreamError as error:
+        raise DreamError(
+            f"the manifest of the sweep in {str(folder)!r} is not as it was written ({error}): put it back from a "
+            "copy, or begin anew in another folder"
+        ) from error
     return data
 
 
-OWN = (".lock", ".tl_dream-*", "starts.*", "worker-*")
-"""What else a sweep writes beside its manifest."""
+def _is_job(job: Any) -> bool:
+    if not isinstance(job, dict) or not isinstance(job.get("key"), str):
+        return False
+    numbers = job.get("numbers", [0.0, 0.0])
+    return isinstance(numbers, list) and len(numbers) == 2 and all(isinstance(one, int | float) for one in numbers)
 
 
-def keep_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest where the folder has none, and see that it is the same where it has one.
+OWN = (".lock", ".tl_dream-*", "starts.checkpoint", "worker-*.lock")
+"""What a sweep may leave that was killed before it had a manifest, or that does no harm to another."""
+
+
+def keep_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest where the folder has none, and see that it is of the same sweep where it has one.
+
+    Returns:
+        The folder's. Names in it may differ: of a model or a corpus that were moved since.
 
     Raises:
         DreamError: the folder holds something else, or another sweep; it is left untouched.
     """
     if not (folder / FILE).exists():
         strange = sorted(path.name for path in folder.iterdir() if not any(path.match(name) for name in OWN))
-        strange += [path.name for path in folder.glob("worker-*.jsonl")]
         require(
             not strange,
             f"the folder {str(folder)!r} holds other files ({shortened(', '.join(strange))}) and no {FILE}: give an "
-            "empty folder, or a new one",
+            f"empty folder, or a new one; of a sweep that has lost it, put its {FILE} back",
         )
         write_json(folder / FILE, manifest)
-        return
+        return manifest
     there = read_manifest(folder)
     other = list(_differences(there, json.loads(json.dumps(manifest))))
     if other:
@@ -92,6 +115,7 @@ def keep_manifest(folder: Path, manifest: Manifest) -> None:
             f"the folder {str(folder)!r} holds another sweep, which is left untouched: {'; '.join(other[:4])}. Give "
             "another folder, or the same command as before"
         )
+    return there
 
 
 def _flat(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,18 +133,29 @@ def _differences(there: Manifest, here: Manifest) -> Iterable[str]:
     if was != now:
         yield f"it is of {was}, not of {now}"
         return
-    for part in ("versions", "model", "settings", "corpus"):
-        was, now = (_flat(manifest.get(part) or {}) for manifest in (there, here))
-        for name in sorted(was.keys() | now.keys()):
-            if was.get(name) != now.get(name) and (part, name) != ("corpus", "name"):
-                label = {"settings": name, "versions": f"version of {name}"}.get(part, f"{part}'s {name}")
-                yield f"its {label} was {shortened(repr(was.get(name)))} and is {shortened(repr(now.get(name)))}"
     if there.get("prompt") != here["prompt"]:
         yield f"its prompt was {there.get('prompt')!r:.80} and is {here['prompt']!r:.80}"
+    for part in ("versions", "model", "settings", "corpus"):
+        was, now = (_flat(manifest.get(part) or {}) for manifest in (there, here))
+        names = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+        for name in names if names != ["name"] else []:  # what is the same under another name was moved
+            label = {"settings": name, "versions": f"version of {name}"}.get(part, f"{part}'s {name}")
+            yield f"its {label} was {shortened(repr(was.get(name)))} and is {shortened(repr(now.get(name)))}"
     jobs, others = ([job.get("key") for job in manifest["jobs"]] for manifest in (here, there))
     if jobs != others:
         more, less = set(jobs) - set(others), set(others) - set(jobs)
         named = "; ".join(
             f"{word} {', '.join(sorted(keys)[:3])}" for word, keys in (("new:", more), ("gone:", less)) if keys
         )
-        yield f"it has {len(others)} jobs, not {len(jobs)} ({named or 'in another order'})"
+        count = f"it has {len(others)} jobs, not {len(jobs)}" if len(jobs) != len(others) else "its jobs are others"
+        yield f"{count} ({named or 'in another order'})"
+        return
+    changed = [one["key"] for one, other in zip(here["jobs"], there["jobs"], strict=True) if not _alike(one, other)]
+    if changed:
+        yield f"{len(changed)} of its jobs hold other numbers, a direction or a target ({shortened(changed[0])})"
+
+
+def _alike(job: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two jobs of one name are made of the same numbers, but for rounding (see `sketch`)."""
+    one, before = job.get("numbers"), other.get("numbers")
+    return one is None or before is None or all(abs(a - b) <= 1e-4 * one[0] for a, b in zip(one, before, strict=True))

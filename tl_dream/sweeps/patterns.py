@@ -103,8 +103,9 @@ def _named(host: Host, shapes: dict[str, tuple[int, ...] | None], pattern: str, 
     if "random" in options:
         draw = options["random"]
         require(
-            draw.isdecimal() and 1 <= int(draw) <= len(found),
-            f"{pattern!r}: random={draw} is to be a number from 1 to {len(found)}, the units that the rest names",
+            re.fullmatch(r"\d{1,18}", draw) is not None and 1 <= int(draw) <= len(found),
+            f"{shortened(pattern)!r}: random={shortened(draw)} is to be a number from 1 to {len(found)}, the units "
+            "that the rest names",
         )
         chosen = set(random.Random(seed).sample(range(len(found)), int(draw)))
         found = [unit for i, unit in enumerate(found) if i in chosen]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tl_dream._errors import DreamError, require, shortened, unknown
-from tl_dream.results import Dream, Portrait, Reconstruction, SavedResult, write_bytes
-from tl_dream.sweeps.jobs import Kind, read_starts
+from tl_dream.results import Dream, Portrait, Reconstruction, SavedResult, same_file, write_bytes
+from tl_dream.sweeps.jobs import STARTS, Kind, read_starts
 from tl_dream.sweeps.journal import Row, check_owner, is_locked, journal_paths, read_journal
 from tl_dream.sweeps.kinds import KINDS
-from tl_dream.sweeps.manifest import read_manifest, sweep_id
+from tl_dream.sweeps.manifest import FILE, folder_of, read_manifest, sweep_id
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +37,9 @@ def of_whole_files(read: Callable[P, T]) -> Callable[P, T]:
     def guarded(*args: P.args, **options: P.kwargs) -> T:
         try:
             return read(*args, **options)
+        except OSError as error:
+            told = f"{error.filename!r} can't be read ({error.strerror or error}): see who may, or give another folder"
+            raise DreamError(told) from error
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             if isinstance(error, DreamError):
                 raise
@@ -49,18 +52,24 @@ def of_whole_files(read: Callable[P, T]) -> Callable[P, T]:
 
 
 def _rows(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Row]:
+    identity = sweep_id(manifest)
     for path in journal_paths(folder):
         for row in read_journal(path):
-            check_owner(row, sweep_id(manifest), path)
+            check_owner(row, identity, path)
             yield row
 
 
+def _rank(row: Row) -> tuple[bool, float]:
+    """Of several rows of a job the highest counts: one with a result, whatever clocks say; among equals the last."""
+    return "result" in row, row["ended"]
+
+
 def _latest(folder: Path, manifest: Mapping[str, Any], brief: Any) -> dict[str, Any]:
-    """The last row of every job, made brief: a job that failed may have been tried again."""
-    found: dict[str, tuple[float, Any]] = {}
+    """The row of every job that counts, made brief: a job that failed may have been tried again."""
+    found: dict[str, tuple[tuple[bool, float], Any]] = {}
     for row in _rows(folder, manifest):
-        if row["key"] not in found or row["ended"] >= found[row["key"]][0]:
-            found[row["key"]] = row["ended"], brief(row)
+        if row["key"] not in found or _rank(row) >= found[row["key"]][0]:
+            found[row["key"]] = _rank(row), brief(row)
     return {key: made for key, (_, made) in found.items()}
 
 
@@ -94,7 +103,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     """
     import pandas
 
-    folder = Path(folder)
+    folder = folder_of(folder)
     manifest = read_manifest(folder)
     kind = _kind(manifest)
     starts, found = read_starts(folder), _latest(folder, manifest, lambda row: _brief(kind, row))
@@ -141,9 +150,13 @@ def write_parquet(folder: str | os.PathLike[str], path: str | os.PathLike[str]) 
     """Write the table of `read_sweep` as a Parquet file, whole or not at all.
 
     Raises:
-        DreamError: pyarrow is not installed, the file can't be written, or what `read_sweep` says.
+        DreamError: pyarrow is not installed, the file can't be written or is one of the sweep's own, or what
+            `read_sweep` says.
     """
     frame = read_sweep(folder)
+    own = [one for one in (Path(folder) / FILE, Path(folder) / STARTS, *journal_paths(Path(folder))) if one.exists()]
+    taken = isinstance(path, str | os.PathLike) and any(same_file(path, one) for one in own)
+    require(not taken, f"{str(path)!r} is a file of the sweep itself, which would be lost: give another name")
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
@@ -167,14 +180,14 @@ def sweep_result(folder: str | os.PathLike[str], key: str) -> Dream | Portrait |
         >>> td.sweep_result("units", "mlp_post:1:5@0").objective
         "neuron('mlp_post', layer=1, unit=5)"
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     manifest = read_manifest(folder)
     known = [job["key"] for job in manifest["jobs"]]
     if key not in known:
         raise unknown("job", key, known)
     rows = [row for row in _rows(folder, manifest) if row["key"] == key]
     require(bool(rows), f"the job {key!r} has not ended yet: run the sweep on")
-    row = max(rows, key=lambda row: row["ended"])
+    row = max(rows, key=_rank)
     require("result" in row, f"the job {key!r} failed: {row.get('error', {}).get('message')}")
     found: Any = _kind(manifest).result.from_json(row["result"])
     return found
@@ -271,7 +284,7 @@ def sweep_status(folder: str | os.PathLike[str], *, notices: Iterable[str] = ())
         >>> print(td.sweep_status("units"))  # doctest: +ELLIPSIS
         3 of 3 jobs are done in units on ... jobs an hour
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     manifest = read_manifest(folder)
     found = _latest(folder, manifest, lambda row: (row["session"], row["ended"], row.get("error", {}).get("message")))
     jobs, failed = len(manifest["jobs"]), [(key, why) for key, (_, _, why) in found.items() if why is not None]

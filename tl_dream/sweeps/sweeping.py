@@ -23,7 +23,7 @@ from tl_dream.sweeps.engines import ENGINES, WorkersDied, run_cluster, run_proce
 from tl_dream.sweeps.jobs import Job, Kind, describe_corpus, find_starts, jobs_of, read_starts
 from tl_dream.sweeps.journal import journal_paths, locked, mend_journals
 from tl_dream.sweeps.kinds import KINDS, Dreams, Portraits, Reconstructions
-from tl_dream.sweeps.manifest import keep_manifest, make_manifest, sweep_id
+from tl_dream.sweeps.manifest import folder_of, keep_manifest, make_manifest, sweep_id
 from tl_dream.sweeps.reading import LOCK, SweepStatus, sweep_status
 from tl_dream.sweeps.workers import Loader, Work, run_here
 from tl_dream.text import DEFAULT_ALLOWED, Allowed
@@ -145,21 +145,23 @@ def sweep(
             kind.try_out(host, prompt)
             sentences = kind.sentences or sentences
             known = None if corpus is None else describe_corpus(corpus, column, sentences)
-            manifest = make_manifest(host, todo, kind, known, prompt)
-            keep_manifest(folder, manifest)
+            manifest = keep_manifest(folder, make_manifest(host, todo, kind, known, prompt))
             identity = sweep_id(manifest)
             notices, done = mend_journals(folder, identity)
             left = [job for job in todo if not done.get(job.key)]
-            if corpus is not None and left:
-                find_starts(
-                    host, kind, todo, corpus, column=column, sentences=sentences, folder=folder, progress=progress
-                )
-                left = kind.started(host, left, read_starts(folder), corpus, column)
-        work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), kind, width)
 
-        def so_far(partial: Any, why: str) -> SweepStatus | None:
-            status = replace(sweep_status(folder, notices=notices), running=False)
-            return status if status.done else None
+            def so_far(partial: Any, why: str) -> SweepStatus | None:
+                status = replace(sweep_status(folder, notices=notices), running=False)
+                return status if status.done else None
+
+            if corpus is not None and left:
+                with keeping(so_far):
+                    find_starts(
+                        host, kind, todo, corpus, column=column, sentences=sentences, folder=folder, progress=progress
+                    )
+                starts = read_starts(folder, [job.name for job in left if job.searched])
+                left = kind.started(host, left, starts, corpus, column)
+        work = Work(identity, manifest["model"]["hash"], round(time.time(), 3), kind, width)
 
         with keeping(so_far):
             with _bar(folder, len(todo), progress):
@@ -172,7 +174,7 @@ def sweep(
                         run = partial(run_cluster, scheduler=scheduler, workers=workers, threads=threads)
                     else:
                         run = partial(run_processes, workers=workers, threads=threads)
-                    notices += _until_done(lambda jobs: run(work, load, jobs, folder), left, folder, identity)
+                    notices += _until_done(lambda jobs: run(work, load, jobs, folder), left, folder, work)
     return sweep_status(folder, notices=notices)
 
 
@@ -199,16 +201,19 @@ def _loader(model: Any) -> Loader | None:
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
-    folder = Path(out)
-    require(folder.is_dir() or not folder.exists(), f"out = {str(out)!r} is a file: give a folder")
+    folder = folder_of(out).absolute()  # the model's loader, or an objective, may change directory
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DreamError(f"the folder {str(out)!r} can't be made: {error.strerror or error}") from error
+        taken = folder.exists() and not folder.is_dir()
+        if not taken:
+            folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # a name too long, or that is no text
+        why = getattr(error, "strerror", None) or error
+        raise DreamError(f"the folder {shortened(repr(str(out)))} can't be made: {why}") from error
+    require(not taken, f"out = {str(out)!r} is a file: give a folder")
     return folder
 
 
-def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path, identity: str) -> list[str]:
+def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path, work: Work) -> list[str]:
     """Go on after workers that died, as long as somebody gets something done.
 
     Returns:
@@ -220,8 +225,8 @@ def _until_done(run: Callable[[list[Job]], None], jobs: list[Job], folder: Path,
             run(jobs)
             return notices
         except WorkersDied as died:
-            mended, done = mend_journals(folder, identity)
-            left = [job for job in jobs if job.key not in done]
+            mended, done = mend_journals(folder, work.sweep, work.session)
+            left = [job for job in jobs if not done.get(job.key)]
             notices += [f"workers died ({shortened(str(died), 200)}) and were replaced", *mended]
             if len(left) == len(jobs):
                 raise DreamError(
