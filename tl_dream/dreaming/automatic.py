@@ -1,8 +1,8 @@
 """The default search: projected gradient ascent, merged swaps of a batch that widens, other starts.
 
 What each part is for: projected gradient ascent gets far on few forward-tokens, each round from the best text so far,
-and ends in texts that swaps still improve; then it brings nothing more, and on a CPU a forward-token of it is ten times
-as dear (one sentence at a time, with a gradient). Narrow batches of swaps climb fastest and wide ones get further, so
+and ends in texts that swaps still improve; then it brings little more, and on a CPU a forward-token of it is far
+dearer (one sentence at a time, with a gradient). Narrow batches of swaps climb fastest and wide ones get further, so
 the batch widens while nothing better comes. Half of it takes what the gradient ranks first, averaged over the way; half
 takes tokens of the best texts so far, one or two at a time. Where a climb from the best text brings nothing the search
 starts anew, from the first sentence and from other texts in turn; from other texts at once where its own has no slope
